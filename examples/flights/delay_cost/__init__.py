@@ -1,0 +1,1 @@
+"""The delay cost service: what a late flight costs, and why. Standard library only."""
