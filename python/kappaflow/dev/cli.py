@@ -1,0 +1,292 @@
+"""`kappaflow dev up | down | status | logs`."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from kappaflow.dev import kafka
+from kappaflow.dev.stack import DEFAULT_DIR, DEFAULT_REGION, DevStack
+from kappaflow.dev.state import RegionStatus
+from kappaflow.errors import KappaFlowError
+
+if TYPE_CHECKING:
+    SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+_WATCH_S = 0.5
+
+
+def add_parser(subparsers: "SubParsers") -> None:
+    """Adds the command `dev` to the subparsers of the `kappaflow` command line; sets `run`, fn(args) -> exit code."""
+    parser = subparsers.add_parser(
+        "dev", help="real Kafkas on this machine, for trying and testing", description=__doc__
+    )
+    _add_commands(parser)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m kappaflow.dev`: the commands of `kappaflow dev` by themselves. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m kappaflow.dev", description=__doc__)
+    _add_commands(parser)
+    args = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    return run(args)
+
+
+def _add_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="dev_command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--dir",
+        type=Path,
+        default=DEFAULT_DIR,
+        help=f"where data, logs and state are (default: {DEFAULT_DIR})",
+    )
+    common.add_argument(
+        "--regions",
+        type=_names,
+        default=None,
+        metavar="A,B",
+        help=f"region names, one Kafka each (default: those known to the directory, or {DEFAULT_REGION!r})",
+    )
+    common.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout, and nothing else there"
+    )
+
+    up = commands.add_parser("up", parents=[common], help="start the Kafkas and wait until they answer")
+    up.add_argument(
+        "--port",
+        type=int,
+        default=None,
+        metavar="N",
+        help="port of the first region, the next ones following (default: free ports, kept from then on)",
+    )
+    up.add_argument(
+        "--foreground",
+        action="store_true",
+        help="stay; Ctrl-C, SIGTERM or a closed terminal stops all of them",
+    )
+    up.set_defaults(run=_run_up)
+
+    down = commands.add_parser("down", parents=[common], help="stop the Kafkas; data stay")
+    down.add_argument("--wipe", action="store_true", help="remove their data too")
+    down.set_defaults(run=_run_down)
+
+    status = commands.add_parser(
+        "status", parents=[common], help="how each Kafka is; exit code 1 unless all run"
+    )
+    status.set_defaults(run=_run_status)
+
+    logs = commands.add_parser("logs", parents=[common], help="what the Kafkas print")
+    logs.add_argument(
+        "-n", "--lines", type=int, default=50, help="how many last lines a region (default: 50)"
+    )
+    logs.add_argument(
+        "-f", "--follow", action="store_true", help="go on printing new lines, of one region, until Ctrl-C"
+    )
+    logs.set_defaults(run=_run_logs)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _run_up(args: argparse.Namespace) -> int:
+    def body(say: Callable[[str], None]) -> int:
+        stack = DevStack(args.dir, args.regions, base_port=args.port, on_event=say)
+        begun = time.monotonic()
+        regions = stack.up()
+        if args.json:
+            _print_json("up", args.dir, regions, seconds=round(time.monotonic() - begun, 3))
+        else:
+            print(_ready_text(args.dir, regions), flush=True)
+        return _stay(stack, say) if args.foreground else OK
+
+    return _guarded(args, body)
+
+
+def _run_down(args: argparse.Namespace) -> int:
+    def body(say: Callable[[str], None]) -> int:
+        left = DevStack(args.dir, args.regions, on_event=say).down(wipe=args.wipe)
+        if args.json:
+            _print_json("down", args.dir, left, wiped=args.wipe)
+        elif args.wipe:
+            print(f"stopped; the data in {args.dir} are removed")
+        else:
+            print(f"stopped; the data stay in {args.dir}" if left else f"nothing to stop in {args.dir}")
+        return OK
+
+    return _guarded(args, body)
+
+
+def _run_status(args: argparse.Namespace) -> int:
+    def body(_: Callable[[str], None]) -> int:
+        regions = DevStack(args.dir, args.regions).status()
+        if args.json:
+            _print_json("status", args.dir, regions)
+        else:
+            print(
+                _table(regions)
+                if regions
+                else f"no dev stack in {args.dir}: start one with `kappaflow dev up`"
+            )
+        return OK if regions and all(region.state == "running" for region in regions) else FAILED
+
+    return _guarded(args, body)
+
+
+def _run_logs(args: argparse.Namespace) -> int:
+    def body(_: Callable[[str], None]) -> int:
+        regions = DevStack(args.dir, args.regions).status()
+        if not regions:
+            raise KappaFlowError(f"no dev stack in {args.dir}: start one with `kappaflow dev up`")
+        if args.follow and len(regions) != 1:
+            names = ", ".join(region.region for region in regions)
+            raise KappaFlowError(f"--follow takes one region: name it with --regions, one of {names}")
+        texts = {region.region: kafka.last_lines(Path(region.log_file), args.lines) for region in regions}
+        if args.json:
+            print(json.dumps({"command": "logs", "logs": texts}))
+            return OK
+        for region in regions:
+            if len(regions) > 1:
+                print(f"==> {region.region}: {region.log_file} <==")
+            print(texts[region.region], flush=True)
+        if args.follow:
+            _follow(Path(regions[0].log_file))
+        return OK
+
+    return _guarded(args, body)
+
+
+def _guarded(args: argparse.Namespace, body: Callable[[Callable[[str], None]], int]) -> int:
+    """Runs a command: errors become one message on stderr, an interrupt becomes an exit code."""
+    try:
+        with _interruptible(), _progress(quiet=args.dev_command in ("status", "logs")) as say:
+            return body(say)
+    except KappaFlowError as error:
+        if args.json:
+            print(json.dumps({"command": args.dev_command, "error": str(error)}))
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _stay(stack: DevStack, say: Callable[[str], None]) -> int:
+    """Watches the Kafkas until a signal comes, or one of them ends; then stops all."""
+    say("running; Ctrl-C stops")
+    try:
+        while True:
+            time.sleep(_WATCH_S)
+            regions = stack.peek()
+            if all(region == "stopped" for region in regions.values()):
+                say("stopped by someone else")
+                return OK
+            dead = [name for name, state in regions.items() if state == "dead"]
+            if dead:
+                lines = kafka.last_lines(stack.log_file(dead[0]), 20)
+                raise KappaFlowError(
+                    f"the Kafka of {dead[0]!r} has ended by itself. Its last lines:\n{lines}"
+                )
+    except KeyboardInterrupt:
+        return OK  # the usual end of it
+    finally:
+        stack.down()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into KeyboardInterrupt; later ones don't disturb the cleaning up."""
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            print("still stopping; please wait", file=sys.stderr)
+            return
+        came = True
+        raise KeyboardInterrupt
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before[number] = signal.signal(number, interrupt)
+    except ValueError:  # not in the main thread: whoever runs us there has its own ways to stop
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A function that shows a sentence on stderr: as a spinner on a terminal, as a line elsewhere."""
+    if quiet:
+        yield lambda _: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda text: print(text, file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("looking") as spinner:
+
+        def show(text: str) -> None:
+            spinner.update(escape(text))
+            if not text.startswith("downloading"):
+                console.print(f"[dim]{escape(text)}[/dim]")
+
+        yield show
+
+
+def _follow(path: Path) -> None:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            text = file.read()
+            if text:
+                print(text, end="", flush=True)
+            else:
+                time.sleep(0.2)
+
+
+def _print_json(command: str, directory: Path, regions: list[RegionStatus], **more: object) -> None:
+    listed = [asdict(region) for region in regions]
+    print(
+        json.dumps({"command": command, "dir": str(directory.absolute()), "regions": listed, **more}),
+        flush=True,
+    )
+
+
+def _ready_text(directory: Path, regions: list[RegionStatus]) -> str:
+    return f"{_table(regions)}\n\nFor a job file:\n\n{job_file_snippet(regions)}\n\nData and logs: {directory.absolute()}"
+
+
+def job_file_snippet(regions: list[RegionStatus]) -> str:
+    """The `[[regions]]` tables of a job file for these Kafkas."""
+    return "\n\n".join(
+        f'[[regions]]\nname = "{region.region}"\nbootstrap_servers = "{region.bootstrap_servers}"\n'
+        "cap_max = 250000  # rows that may be under way here at a time"
+        for region in regions
+    )
+
+
+def _table(regions: list[RegionStatus]) -> str:
+    rows = [("REGION", "STATE", "BOOTSTRAP SERVERS", "PID", "CLUSTER ID")]
+    rows += [(r.region, r.state, r.bootstrap_servers, str(r.pid or "-"), r.cluster_id) for r in regions]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

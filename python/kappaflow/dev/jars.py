@@ -1,0 +1,140 @@
+"""The jars of Apache Kafka: resolved from Maven coordinates by jgo, once, into a cache of the user's.
+
+Only jgo's resolver is used, not `jgo.build`: that one also fetches a whole JDK, just to sort the jars.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from kappaflow.dev.lock import locked
+from kappaflow.errors import DevStackError
+
+KAFKA_VERSION = "4.3.1"
+COORDINATES = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    "org.slf4j:slf4j-simple:1.7.36",
+)
+JARS_DIR_VARIABLE = "KAPPAFLOW_JARS_DIR"
+_LIST = "jars.json"
+_NEEDED_BYTES = (
+    200 << 20
+)  # the jars are 54 MB; the rest is room for the poms and for doing it beside an older set
+_DOWNLOAD_TIMEOUT_S = 900.0
+
+
+def jars_dir() -> Path:
+    """Where the jars are kept: `$KAPPAFLOW_JARS_DIR`, by default `kappaflow/jars` in the user's cache directory."""
+    chosen = os.environ.get(JARS_DIR_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "kappaflow" / "jars"
+
+
+def kafka_jars(on_event: Callable[[str], None]) -> list[Path]:
+    """The class path of Kafka, downloaded first if the cache lacks it. Offline once it is complete.
+
+    Raises DevStackError if the cache can't be written or the download fails.
+    """
+    home = jars_dir()
+    target = home / f"kafka-{KAFKA_VERSION}"
+    found = _complete(target)
+    if found is not None:
+        return found
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        raise DevStackError(
+            f"cannot make the jar cache {home} ({error.strerror}). "
+            f"Set {JARS_DIR_VARIABLE} to a directory you may write to."
+        ) from error
+    if free < _NEEDED_BYTES:
+        raise DevStackError(
+            f"the jar cache {home} has {free >> 20} MiB free, and Kafka's jars need {_NEEDED_BYTES >> 20} MiB. "
+            f"Free some space, or set {JARS_DIR_VARIABLE} to a directory on another disk."
+        )
+    with locked(home / "lock", timeout_s=_DOWNLOAD_TIMEOUT_S, on_wait=on_event):
+        found = _complete(target)  # whoever held the lock may have done it
+        if found is None:
+            found = _download(target, on_event)
+    return found
+
+
+def _complete(target: Path) -> list[Path] | None:
+    """The jars that the list in `target` names, if each is there in its full size; else None."""
+    try:
+        listed = json.loads((target / _LIST).read_text())
+        if listed["coordinates"] != list(COORDINATES):
+            return None
+        jars = [(target / name, size) for name, size in listed["jars"].items()]
+        return (
+            [path for path, size in jars] if all(path.stat().st_size == size for path, size in jars) else None
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _download(target: Path, on_event: Callable[[str], None]) -> list[Path]:
+    # Into a directory beside, renamed when whole: an interrupted download is never mistaken for a jar.
+    partial = target.with_name(target.name + ".partial")
+    repository = partial / "repository"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        repository.mkdir(parents=True)
+        sizes: dict[str, int] = {}
+        for jar in _resolve(repository, on_event):
+            place = partial / jar.name
+            os.replace(jar, place)
+            sizes[place.name] = place.stat().st_size
+        shutil.rmtree(repository)
+        (partial / _LIST).write_text(json.dumps({"coordinates": COORDINATES, "jars": sizes}, indent=1))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    except OSError as error:
+        raise DevStackError(f"cannot store Kafka's jars in {target} ({error}).") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    on_event(f"{len(sizes)} jars, {sum(sizes.values()) >> 20} MiB, in {target}")
+    return [target / name for name in sizes]
+
+
+def _resolve(repository: Path, on_event: Callable[[str], None]) -> list[Path]:
+    try:
+        from jgo.config import GlobalSettings
+        from jgo.constants import MAVEN_CENTRAL_URL
+        from jgo.maven import MavenContext
+    except ImportError as error:
+        raise DevStackError(
+            f"Kafka's jars are not in the cache {jars_dir()}, and jgo, which fetches them, is not installed: "
+            "`pip install jgo`."
+        ) from error
+    on_event(f"resolving the jars of Apache Kafka {KAFKA_VERSION} (once; about a minute)")
+    try:
+        repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+        context = MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
+        wanted = [context.create_dependency(_with_scope(coordinate)) for coordinate in COORDINATES]
+        inputs, transitive = context.resolver.resolve(wanted)
+        artifacts = [item.artifact for item in inputs]
+        artifacts += [item.artifact for item in transitive if item.scope in ("compile", "runtime")]
+        jars: list[Path] = []
+        for number, artifact in enumerate(artifacts, start=1):
+            on_event(f"downloading jar {number} of {len(artifacts)}: {artifact.filename}")
+            jars.append(artifact.resolve())
+        return jars
+    except Exception as error:  # jgo raises what its parts raise: network, XML, checksums, files
+        raise DevStackError(
+            f"Kafka's jars could not be downloaded ({type(error).__name__}: {error}). "
+            "The first start needs the network, to Maven Central or to a mirror named in jgo's settings "
+            "(`[repositories]` with `central = URL` in ~/.config/jgo.conf). "
+            f"Or set {JARS_DIR_VARIABLE} to a directory where they already are."
+        ) from error
+
+
+def _with_scope(coordinate: str) -> str:
+    group, artifact, version = coordinate.split(":")
+    return f"{group}:{artifact}:jar:{version}:compile"
