@@ -57,7 +57,7 @@ def make_corrupt(out: Path, flights: pa.Table) -> dict[str, Any]:
 
     Returns ``{"path", "rows", "rejected", "corrupted": [...]}``, with one Cell for each corrupted cell, its
     file relative to ``path``. ``fault`` is ``fraction`` (in an integer column), ``null`` (in a required one),
-    ``timestamp`` (unparsable) or ``too_large`` (for an int). Raises DataError if ``out`` holds something else.
+    ``timestamp`` (unparsable) or ``too_large`` (for an int). Raises DataError if ``out`` holds anything else.
     """
     if out.exists() and any(out.iterdir()) and not (out / "corrupted.json").is_file():
         raise DataError(f"{out} holds files that this program did not write: name another folder (--corrupt)")
