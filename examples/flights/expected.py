@@ -7,7 +7,7 @@ prints one JSON object, against which a job's ledger can be checked:
     rows                          flights in the source
     landed                        how many must land
     filtered, dead_lettered       how many must be, by cause; the causes' names are those of CAUSES
-    rejected                      how many must be, by fault (0 of the real data; see ``make_data.py --corrupt``)
+    rejected                      how many must be, by fault (none of the real data; see --corrupted)
     landed_with, source_with      flights whose plane, dest or weather is unknown, or that left at 2400
     children                      rows, landed, filtered, dead_lettered and rejected (plain numbers) by month
 """
