@@ -1,1 +1,18 @@
+//! KappaFlow's core: the five stages of a job (publish, work, land, reconcile, dispatch) and what they stand on
+//! (job file, snapshot, Kafka, registry, store). No Python here.
 
+pub mod context;
+pub mod dispatch;
+pub mod error;
+pub mod identity;
+pub mod job;
+pub mod kafka;
+pub mod registry;
+pub mod session;
+pub mod snapshot;
+pub mod store;
+pub mod verdict;
+
+pub use context::{Context, Progress};
+pub use error::{Error, Result};
+pub use session::{JobPlan, Session};

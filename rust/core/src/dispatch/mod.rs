@@ -1,0 +1,221 @@
+//! Dispatch: child jobs are placed on the regions with headroom, and the topics they need are prepared there.
+
+mod headroom;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::context::{Context, Progress};
+use crate::error::{Error, Result};
+use crate::job::CreateTopics;
+use crate::session::Session;
+use crate::store::{ChildState, Placement, RegionRow, Role, TopicRow};
+
+pub use headroom::choose;
+
+/// Where every child job is, after a dispatch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dispatched {
+    pub job: String,
+    pub placed: Vec<Placement>,
+    /// Children no region has room for now; dispatch again when capacity is released.
+    pub waiting: Vec<String>,
+    pub regions: Vec<RegionRow>,
+}
+
+/// Places waiting children, largest first, and prepares the regions that got any. Safe to repeat.
+///
+/// # Errors
+/// [`Error::NoHeadroom`] if not a single child could be placed and none was before; [`Error::Kafka`] or
+/// [`Error::Topic`] if a region can't be prepared (its placements stay, and the next call prepares it).
+pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
+    let names: Vec<String> = session
+        .job
+        .file
+        .regions
+        .iter()
+        .map(|r| r.name.clone())
+        .collect();
+    for region in &session.job.file.regions {
+        session
+            .store
+            .put_region(&region.name, &region.bootstrap_servers, region.cap_max)
+            .await?;
+    }
+    let mut children = session.store.children(session.id).await?;
+    children.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.name.cmp(&b.name)));
+    let total = Some(children.len() as u64);
+    let (mut placed, mut waiting) = (Vec::new(), Vec::new());
+    for (done, child) in children.iter().enumerate() {
+        ctx.check("dispatch")?;
+        let now = session
+            .store
+            .reserve(session.id, &child.name, &names, choose)
+            .await?;
+        match now.as_ref().and_then(|c| Some((c, c.region.clone()?))) {
+            Some((c, region)) => {
+                if child.state == ChildState::Waiting {
+                    let detail = json!({"region": region, "rows": c.rows, "token": c.token});
+                    session
+                        .store
+                        .note(session.id, "dispatch", &c.name, "placed", detail)
+                        .await?;
+                }
+                placed.push(Placement {
+                    child: c.name.clone(),
+                    region,
+                    rows: c.rows,
+                    token: c.token,
+                });
+            }
+            None => waiting.push(child.name.clone()),
+        }
+        ctx.report(Progress {
+            stage: "dispatch",
+            label: child.name.clone(),
+            done: done as u64 + 1,
+            total,
+            note: String::new(),
+        });
+    }
+    let regions: Vec<RegionRow> = session
+        .store
+        .regions()
+        .await?
+        .into_iter()
+        .filter(|r| names.contains(&r.name))
+        .collect();
+    if placed.is_empty()
+        && let Some(child) = children.first()
+    {
+        let room = regions
+            .iter()
+            .map(|r| format!("{} has {} of {}", r.name, r.headroom(), r.cap_max));
+        return Err(Error::NoHeadroom {
+            child: child.name.clone(),
+            rows: child.rows,
+            regions: room.collect::<Vec<_>>().join(", "),
+        });
+    }
+    for region in &names {
+        if placed.iter().any(|p| &p.region == region) {
+            prepare(session, region).await?;
+        }
+    }
+    placed.sort_by(|a, b| a.child.cmp(&b.child));
+    Ok(Dispatched {
+        job: session.id.to_string(),
+        placed,
+        waiting,
+        regions,
+    })
+}
+
+/// Makes the job's four topics in a region (or checks them), notes their ids and starts, registers the schemas and
+/// seeds the workers' group, so that nobody ever has to guess an offset.
+async fn prepare(session: &Session, region: &str) -> Result<()> {
+    let cluster = session.cluster(region)?;
+    let topics = &session.job.file.topics;
+    let known = session.store.topics(session.id, region).await?;
+    for role in Role::ALL {
+        let name = session.topic_name(region, role);
+        let facts = blocking(&cluster, {
+            let name = name.clone();
+            move |c| c.topic(&name)
+        })
+        .await?;
+        let facts = match facts {
+            Some(facts) => facts,
+            None if known.iter().any(|t| t.role == role) => {
+                return Err(Error::Topic {
+                    topic: name,
+                    partition: None,
+                    offset: None,
+                    reason: "is gone, though this job has used it; run the job under a new name or param".into(),
+                });
+            }
+            None if topics.create == CreateTopics::Never => {
+                return Err(Error::Topic {
+                    topic: name,
+                    partition: None,
+                    offset: None,
+                    reason: format!(
+                        "does not exist and topics.create = \"never\"; ask for it with {} partitions",
+                        topics.partitions
+                    ),
+                });
+            }
+            None => {
+                cluster
+                    .create_topic(&name, topics.partitions, topics.replication)
+                    .await?;
+                described(&cluster, &name).await?
+            }
+        };
+        let start = blocking(&cluster, {
+            let name = name.clone();
+            move |c| c.watermarks(&name, facts.partitions)
+        })
+        .await?;
+        let row = TopicRow {
+            region: region.to_owned(),
+            role,
+            name: name.clone(),
+            cluster_id: facts.cluster_id,
+            topic_id: facts.topic_id,
+            partitions: facts.partitions,
+            // A topic that served before: this job's records begin where it ends now.
+            start: start
+                .iter()
+                .map(|(partition, _, end)| (*partition, *end))
+                .collect(),
+        };
+        session.store.put_topic(session.id, &row).await?;
+    }
+    let ingress = session.topic(region, Role::Ingress).await?;
+    let group = session.group(region);
+    blocking(&cluster, move |c| {
+        c.seed(&group, &ingress.name, &ingress.start)
+    })
+    .await?;
+    let registry = session.registry(region)?;
+    for (role, schema) in [
+        (Role::Ingress, session.ingress.json()),
+        (Role::Egress, session.egress.json()),
+        (Role::Verdict, crate::verdict::SCHEMA),
+    ] {
+        let subject = crate::registry::value_subject(&session.topic_name(region, role));
+        registry.register(&subject, schema)?;
+    }
+    Ok(())
+}
+
+/// A topic that was just created, once every broker knows it.
+async fn described(
+    cluster: &crate::kafka::Cluster,
+    name: &str,
+) -> Result<crate::kafka::TopicFacts> {
+    for _ in 0..50 {
+        let wanted = name.to_owned();
+        if let Some(facts) = blocking(cluster, move |c| c.topic(&wanted)).await? {
+            return Ok(facts);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Err(Error::Topic {
+        topic: name.to_owned(),
+        partition: None,
+        offset: None,
+        reason: "was created but the broker still does not know it after 5 s".into(),
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    cluster: &crate::kafka::Cluster,
+    call: impl FnOnce(&crate::kafka::Cluster) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let owned = cluster.clone();
+    tokio::task::spawn_blocking(move || call(&owned))
+        .await
+        .map_err(|e| cluster.error("a blocking call", e))?
+}

@@ -1,0 +1,166 @@
+//! The one error type of the core. Each variant says what was touched, what was wrong, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Short for a result of the core.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in a stage, with the context a person needs to act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The job file can't be used: which key, what is wrong, what is allowed.
+    #[error("{path}: {key}: {reason}", path = path.display())]
+    JobFile {
+        path: PathBuf,
+        key: String,
+        reason: String,
+    },
+    /// A source file can't be read as what it should be.
+    #[error("source {path}: {reason}", path = path.display())]
+    Source { path: PathBuf, reason: String },
+    /// A source file is no longer what was pinned when the job was planned.
+    #[error(
+        "source {path} changed since job {job} was planned ({reason}); put the pinned file back, or run the job again to plan the new snapshot as a new job",
+        path = path.display()
+    )]
+    SourceChanged {
+        path: PathBuf,
+        job: String,
+        reason: String,
+    },
+    /// A schema can't be used.
+    #[error("schema {what}: {reason}")]
+    Schema { what: String, reason: String },
+    /// The columns of the source can't become the fields of the schema.
+    #[error("coercion plan refused: {0}")]
+    Plan(#[from] kappaflow_avro::PlanError),
+    /// The schema registry refused or could not be reached.
+    #[error("schema registry {url}: {reason}")]
+    Registry { url: String, reason: String },
+    /// A cluster could not be reached or refused a request.
+    #[error("Kafka of region {region} ({what}): {reason}")]
+    Kafka {
+        region: String,
+        what: String,
+        reason: String,
+    },
+    /// A topic is not what the job needs.
+    #[error("topic {topic}{at}: {reason}", at = display_position(*partition, *offset))]
+    Topic {
+        topic: String,
+        partition: Option<i32>,
+        offset: Option<i64>,
+        reason: String,
+    },
+    /// A publish that could not account for every row.
+    #[error(
+        "publish of split {split} to {topic} is not complete: {rows} rows read, {acknowledged} acknowledged, {rejected} rejected, {unknown} unknown; first error: {first_error}. Run it again: what arrived is read back and only the rest is sent"
+    )]
+    Publish {
+        topic: String,
+        split: u32,
+        rows: u64,
+        acknowledged: u64,
+        rejected: u64,
+        unknown: u64,
+        first_error: String,
+    },
+    /// More rows were rejected than the job allows.
+    #[error(
+        "{rejected} rows rejected, more than limits.max_rejects = {limit} allows; by reason: {summary}. The rejected rows are in {kept}",
+        kept = kept.display()
+    )]
+    TooManyRejects {
+        rejected: u64,
+        limit: String,
+        summary: String,
+        kept: PathBuf,
+    },
+    /// The service could not be started or used.
+    #[error("service {service}: {reason}")]
+    Service { service: String, reason: String },
+    /// The landed table refused a commit or can't be read.
+    #[error("table {table}: {reason}", table = table.display())]
+    Table { table: PathBuf, reason: String },
+    /// Another lander committed first, or a newer placement of a child job holds the table.
+    #[error("table {table}: commit refused, {reason}", table = table.display())]
+    Fenced { table: PathBuf, reason: String },
+    /// An earlier stage has not been done yet.
+    #[error("{what}; {fix}")]
+    NotReady { what: String, fix: String },
+    /// No region has room for a child job.
+    #[error("no region has headroom for child job {child} of {rows} rows: {regions}")]
+    NoHeadroom {
+        child: String,
+        rows: u64,
+        regions: String,
+    },
+    /// Rows without a fate after everything was drained.
+    #[error(
+        "{missing} of {expected} rows are missing, {duplicated} doubled in the table: {examples}"
+    )]
+    Unexplained {
+        expected: u64,
+        missing: u64,
+        duplicated: u64,
+        examples: String,
+    },
+    /// The store could not be opened, read or written.
+    #[error("store {url} ({what}): {reason}")]
+    Store {
+        url: String,
+        what: String,
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("can't {what} {path}: {source}", path = path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The caller asked to stop (Ctrl-C, SIGTERM, a task that was cancelled). What is done stays done.
+    #[error("interrupted during {stage}; what was done is kept, run it again to go on")]
+    Interrupted { stage: &'static str },
+}
+
+fn display_position(partition: Option<i32>, offset: Option<i64>) -> String {
+    match (partition, offset) {
+        (Some(p), Some(o)) => format!(" partition {p} offset {o}"),
+        (Some(p), None) => format!(" partition {p}"),
+        _ => String::new(),
+    }
+}
+
+impl Error {
+    /// The stable name of the variant, by which Python picks its exception class.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::JobFile { .. } => "job_file",
+            Self::Source { .. } => "source",
+            Self::SourceChanged { .. } => "source_changed",
+            Self::Schema { .. } => "schema",
+            Self::Plan(_) => "plan",
+            Self::Registry { .. } => "registry",
+            Self::Kafka { .. } => "kafka",
+            Self::Topic { .. } => "topic",
+            Self::Publish { .. } => "publish",
+            Self::TooManyRejects { .. } => "too_many_rejects",
+            Self::Service { .. } => "service",
+            Self::Table { .. } => "table",
+            Self::Fenced { .. } => "fenced",
+            Self::NotReady { .. } => "not_ready",
+            Self::NoHeadroom { .. } => "no_headroom",
+            Self::Unexplained { .. } => "unexplained",
+            Self::Store { .. } => "store",
+            Self::Io { .. } => "io",
+            Self::Interrupted { .. } => "interrupted",
+        }
+    }
+
+    /// Wraps an I/O error with the path and the verb ("open", "write") it happened on.
+    pub fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { what, path, source }
+    }
+}

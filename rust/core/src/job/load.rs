@@ -1,0 +1,252 @@
+//! From a file on disk to a checked job: params substituted, every key read, every path resolved.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::model::{JobFile, Param, RejectLimit};
+use super::params::{self, ParamValues};
+use super::secret;
+use crate::error::{Error, Result};
+
+/// A job file that has been read and checked.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The job file, absolute.
+    pub path: PathBuf,
+    /// Its directory: what paths in it are relative to.
+    pub dir: PathBuf,
+    pub file: JobFile,
+    pub params: ParamValues,
+}
+
+impl Job {
+    /// A path of the job file, made absolute.
+    pub fn resolve(&self, path: &str) -> PathBuf {
+        self.dir.join(path)
+    }
+
+    /// An error about one key of this file.
+    pub fn error(&self, key: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::JobFile {
+            path: self.path.clone(),
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Where this job's working files go (rejects, the resolved file).
+    pub fn work_dir(&self) -> PathBuf {
+        self.dir.join(".kappaflow")
+    }
+
+    /// The file after substitution, as TOML, as it is kept with the job.
+    pub fn resolved_toml(&self) -> Result<String> {
+        toml::to_string_pretty(&self.file).map_err(|e| self.error("(file)", e.to_string()))
+    }
+
+    /// The params that are part of the job's identity, as canonical JSON (keys sorted).
+    pub fn identity_params(&self) -> String {
+        let kept: BTreeMap<_, _> = self
+            .params
+            .iter()
+            .filter(|(name, _)| self.file.params.get(*name).is_some_and(|p| p.identity))
+            .collect();
+        serde_json::to_string(&kept).unwrap_or_default()
+    }
+}
+
+/// Reads and checks a job file with the params given as text (`--param name=value`).
+///
+/// # Errors
+/// [`Error::JobFile`] names the key, the value and what is allowed; [`Error::Io`] if the file can't be read.
+pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Job> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read the job file", path))?;
+    let path = std::path::absolute(path).map_err(Error::io("resolve the path of", path))?;
+    let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let error = |key: &str, reason: String| Error::JobFile {
+        path: path.clone(),
+        key: key.to_owned(),
+        reason,
+    };
+    let mut table: toml::Table = toml::from_str(&text)
+        .map_err(|e| error("(not TOML)", e.to_string().trim_end().to_owned()))?;
+
+    let declared: BTreeMap<String, Param> = match table.get("params") {
+        Some(value) => serde_path_to_error::deserialize(value.clone())
+            .map_err(|e| error(&format!("params.{}", e.path()), plain(e.inner())))?,
+        None => BTreeMap::new(),
+    };
+    let params = params::resolve(&declared, given).map_err(|(key, reason)| error(&key, reason))?;
+    for (key, value) in table.iter_mut().filter(|(key, _)| *key != "params") {
+        params::substitute(value, &params, key).map_err(|(key, reason)| error(&key, reason))?;
+    }
+    let file: JobFile =
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| {
+            let key = e.path().to_string();
+            error(
+                if key == "." { "(top level)" } else { &key },
+                plain(e.inner()),
+            )
+        })?;
+    let job = Job {
+        path: path.clone(),
+        dir,
+        file,
+        params,
+    };
+    check(&job)?;
+    Ok(job)
+}
+
+fn plain(error: &toml::de::Error) -> String {
+    error.message().to_owned()
+}
+
+fn check(job: &Job) -> Result<()> {
+    let file = &job.file;
+    let name_ok = |s: &str| {
+        !s.is_empty()
+            && s.chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    if !name_ok(&file.name) {
+        return Err(job.error(
+            "name",
+            format!("{:?}: use letters, digits, '.', '_' and '-'", file.name),
+        ));
+    }
+    if file.regions.is_empty() {
+        return Err(job.error(
+            "regions",
+            "give at least one [[regions]] with name, bootstrap_servers, cap_max",
+        ));
+    }
+    for (i, region) in file.regions.iter().enumerate() {
+        let key = |k: &str| format!("regions[{i}].{k}");
+        if !name_ok(&region.name) {
+            return Err(job.error(
+                key("name"),
+                format!("{:?}: use letters, digits, '.', '_' and '-'", region.name),
+            ));
+        }
+        if file.regions[..i].iter().any(|r| r.name == region.name) {
+            return Err(job.error(key("name"), format!("{:?} is used twice", region.name)));
+        }
+        if region.bootstrap_servers.trim().is_empty() {
+            return Err(job.error(
+                key("bootstrap_servers"),
+                "is empty; expected host:port[,host:port]",
+            ));
+        }
+        if !region.registry.starts_with("dir:") {
+            return Err(job.error(
+                key("registry"),
+                format!(
+                    "{:?}: expected dir:PATH (a local directory)",
+                    region.registry
+                ),
+            ));
+        }
+        for (option, value) in &region.kafka {
+            if secret::is_secret_option(option) && !secret::is_reference(value) {
+                return Err(job.error(
+                    key(&format!("kafka.{option:?}")),
+                    "is a secret: give a reference, env:NAME or file:PATH, not the value",
+                ));
+            }
+        }
+    }
+    positive(job, "topics.partitions", u64::from(file.topics.partitions))?;
+    positive(
+        job,
+        "topics.replication",
+        u64::from(file.topics.replication),
+    )?;
+    positive(job, "source.split_rows", u64::from(file.source.split_rows))?;
+    positive(job, "service.processes", u64::from(file.service.processes))?;
+    positive(
+        job,
+        "service.batch_records",
+        u64::from(file.service.batch_records),
+    )?;
+    positive(job, "service.deadline_ms", file.service.deadline_ms)?;
+    positive(
+        job,
+        "service.max_attempts",
+        u64::from(file.service.max_attempts),
+    )?;
+    positive(
+        job,
+        "limits.max_in_flight_records",
+        u64::from(file.limits.max_in_flight_records),
+    )?;
+    positive(
+        job,
+        "limits.max_in_flight_mib",
+        u64::from(file.limits.max_in_flight_mib),
+    )?;
+    positive(
+        job,
+        "limits.publish_queue_mib",
+        u64::from(file.limits.publish_queue_mib),
+    )?;
+    if !file.topics.template.contains("{role}") {
+        return Err(job.error(
+            "topics.template",
+            "needs {role}, or the four topics would be one",
+        ));
+    }
+    if !["none", "lz4", "zstd", "gzip", "snappy"].contains(&file.topics.compression.as_str()) {
+        return Err(job.error(
+            "topics.compression",
+            format!(
+                "{:?}: expected none, lz4, zstd, gzip or snappy",
+                file.topics.compression
+            ),
+        ));
+    }
+    let spec = |key: &str, text: &str| match text.split_once(':') {
+        Some((module, name)) if !module.is_empty() && !name.is_empty() => Ok(()),
+        _ => Err(job.error(key, format!("{text:?}: expected module:name"))),
+    };
+    spec("service.callable", &file.service.callable)?;
+    if let Some(warm_up) = &file.service.warm_up {
+        spec("service.warm_up", warm_up)?;
+    }
+    for class in file.service.verdicts.keys() {
+        spec(&format!("service.verdicts.{class:?}"), class)?;
+    }
+    if let Some(RejectLimit::Share(text)) = &file.limits.max_rejects {
+        reject_share(text).ok_or_else(|| {
+            job.error(
+                "limits.max_rejects",
+                format!("{text:?}: expected a count or a share such as \"1%\""),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn positive(job: &Job, key: &str, value: u64) -> Result<()> {
+    if value == 0 {
+        return Err(job.error(key, "is 0, expected at least 1"));
+    }
+    Ok(())
+}
+
+/// `"1.5%"` as 0.015.
+fn reject_share(text: &str) -> Option<f64> {
+    let share = text.trim().strip_suffix('%')?.trim().parse::<f64>().ok()?;
+    (0.0..=100.0).contains(&share).then_some(share / 100.0)
+}
+
+impl RejectLimit {
+    /// The most rows of `rows` that may be rejected.
+    pub fn of(&self, rows: u64) -> u64 {
+        match self {
+            Self::Count(count) => *count,
+            // A share of a row count below 2^53; rounded down, so that "1%" of 50 rows allows none.
+            Self::Share(text) => (reject_share(text).unwrap_or(0.0) * rows as f64) as u64,
+        }
+    }
+}

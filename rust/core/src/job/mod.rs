@@ -1,0 +1,16 @@
+//! The job file: one typed model that the CLI, the Python API, the DAG factory and the worker share.
+
+mod load;
+mod model;
+mod params;
+mod secret;
+
+pub use load::{Job, load};
+pub use model::*;
+pub use params::ParamValues;
+pub use secret::resolve_reference;
+
+/// The JSON Schema of the job file, from the model itself.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(JobFile).to_value()
+}

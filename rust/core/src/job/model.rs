@@ -1,0 +1,307 @@
+//! The model of `job.toml`. Unknown keys are refused, so that a misspelt limit is never silently the default.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One replay of one source snapshot through one version of a service.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobFile {
+    /// Letters, digits, `.`, `_` and `-`; part of topic names.
+    pub name: String,
+    /// What the service does besides answering. A production service may write, charge or mail: say so.
+    pub side_effects: SideEffects,
+    #[serde(default)]
+    pub params: BTreeMap<String, Param>,
+    pub source: Source,
+    pub schema: Schema,
+    #[serde(default)]
+    pub topics: Topics,
+    pub service: Service,
+    pub output: Output,
+    /// At least one.
+    pub regions: Vec<Region>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub store: StoreSection,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SideEffects {
+    /// The service only computes.
+    None,
+    /// It acts, but the same `Idempotency-Key` acts once.
+    Idempotent,
+    /// It stays silent when it sees the replay header.
+    Suppressed,
+}
+
+/// One `[params]` entry; used anywhere in the file as `${name}`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Param {
+    #[serde(rename = "type", default)]
+    pub kind: ParamKind,
+    /// Absent: the param must be given.
+    pub default: Option<serde_json::Value>,
+    /// The values allowed; empty: any.
+    #[serde(default)]
+    pub choices: Vec<serde_json::Value>,
+    /// Whether the value is part of the job's identity. Connection details should say `false`.
+    #[serde(default = "yes")]
+    pub identity: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamKind {
+    #[default]
+    String,
+    Int,
+    Float,
+    Bool,
+    /// `YYYY-MM-DD`.
+    Date,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// A Parquet file, a directory of them, or a glob; relative to the job file.
+    pub path: String,
+    /// The Hive folder key (`k` of `k=v`) that cuts the job into child jobs. Absent: one child, `all`.
+    pub child_by: Option<String>,
+    /// Row groups are packed into splits of up to this many rows; a larger row group is a split by itself.
+    #[serde(default = "default_split_rows")]
+    pub split_rows: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// Avro schema file of the ingress records.
+    pub ingress: String,
+    /// Avro schema file of the egress records.
+    pub egress: String,
+    /// What to do with source columns that the ingress schema lacks.
+    #[serde(default)]
+    pub extra: ExtraColumns,
+    /// Declarations per field of the ingress schema.
+    #[serde(default)]
+    pub fields: BTreeMap<String, FieldDeclaration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtraColumns {
+    #[default]
+    Refuse,
+    Ignore,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldDeclaration {
+    /// The source column, if it is named otherwise.
+    pub from: Option<String>,
+    /// The zone of naive timestamps (`UTC` or `+01:00`); without it they are refused.
+    pub zone: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    pub create: CreateTopics,
+    /// Partitions of the topics we create, frozen for the job.
+    pub partitions: u32,
+    pub replication: u32,
+    /// `{name}`, `{job}`, `{region}` and `{role}` are filled in; `{role}` is needed.
+    pub template: String,
+    /// Key columns; empty: records are spread in runs.
+    pub key: Vec<String>,
+    /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
+    pub compression: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            create: CreateTopics::IfMissing,
+            partitions: 6,
+            replication: 1,
+            template: "{name}.{job}.{region}.{role}".into(),
+            key: Vec::new(),
+            compression: "lz4".into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CreateTopics {
+    Never,
+    IfMissing,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    #[serde(default)]
+    pub mode: ServiceMode,
+    /// Part of the job's identity: a new version of the service is a new job.
+    pub version: String,
+    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out.
+    pub callable: String,
+    /// `module:function` called once in each process with `options`, before any record.
+    pub warm_up: Option<String>,
+    #[serde(default)]
+    pub options: BTreeMap<String, serde_json::Value>,
+    /// Put first on the import path of the service processes; relative to the job file.
+    #[serde(default)]
+    pub python_path: Vec<String>,
+    /// Service processes of one worker.
+    #[serde(default = "default_processes")]
+    pub processes: u32,
+    /// Records handed to a process at once.
+    #[serde(default = "default_batch_records")]
+    pub batch_records: u32,
+    /// Longest time one record may take; a process that is stuck longer is killed and replaced.
+    #[serde(default = "default_deadline_ms")]
+    pub deadline_ms: u64,
+    /// Attempts at a record, the first included, before it is a dead letter.
+    #[serde(default = "default_max_attempts")]
+    pub max_attempts: u32,
+    /// Exception class (`module:Class`) to verdict. Any other exception is retried, then a dead letter.
+    #[serde(default)]
+    pub verdicts: BTreeMap<String, ExceptionVerdict>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceMode {
+    /// A bounded worker started for this job.
+    #[default]
+    Inline,
+    /// The workers run on their own; stages only watch them.
+    Fleet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExceptionVerdict {
+    Filtered,
+    DeadLetter,
+    Retry,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The landed table's directory; relative to the job file.
+    pub path: String,
+    #[serde(default)]
+    pub mode: OutputMode,
+    /// SQL file of named metrics over the view `landed`.
+    pub metrics: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    #[default]
+    Append,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    pub name: String,
+    pub bootstrap_servers: String,
+    /// Schema registry: `dir:PATH`, relative to the job file.
+    #[serde(default = "default_registry")]
+    pub registry: String,
+    /// Rows the region takes at once, active and queued together.
+    pub cap_max: u64,
+    /// Further librdkafka options; a secret is a reference (`env:NAME`, `file:PATH`).
+    #[serde(default)]
+    pub kafka: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// A count (`1000`) or a share (`"1%"`) of rejected rows past which the publish stops. Absent: no limit.
+    pub max_rejects: Option<RejectLimit>,
+    /// Records a worker has admitted and not finished.
+    pub max_in_flight_records: u32,
+    /// Bytes (MiB) a worker has admitted and not finished.
+    pub max_in_flight_mib: u32,
+    /// Bytes (MiB) queued in the publisher.
+    pub publish_queue_mib: u32,
+    /// Longest wait for a broker's answer before a stage gives up.
+    pub broker_timeout_ms: u64,
+    /// A worker silent for this long loses its partitions.
+    pub session_timeout_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_rejects: None,
+            max_in_flight_records: 5_000,
+            max_in_flight_mib: 64,
+            publish_queue_mib: 64,
+            broker_timeout_ms: 30_000,
+            session_timeout_ms: 10_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RejectLimit {
+    Count(u64),
+    /// `"1%"`
+    Share(String),
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSection {
+    /// `sqlite:PATH`, relative to the job file.
+    pub url: String,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:.kappaflow/store.db".into(),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+fn default_split_rows() -> u32 {
+    50_000
+}
+fn default_processes() -> u32 {
+    2
+}
+fn default_batch_records() -> u32 {
+    500
+}
+fn default_deadline_ms() -> u64 {
+    30_000
+}
+fn default_max_attempts() -> u32 {
+    3
+}
+fn default_registry() -> String {
+    "dir:.kappaflow/registry".into()
+}

@@ -1,0 +1,259 @@
+//! The cluster of a region: configuration, first contact, topics and offsets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::topic_id;
+use crate::error::{Error, Result};
+use crate::job::{Job, Region, resolve_reference};
+
+/// First contact with a cluster takes no longer than this, so that a wrong address is told in seconds.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// A region's cluster. Calls block; async code wraps them in `spawn_blocking`.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub region: Region,
+    base: PathBuf,
+    timeout: Duration,
+}
+
+/// What identifies a topic, and how many partitions it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub cluster_id: String,
+    pub topic_id: String,
+    pub partitions: u32,
+}
+
+impl Cluster {
+    /// The cluster of a region of the job.
+    ///
+    /// # Errors
+    /// [`Error::JobFile`] if the job has no such region.
+    pub fn of(job: &Job, region: &str) -> Result<Self> {
+        let found = job
+            .file
+            .regions
+            .iter()
+            .find(|r| r.name == region)
+            .ok_or_else(|| {
+                let known = job
+                    .file
+                    .regions
+                    .iter()
+                    .map(|r| r.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                job.error(
+                    "regions",
+                    format!("has no region {region:?}; it has: {known}"),
+                )
+            })?;
+        Ok(Self {
+            region: found.clone(),
+            base: job.dir.clone(),
+            timeout: Duration::from_millis(job.file.limits.broker_timeout_ms),
+        })
+    }
+
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub fn error(&self, what: impl Into<String>, reason: impl ToString) -> Error {
+        Error::Kafka {
+            region: self.region.name.clone(),
+            what: what.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Options every client of this cluster shares, references resolved.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] if a reference (`env:`, `file:`) can't be resolved; the value is never named.
+    pub fn config(&self) -> Result<ClientConfig> {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "kappaflow");
+        for (option, value) in &self.region.kafka {
+            let value = resolve_reference(value, &self.base)
+                .map_err(|e| self.error(format!("option {option}"), e))?;
+            config.set(option, value);
+        }
+        config.set("bootstrap.servers", &self.region.bootstrap_servers);
+        Ok(config)
+    }
+
+    /// A consumer that belongs to no group's life: for metadata, offsets and bounded reads. Read-committed, so that
+    /// "end" is the last stable offset; a position that the log no longer has is an error, never a reset.
+    pub fn reader(&self, group: Option<&str>) -> Result<BaseConsumer> {
+        self.config()?
+            .set("group.id", group.unwrap_or("kappaflow.reader"))
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("check.crcs", "true")
+            .set("queued.max.messages.kbytes", "32768")
+            .create()
+            .map_err(|e| self.error("make a consumer", e))
+    }
+
+    fn no_answer(&self, reason: impl ToString) -> Error {
+        self.error(
+            "first contact",
+            format!(
+                "no broker answered at {} within {} s ({}). Is it up, and is regions.{}.bootstrap_servers right?",
+                self.region.bootstrap_servers,
+                FIRST_CONTACT.as_secs(),
+                reason.to_string(),
+                self.region.name,
+            ),
+        )
+    }
+
+    /// Makes sure that a broker answers, and gives the cluster's id.
+    pub fn contact(&self) -> Result<String> {
+        let reader = self.reader(None)?;
+        reader
+            .client()
+            .fetch_metadata(Some("kappaflow.contact"), FIRST_CONTACT)
+            .map_err(|e| self.no_answer(e))?;
+        reader
+            .client()
+            .fetch_cluster_id(FIRST_CONTACT)
+            .ok_or_else(|| self.no_answer("it did not tell its cluster id"))
+    }
+
+    /// A topic's ids and partition count, or `None` if there is no such topic.
+    pub fn topic(&self, topic: &str) -> Result<Option<TopicFacts>> {
+        let cluster_id = self.contact()?;
+        let admin = self.admin()?;
+        let described =
+            topic_id::describe(admin.inner(), topic, self.timeout).map_err(|reason| {
+                Error::Topic {
+                    topic: topic.to_owned(),
+                    partition: None,
+                    offset: None,
+                    reason: format!("can't be described: {reason}"),
+                }
+            })?;
+        Ok(described.map(|(topic_id, partitions)| TopicFacts {
+            cluster_id,
+            topic_id,
+            partitions,
+        }))
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        self.config()?
+            .create()
+            .map_err(|e| self.error("make an admin client", e))
+    }
+
+    /// Creates a topic; one that is there already is left as it is.
+    pub async fn create_topic(&self, topic: &str, partitions: u32, replication: u32) -> Result<()> {
+        let refused = |reason: String| Error::Topic {
+            topic: topic.to_owned(),
+            partition: None,
+            offset: None,
+            reason: format!("can't be created: {reason}"),
+        };
+        let count = |n: u32| i32::try_from(n).map_err(|e| refused(e.to_string()));
+        let new = NewTopic::new(
+            topic,
+            count(partitions)?,
+            TopicReplication::Fixed(count(replication)?),
+        );
+        let options = AdminOptions::new()
+            .request_timeout(Some(self.timeout))
+            .operation_timeout(Some(self.timeout));
+        let results = self
+            .admin()?
+            .create_topics([&new], &options)
+            .await
+            .map_err(|e| self.error(format!("create topic {topic}"), e))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(refused(code.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Log start and last stable offset of each partition.
+    pub fn watermarks(&self, topic: &str, partitions: u32) -> Result<Vec<(i32, i64, i64)>> {
+        let reader = self.reader(None)?;
+        (0..partitions)
+            .map(|p| {
+                let partition = i32::try_from(p).map_err(|e| self.error("partition", e))?;
+                let (low, high) = reader
+                    .fetch_watermarks(topic, partition, self.timeout)
+                    .map_err(|e| Error::Topic {
+                        topic: topic.to_owned(),
+                        partition: Some(partition),
+                        offset: None,
+                        reason: format!("its offsets can't be read: {e}"),
+                    })?;
+                Ok((partition, low, high))
+            })
+            .collect()
+    }
+
+    /// What a group has committed; `None` for a partition without a commit.
+    pub fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Vec<(i32, Option<i64>)>> {
+        let reader = self.reader(Some(group))?;
+        let mut wanted = TopicPartitionList::new();
+        for p in 0..partitions {
+            wanted.add_partition(
+                topic,
+                i32::try_from(p).map_err(|e| self.error("partition", e))?,
+            );
+        }
+        let committed = reader
+            .committed_offsets(wanted, self.timeout)
+            .map_err(|e| self.error(format!("read the offsets of group {group}"), e))?;
+        Ok(committed
+            .elements()
+            .iter()
+            .map(|e| match e.offset() {
+                Offset::Offset(offset) => (e.partition(), Some(offset)),
+                _ => (e.partition(), None),
+            })
+            .collect())
+    }
+
+    /// Commits explicit offsets for an idle group where it has none, so that no consumer ever has to guess a start.
+    pub fn seed(&self, group: &str, topic: &str, start: &[(i32, i64)]) -> Result<()> {
+        let partitions = u32::try_from(start.len()).map_err(|e| self.error("partitions", e))?;
+        let known = self.committed(group, topic, partitions)?;
+        let mut missing = TopicPartitionList::new();
+        for (partition, offset) in start {
+            if known.iter().any(|(p, o)| p == partition && o.is_none()) {
+                missing
+                    .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                    .map_err(|e| self.error("seed offsets", e))?;
+            }
+        }
+        if missing.count() == 0 {
+            return Ok(());
+        }
+        self.reader(Some(group))?
+            .commit(&missing, CommitMode::Sync)
+            .map_err(|e| self.error(format!("seed the offsets of group {group}"), e))
+    }
+}

@@ -1,0 +1,172 @@
+//! Bounded reads: every record of a topic from a start to a known end, then done.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Cluster;
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// Offsets `start..end` of one partition; `end` is exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionRange {
+    pub partition: i32,
+    pub start: i64,
+    pub end: i64,
+}
+
+/// How long one poll waits, so that a cancel is noticed soon.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Gives every committed record of the ranges to `each`, in order within a partition, and returns at the end of all.
+///
+/// Ends by *position*: transaction markers, aborted transactions and compacted holes count as passed. Blocking.
+///
+/// # Errors
+/// [`Error::Topic`] if a start is no longer in the log or no record arrives for the cluster's timeout;
+/// [`Error::Interrupted`]; and what `each` returns.
+pub fn read_ranges(
+    cluster: &Cluster,
+    topic: &str,
+    ranges: &[PartitionRange],
+    stage: &'static str,
+    ctx: &Context,
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut open: HashMap<i32, PartitionRange> = ranges
+        .iter()
+        .filter(|r| r.start < r.end)
+        .map(|r| (r.partition, *r))
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    // The log may start past what was asked for: that is a loss to name, not to skip.
+    let reader = cluster.reader(None)?;
+    let failed = |partition: i32, offset: i64, reason: String| Error::Topic {
+        topic: topic.to_owned(),
+        partition: Some(partition),
+        offset: Some(offset),
+        reason,
+    };
+    let mut assignment = TopicPartitionList::new();
+    for range in open.values() {
+        let (low, _) = reader
+            .fetch_watermarks(topic, range.partition, cluster.timeout())
+            .map_err(|e| {
+                failed(
+                    range.partition,
+                    range.start,
+                    format!("its offsets can't be read: {e}"),
+                )
+            })?;
+        if low > range.start {
+            let reason = format!(
+                "the log now starts at {low}: what was before has expired by the topic's retention"
+            );
+            return Err(failed(range.partition, range.start, reason));
+        }
+        assignment
+            .add_partition_offset(topic, range.partition, Offset::Offset(range.start))
+            .map_err(|e| cluster.error("assign partitions", e))?;
+    }
+    reader
+        .assign(&assignment)
+        .map_err(|e| cluster.error("assign partitions", e))?;
+
+    let mut last_sign = Instant::now();
+    while !open.is_empty() {
+        ctx.check(stage)?;
+        match reader.poll(POLL) {
+            None if last_sign.elapsed() > cluster.timeout() => {
+                let stuck = open.values().min_by_key(|r| r.partition).copied();
+                let range = stuck.unwrap_or(PartitionRange {
+                    partition: -1,
+                    start: -1,
+                    end: -1,
+                });
+                return Err(failed(
+                    range.partition,
+                    range.start,
+                    format!(
+                        "nothing came for {} s before the end {}",
+                        cluster.timeout().as_secs(),
+                        range.end
+                    ),
+                ));
+            }
+            None => {}
+            Some(Ok(message)) => {
+                last_sign = Instant::now();
+                let partition = message.partition();
+                let Some(range) = open.get(&partition) else {
+                    continue;
+                };
+                let end = range.end;
+                if message.offset() < end {
+                    each(&message)?;
+                }
+                if message.offset() + 1 >= end {
+                    done(&reader, topic, partition, &mut open);
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                last_sign = Instant::now();
+                done(&reader, topic, partition, &mut open);
+            }
+            Some(Err(e)) => match e.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    return Err(Error::Topic {
+                        topic: topic.to_owned(),
+                        partition: None,
+                        offset: None,
+                        reason: "the log no longer has an offset that was to be read (expired by retention)".into(),
+                    });
+                }
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+                ) => {
+                    return Err(Error::Topic {
+                        topic: topic.to_owned(),
+                        partition: None,
+                        offset: None,
+                        reason: "was deleted while it was read".into(),
+                    });
+                }
+                // Lost connections are mended by the client; the time-out above bounds the wait.
+                _ if e.rdkafka_error_code().is_some_and(transient) => {}
+                _ => return Err(cluster.error(format!("read {topic}"), e)),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn transient(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+    )
+}
+
+fn done(
+    reader: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    open: &mut HashMap<i32, PartitionRange>,
+) {
+    if open.remove(&partition).is_some() && !open.is_empty() {
+        let mut ended = TopicPartitionList::new();
+        ended.add_partition(topic, partition);
+        // A partition that stays assigned only brings records that are skipped.
+        let _ = reader.incremental_unassign(&ended);
+    }
+}

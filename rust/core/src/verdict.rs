@@ -1,0 +1,99 @@
+//! What a worker says of inputs that leave no egress record (filtered, zero children), or another number than one.
+//!
+//! Delivered to the verdict topic as ranges, in Avro under the registry's framing, before the offset is committed.
+
+use std::sync::LazyLock;
+
+use apache_avro::{Schema, from_avro_datum, from_value, to_avro_datum, to_value};
+use serde::{Deserialize, Serialize};
+
+/// The Avro schema of one message of the verdict topic.
+pub const SCHEMA: &str = r#"{
+  "type": "record", "name": "Verdicts", "namespace": "kappaflow",
+  "fields": [
+    {"name": "job", "type": "string", "doc": "16 hex digits"},
+    {"name": "attempt", "type": "long"},
+    {"name": "ranges", "type": {"type": "array", "items": {
+      "type": "record", "name": "VerdictRange", "fields": [
+        {"name": "split", "type": "long"},
+        {"name": "first", "type": "long", "doc": "first seq of the range"},
+        {"name": "last", "type": "long", "doc": "last seq of the range, included"},
+        {"name": "of", "type": "long", "doc": "children each input of the range was answered with; 0: filtered"},
+        {"name": "reason", "type": "string", "doc": "why the service filtered, or empty"}
+      ]}}}
+  ]
+}"#;
+
+/// Header of a dead letter: why, in words.
+pub const REASON_HEADER: &str = "kf-reason";
+/// Header of a dead letter: how often the service was tried, as decimal text.
+pub const ATTEMPTS_HEADER: &str = "kf-attempts";
+/// Header of a dead letter: `topic/partition/offset` of the ingress record.
+pub const ORIGIN_HEADER: &str = "kf-origin";
+
+/// One message of the verdict topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    pub job: String,
+    pub attempt: i64,
+    pub ranges: Vec<VerdictRange>,
+}
+
+/// Inputs `first..=last` of a split that got the same verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictRange {
+    pub split: i64,
+    pub first: i64,
+    pub last: i64,
+    /// Children of each input; 0 is filtered.
+    pub of: i64,
+    pub reason: String,
+}
+
+static PARSED: LazyLock<Result<Schema, String>> =
+    LazyLock::new(|| Schema::parse_str(SCHEMA).map_err(|e| e.to_string()));
+
+impl Verdicts {
+    /// The Avro datum, without framing.
+    ///
+    /// # Errors
+    /// The encoder's message; it does not happen for values of these types.
+    pub fn encode(&self) -> Result<Vec<u8>, String> {
+        let schema = PARSED.as_ref().map_err(Clone::clone)?;
+        let value = to_value(self).map_err(|e| e.to_string())?;
+        to_avro_datum(schema, value).map_err(|e| e.to_string())
+    }
+
+    /// Reads a datum without framing.
+    ///
+    /// # Errors
+    /// The decoder's message, if the bytes are not of [`SCHEMA`].
+    pub fn decode(mut datum: &[u8]) -> Result<Self, String> {
+        let schema = PARSED.as_ref().map_err(Clone::clone)?;
+        let value = from_avro_datum(schema, &mut datum, None).map_err(|e| e.to_string())?;
+        from_value(&value).map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_survive_the_wire() {
+        let verdicts = Verdicts {
+            job: "00000000000000ff".into(),
+            attempt: 7,
+            ranges: vec![VerdictRange {
+                split: 3,
+                first: 10,
+                last: 19,
+                of: 0,
+                reason: "cancelled".into(),
+            }],
+        };
+        let datum = verdicts.encode().unwrap();
+        assert_eq!(Verdicts::decode(&datum), Ok(verdicts));
+        assert!(Verdicts::decode(&datum[..5]).is_err());
+    }
+}
