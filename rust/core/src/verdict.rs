@@ -4,7 +4,9 @@
 
 use std::sync::LazyLock;
 
-use apache_avro::{Schema, from_avro_datum, from_value, to_avro_datum, to_value};
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{Schema, to_value};
 use serde::{Deserialize, Serialize};
 
 /// The Avro schema of one message of the verdict topic.
@@ -61,7 +63,10 @@ impl Verdicts {
     pub fn encode(&self) -> Result<Vec<u8>, String> {
         let schema = PARSED.as_ref().map_err(Clone::clone)?;
         let value = to_value(self).map_err(|e| e.to_string())?;
-        to_avro_datum(schema, value).map_err(|e| e.to_string())
+        GenericDatumWriter::builder(schema)
+            .build()
+            .and_then(|writer| writer.write_value_to_vec(value))
+            .map_err(|e| e.to_string())
     }
 
     /// Reads a datum without framing.
@@ -70,8 +75,10 @@ impl Verdicts {
     /// The decoder's message, if the bytes are not of [`SCHEMA`].
     pub fn decode(mut datum: &[u8]) -> Result<Self, String> {
         let schema = PARSED.as_ref().map_err(Clone::clone)?;
-        let value = from_avro_datum(schema, &mut datum, None).map_err(|e| e.to_string())?;
-        from_value(&value).map_err(|e| e.to_string())
+        GenericDatumReader::builder(schema)
+            .build()
+            .and_then(|reader| reader.read_deser(&mut datum))
+            .map_err(|e| e.to_string())
     }
 }
 
