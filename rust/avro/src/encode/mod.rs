@@ -1,0 +1,150 @@
+//! Batches to framed rows.
+
+mod row;
+mod sink;
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+
+use crate::error::EncodeError;
+use crate::framing;
+use crate::gate::{self, Reject, Rejections, Rows};
+use crate::plan::CoercionPlan;
+use sink::Sink;
+
+/// Encodes batches of one Arrow schema, by a plan, framed with one schema id.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    plan: CoercionPlan,
+    schema_id: u32,
+    /// The schema seen last, so that the next batch of a stream is compared by pointer.
+    seen: Option<arrow_schema::SchemaRef>,
+}
+
+/// The encoded rows of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Encoded {
+    /// All rows, one after the other, each framed.
+    pub buffer: Vec<u8>,
+    /// Row `i` is `buffer[offsets[i]..offsets[i + 1]]`: one more offset than rows.
+    pub offsets: Vec<usize>,
+    /// Row of the batch that each encoded row was.
+    pub rows: Vec<u32>,
+    /// The rows that could not be encoded, in order: one reject a row.
+    pub rejects: Vec<Reject>,
+}
+
+impl Encoded {
+    /// Number of encoded rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether no row was encoded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Row of the batch and framed message of each encoded row.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.rows
+            .iter()
+            .zip(self.offsets.windows(2))
+            .map(|(row, range)| match range {
+                &[from, to] => (*row, self.buffer.get(from..to).unwrap_or_default()),
+                _ => (*row, &[][..]),
+            })
+    }
+}
+
+impl Encoder {
+    /// An encoder that frames with `schema_id`.
+    #[must_use]
+    pub fn new(plan: CoercionPlan, schema_id: u32) -> Self {
+        Self {
+            plan,
+            schema_id,
+            seen: None,
+        }
+    }
+
+    /// Encodes every row that passes the gate. `rows` and `rejects` together name each row of the batch once.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the batch as a whole can't be read: another schema than planned, too large, malformed.
+    pub fn encode(&mut self, batch: &RecordBatch) -> Result<Encoded, EncodeError> {
+        self.check(batch)?;
+        let count = batch.num_rows();
+        // u32::MAX itself stands for "no row" in the gate.
+        if u32::try_from(count).is_err() {
+            return Err(EncodeError::TooManyRows { rows: count });
+        }
+        let mut rejections = Rejections::new(count);
+        let lanes = gate::record(
+            &self.plan.inner.record,
+            batch.columns(),
+            Rows::Same,
+            &mut rejections,
+        )?;
+
+        let frame = framing::bytes(self.schema_id);
+        let bound = lanes
+            .iter()
+            .fold(count.saturating_mul(frame.len()), |sum, lane| {
+                sum.saturating_add(lane.bound(count))
+            });
+        let mut sink = Sink::with_bound(bound)?;
+        let mut offsets = Vec::with_capacity(count + 1);
+        let mut rows = Vec::with_capacity(count);
+        offsets.push(0);
+        for (row, number) in (0..count).zip(0_u32..) {
+            if rejections.is_rejected(row) {
+                continue;
+            }
+            sink.raw(&frame);
+            for lane in &lanes {
+                lane.write(row, &mut sink);
+            }
+            offsets.push(sink.len());
+            rows.push(number);
+        }
+        let buffer = sink.finish()?;
+        Ok(Encoded {
+            buffer,
+            offsets,
+            rows,
+            rejects: rejections.into_rejects(),
+        })
+    }
+
+    fn check(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
+        let schema = batch.schema_ref();
+        if self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, schema))
+        {
+            return Ok(());
+        }
+        let planned = &self.plan.inner.columns;
+        if schema.fields().len() != planned.len() {
+            let (n, m) = (schema.fields().len(), planned.len());
+            return Err(EncodeError::SchemaChanged(format!(
+                "it has {n} columns, not {m}"
+            )));
+        }
+        for (field, (name, data_type)) in schema.fields().iter().zip(planned) {
+            if field.name() != name || field.data_type() != data_type {
+                let (found, ty) = (field.name(), field.data_type());
+                return Err(EncodeError::SchemaChanged(format!(
+                    "column {found} of type {ty} stands where {name} of type {data_type} was planned"
+                )));
+            }
+        }
+        self.seen = Some(Arc::clone(schema));
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Decimals, integers and text to decimal.
+
+use arrow_array::ArrowNativeTypeOp;
+use arrow_array::types::{
+    Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_buffer::{OffsetBuffer, ScalarBuffer, i256};
+use arrow_schema::DataType;
+
+use super::numbers::convert;
+use super::text::each_text;
+use super::{Data, Site};
+use crate::error::EncodeError;
+use crate::types::DecimalType;
+
+const LOSS: &str = "would lose precision";
+const RANGE: &str = "out of range of the decimal";
+
+/// 10^n, if it fits.
+fn ten_to(n: u32) -> Option<i256> {
+    if n <= 38 {
+        return Some(i256::from_i128(10_i128.pow(n)));
+    }
+    i256::from_i128(10).pow_checked(n).ok()
+}
+
+/// Moves the point from `from` digits to `to`, exactly.
+pub(super) fn rescale_256(
+    v: i256,
+    from: i8,
+    to: i64,
+    loss: &'static str,
+    range: &'static str,
+) -> Result<i256, &'static str> {
+    let shift = to - i64::from(from);
+    if shift == 0 || v == i256::ZERO {
+        return Ok(v);
+    }
+    // Scales lie between -128 and 127.
+    let by = shift.unsigned_abs() as u32;
+    if shift > 0 {
+        let factor = ten_to(by).ok_or(range)?;
+        return v.mul_checked(factor).map_err(|_| range);
+    }
+    // A power of ten that doesn't fit is larger than any value, which then is no multiple of it.
+    let factor = ten_to(by).ok_or(loss)?;
+    let (quotient, rest) = (
+        v.checked_div(factor).ok_or(loss)?,
+        v.checked_rem(factor).ok_or(loss)?,
+    );
+    if rest == i256::ZERO {
+        Ok(quotient)
+    } else {
+        Err(loss)
+    }
+}
+
+/// The same for 128 bits, which most decimals fit in.
+fn rescale_128(v: i128, from: i8, to: i64) -> Option<Result<i128, &'static str>> {
+    let shift = to - i64::from(from);
+    let factor = 10_i128.checked_pow(u32::try_from(shift.unsigned_abs()).ok()?)?;
+    if shift >= 0 {
+        return v.checked_mul(factor).map(Ok);
+    }
+    Some(if v % factor == 0 {
+        Ok(v / factor)
+    } else {
+        Err(LOSS)
+    })
+}
+
+/// Whether a number has at most `precision` digits.
+pub(crate) fn has_digits(v: i256, precision: usize) -> bool {
+    let limit = u32::try_from(precision)
+        .ok()
+        .and_then(ten_to)
+        .unwrap_or(i256::MAX);
+    v != i256::MIN && v < limit && v.wrapping_neg() < limit
+}
+
+/// What a decimal field takes.
+struct Target {
+    scale: i64,
+    precision: usize,
+    /// 10^precision, if 128 bits hold it: values lie strictly between its negative and it.
+    limit_128: Option<i128>,
+}
+
+impl Target {
+    fn new(to: DecimalType) -> Self {
+        // Precisions above 76 are refused when a schema is parsed, so 10^precision fits.
+        let limit_128 = u32::try_from(to.precision)
+            .ok()
+            .and_then(ten_to)
+            .and_then(i256::to_i128);
+        Self {
+            scale: i64::try_from(to.scale).unwrap_or(i64::MAX),
+            precision: to.precision,
+            limit_128,
+        }
+    }
+
+    fn small(&self, v: i128, from: i8) -> Result<i256, &'static str> {
+        match (rescale_128(v, from, self.scale), self.limit_128) {
+            (Some(Ok(v)), Some(limit)) if -limit < v && v < limit => Ok(i256::from_i128(v)),
+            (Some(Err(reason)), _) => Err(reason),
+            _ => self.large(i256::from_i128(v), from),
+        }
+    }
+
+    fn large(&self, v: i256, from: i8) -> Result<i256, &'static str> {
+        let v = rescale_256(v, from, self.scale, LOSS, RANGE)?;
+        if has_digits(v, self.precision) {
+            Ok(v)
+        } else {
+            Err(RANGE)
+        }
+    }
+
+    /// Digits, at most one point, at most one sign; an exponent is not taken.
+    fn text(&self, text: &str) -> Result<i256, &'static str> {
+        const BAD: &str = "not a decimal number";
+        let trimmed = text.trim();
+        let (negative, digits) = match trimmed.as_bytes() {
+            [b'-', rest @ ..] => (true, rest),
+            [b'+', rest @ ..] => (false, rest),
+            all => (false, all),
+        };
+        let ten = i256::from_i128(10);
+        let (mut value, mut scale, mut any, mut point) = (i256::ZERO, 0_i64, false, false);
+        for c in digits {
+            match c {
+                b'.' if !point => point = true,
+                b'0'..=b'9' => {
+                    any = true;
+                    if point && scale >= self.scale {
+                        if *c == b'0' {
+                            continue;
+                        }
+                        return if digits.iter().all(|c| c.is_ascii_digit() || *c == b'.') {
+                            Err(LOSS)
+                        } else {
+                            Err(BAD)
+                        };
+                    }
+                    let digit = i256::from_i128(i128::from(c - b'0'));
+                    value = value
+                        .mul_checked(ten)
+                        .and_then(|v| v.add_checked(digit))
+                        .map_err(|_| RANGE)?;
+                    scale += i64::from(point);
+                }
+                _ => return Err(BAD),
+            }
+        }
+        if !any {
+            return Err(BAD);
+        }
+        let value = if negative {
+            value.wrapping_neg()
+        } else {
+            value
+        };
+        self.large(value, i8::try_from(scale).map_err(|_| LOSS)?)
+    }
+}
+
+pub(super) fn decimals(site: &mut Site<'_>, to: DecimalType) -> Result<Data, EncodeError> {
+    let t = Target::new(to);
+    let values: Vec<i256> = match *site.array.data_type() {
+        DataType::Decimal32(_, s) => convert::<Decimal32Type, _>(site, |v| t.small(v.into(), s))?,
+        DataType::Decimal64(_, s) => convert::<Decimal64Type, _>(site, |v| t.small(v.into(), s))?,
+        DataType::Decimal128(_, s) => convert::<Decimal128Type, _>(site, |v| t.small(v, s))?,
+        DataType::Decimal256(_, s) => convert::<Decimal256Type, _>(site, |v| t.large(v, s))?,
+        DataType::Int8 => convert::<Int8Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::Int16 => convert::<Int16Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::Int32 => convert::<Int32Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::Int64 => convert::<Int64Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::UInt8 => convert::<UInt8Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::UInt16 => convert::<UInt16Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::UInt32 => convert::<UInt32Type, _>(site, |v| t.small(v.into(), 0))?,
+        DataType::UInt64 => convert::<UInt64Type, _>(site, |v| t.small(v.into(), 0))?,
+        _ => {
+            let mut out = vec![i256::ZERO; site.array.len()];
+            each_text(site, |site, i, value| match t.text(value) {
+                Ok(v) => out[i] = v,
+                Err(reason) => site.reject(i, reason),
+            })?;
+            out
+        }
+    };
+    Ok(match to.fixed {
+        Some(size) => fixed(site, &values, size),
+        None => variable(&values),
+    })
+}
+
+/// Two's complement, big-endian, in as few bytes as hold the sign.
+fn variable(values: &[i256]) -> Data {
+    let mut bytes = Vec::with_capacity(values.len() * 8);
+    let mut offsets = Vec::with_capacity(values.len() + 1);
+    offsets.push(0_i64);
+    for value in values {
+        let be = value.to_be_bytes();
+        bytes.extend_from_slice(&be[redundant(&be)..]);
+        offsets.push(bytes.len() as i64);
+    }
+    Data::LargeBytes(OffsetBuffer::new(ScalarBuffer::from(offsets)), bytes.into())
+}
+
+/// Two's complement, big-endian, sign-extended to the size.
+fn fixed(site: &mut Site<'_>, values: &[i256], size: usize) -> Data {
+    let mut bytes = Vec::with_capacity(values.len().saturating_mul(size));
+    for (i, value) in values.iter().enumerate() {
+        let be = value.to_be_bytes();
+        let sign = if value.is_negative() { 0xff } else { 0 };
+        let needed = be.len() - redundant(&be);
+        if needed > size {
+            site.reject(i, format!("needs {needed} bytes, but the fixed has {size}"));
+            bytes.resize(bytes.len() + size, 0);
+        } else {
+            bytes.resize(bytes.len() + size - size.min(be.len()), sign);
+            bytes.extend_from_slice(&be[be.len() - size.min(be.len())..]);
+        }
+    }
+    Data::Fixed(size, bytes.into())
+}
+
+/// How many leading bytes only repeat the sign; at least one byte is left.
+fn redundant(be: &[u8; 32]) -> usize {
+    let sign = if be[0] & 0x80 == 0 { 0 } else { 0xff };
+    let mut n = 0;
+    while n < 31 && be[n] == sign && (be[n + 1] & 0x80) == (sign & 0x80) {
+        n += 1;
+    }
+    n
+}

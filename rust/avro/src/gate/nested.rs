@@ -1,0 +1,129 @@
+//! Lists, maps and structs: the rows of their elements, and the elements as columns of their own.
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
+use arrow_schema::DataType;
+
+use super::{Data, NO_ROW, Ranges, Rows, Site, malformed};
+use crate::error::EncodeError;
+use crate::plan::{Child, Node};
+
+/// Elements of lists, cut to what the lists use.
+struct Elements {
+    ranges: Ranges,
+    start: usize,
+    len: usize,
+    /// The top-level row of each element.
+    rows: Vec<u32>,
+}
+
+/// `offsets` has one more entry than there are lists, in order.
+fn elements(
+    site: &Site<'_>,
+    offsets: impl Iterator<Item = usize>,
+) -> Result<Elements, EncodeError> {
+    let mut ranges: Vec<usize> = offsets.collect();
+    let start = ranges.first().copied().unwrap_or(0);
+    for offset in &mut ranges {
+        *offset = offset
+            .checked_sub(start)
+            .ok_or_else(|| malformed(site.path, "list offsets go backwards"))?;
+    }
+    let len = ranges.last().copied().unwrap_or(0);
+    let mut rows = vec![NO_ROW; len];
+    let nulls = site.array.nulls();
+    for (list, range) in ranges.windows(2).enumerate() {
+        if nulls.is_some_and(|n| n.is_null(list)) {
+            continue;
+        }
+        let (Some(row), &[from, to]) = (site.rows.row(list), range) else {
+            continue;
+        };
+        rows.get_mut(from..to)
+            .ok_or_else(|| malformed(site.path, "list offsets go backwards"))?
+            .fill(row);
+    }
+    Ok(Elements {
+        ranges: Ranges(ranges),
+        start,
+        len,
+        rows,
+    })
+}
+
+pub(super) fn array(site: &mut Site<'_>, items: &Node) -> Result<Data, EncodeError> {
+    let array = site.array;
+    let (found, values): (Elements, &ArrayRef) = match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            // Offsets are never negative in an Arrow array.
+            (
+                elements(site, list.value_offsets().iter().map(|o| *o as usize))?,
+                list.values(),
+            )
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            (
+                elements(site, list.value_offsets().iter().map(|o| *o as usize))?,
+                list.values(),
+            )
+        }
+        DataType::FixedSizeList(_, size) => {
+            let list = array.as_fixed_size_list();
+            let size = usize::try_from(*size).unwrap_or(0);
+            // The values of a sliced array are of the slice already.
+            (
+                elements(site, (0..=list.len()).map(|i| i * size))?,
+                list.values(),
+            )
+        }
+        _ => return Err(site.malformed()),
+    };
+    let values = values.slice(found.start, found.len);
+    let lane = super::lane(items, &values, Rows::Of(&found.rows), site.out)?;
+    Ok(Data::Array(found.ranges, Box::new(lane)))
+}
+
+pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Data, EncodeError> {
+    let map = site.array.as_map_opt().ok_or_else(|| site.malformed())?;
+    let found = elements(site, map.value_offsets().iter().map(|o| *o as usize))?;
+    let entries = map.entries().slice(found.start, found.len);
+    let [key_column, value_column] = entries.columns() else {
+        return Err(site.malformed());
+    };
+    let key_lane = super::lane(keys, key_column, Rows::Of(&found.rows), site.out)?;
+    let value_lane = super::lane(values, value_column, Rows::Of(&found.rows), site.out)?;
+    Ok(Data::Map(
+        found.ranges,
+        Box::new(key_lane),
+        Box::new(value_lane),
+    ))
+}
+
+pub(super) fn record(site: &mut Site<'_>, children: &[Child]) -> Result<Data, EncodeError> {
+    let array = site.array.as_struct_opt().ok_or_else(|| site.malformed())?;
+    let masked;
+    let rows = match array.nulls().filter(|n: &&NullBuffer| n.null_count() > 0) {
+        None => site.rows,
+        Some(nulls) => {
+            masked = (0..array.len())
+                .map(|i| {
+                    if nulls.is_null(i) {
+                        NO_ROW
+                    } else {
+                        site.rows.row(i).unwrap_or(NO_ROW)
+                    }
+                })
+                .collect::<Vec<_>>();
+            Rows::Of(&masked)
+        }
+    };
+    Ok(Data::Record(super::record(
+        children,
+        array.columns(),
+        rows,
+        site.out,
+    )?))
+}

@@ -1,0 +1,185 @@
+//! Strings and bytes, and what is read from them.
+
+use std::collections::HashMap;
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_schema::DataType;
+
+use super::{Data, Site};
+use crate::error::EncodeError;
+use crate::plan::TextZone;
+use crate::temporal::Reading;
+use crate::types::{EnumType, SubSecond};
+
+/// Calls `f` with every valid slot of a string array.
+pub(super) fn each_text(
+    site: &mut Site<'_>,
+    mut f: impl FnMut(&mut Site<'_>, usize, &str),
+) -> Result<(), EncodeError> {
+    let array = site.array;
+    macro_rules! walk {
+        ($strings:expr) => {{
+            let strings = $strings;
+            for i in 0..strings.len() {
+                if strings.is_valid(i) {
+                    f(site, i, strings.value(i));
+                }
+            }
+        }};
+    }
+    match array.data_type() {
+        DataType::Utf8 => walk!(array.as_string::<i32>()),
+        DataType::LargeUtf8 => walk!(array.as_string::<i64>()),
+        DataType::Utf8View => walk!(array.as_string_view()),
+        _ => return Err(site.malformed()),
+    }
+    Ok(())
+}
+
+/// Calls `f` with every valid slot of a binary array.
+fn each_bytes(
+    site: &mut Site<'_>,
+    mut f: impl FnMut(&mut Site<'_>, usize, &[u8]),
+) -> Result<(), EncodeError> {
+    let array = site.array;
+    macro_rules! walk {
+        ($values:expr) => {{
+            let values = $values;
+            for i in 0..values.len() {
+                if values.is_valid(i) {
+                    f(site, i, values.value(i));
+                }
+            }
+        }};
+    }
+    match array.data_type() {
+        DataType::Binary => walk!(array.as_binary::<i32>()),
+        DataType::LargeBinary => walk!(array.as_binary::<i64>()),
+        DataType::BinaryView => walk!(array.as_binary_view()),
+        DataType::FixedSizeBinary(_) => walk!(array.as_fixed_size_binary()),
+        _ => return Err(site.malformed()),
+    }
+    Ok(())
+}
+
+pub(super) fn text(site: &mut Site<'_>) -> Result<Data, EncodeError> {
+    if !matches!(
+        site.array.data_type(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    ) {
+        each_bytes(site, |site, i, value| {
+            if std::str::from_utf8(value).is_err() {
+                site.reject(i, "not UTF-8");
+            }
+        })?;
+    }
+    bytes(site)
+}
+
+/// The bytes as they are: no copy, whatever the Arrow type.
+pub(super) fn bytes(site: &mut Site<'_>) -> Result<Data, EncodeError> {
+    let array = site.array;
+    Ok(match array.data_type() {
+        DataType::Utf8 => {
+            let a = array.as_string::<i32>();
+            Data::Bytes(a.offsets().clone(), a.values().clone())
+        }
+        DataType::LargeUtf8 => {
+            let a = array.as_string::<i64>();
+            Data::LargeBytes(a.offsets().clone(), a.values().clone())
+        }
+        DataType::Binary => {
+            let a = array.as_binary::<i32>();
+            Data::Bytes(a.offsets().clone(), a.values().clone())
+        }
+        DataType::LargeBinary => {
+            let a = array.as_binary::<i64>();
+            Data::LargeBytes(a.offsets().clone(), a.values().clone())
+        }
+        DataType::BinaryView => Data::View(array.as_binary_view().clone()),
+        DataType::Utf8View => Data::View(array.as_string_view().clone().to_binary_view()),
+        DataType::FixedSizeBinary(_) => {
+            let a = array.as_fixed_size_binary();
+            let size = usize::try_from(a.value_length()).unwrap_or(0);
+            let offsets =
+                arrow_buffer::OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(size, a.len()));
+            Data::LargeBytes(offsets, fixed_values(a))
+        }
+        _ => return Err(site.malformed()),
+    })
+}
+
+fn fixed_values(array: &arrow_array::FixedSizeBinaryArray) -> Buffer {
+    // value_data() is of the slice already.
+    array.values().clone()
+}
+
+pub(super) fn fixed(site: &mut Site<'_>, size: usize) -> Result<Data, EncodeError> {
+    if let Some(array) = site.array.as_fixed_size_binary_opt() {
+        return Ok(Data::Fixed(size, fixed_values(array)));
+    }
+    let mut out = vec![0; site.array.len().saturating_mul(size)];
+    each_bytes(site, |site, i, value| {
+        match out.get_mut(i * size..(i + 1) * size) {
+            Some(slot) if value.len() == size => slot.copy_from_slice(value),
+            _ => site.reject(
+                i,
+                format!("{} bytes long, but the fixed has {size}", value.len()),
+            ),
+        }
+    })?;
+    Ok(Data::Fixed(size, out.into()))
+}
+
+pub(super) fn symbols(site: &mut Site<'_>, e: &EnumType) -> Result<ScalarBuffer<i32>, EncodeError> {
+    let numbers: HashMap<&str, i32> = e.symbols.iter().map(String::as_str).zip(0..).collect();
+    let mut out = vec![0; site.array.len()];
+    each_text(site, |site, i, value| match numbers.get(value) {
+        Some(number) => out[i] = *number,
+        None => site.reject(i, format!("not a symbol of enum {}", e.name)),
+    })?;
+    Ok(out.into())
+}
+
+pub(super) fn uuids(site: &mut Site<'_>) -> Result<Data, EncodeError> {
+    each_text(site, |site, i, value| {
+        if !is_uuid(value) {
+            site.reject(i, "not a uuid (8-4-4-4-12 hexadecimal digits)");
+        }
+    })?;
+    bytes(site)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(i, c)| match i {
+            8 | 13 | 18 | 23 => c == b'-',
+            _ => c.is_ascii_hexdigit(),
+        })
+}
+
+pub(super) fn timestamps(
+    site: &mut Site<'_>,
+    unit: SubSecond,
+    zone: TextZone,
+) -> Result<ScalarBuffer<i64>, EncodeError> {
+    let mut out = vec![0; site.array.len()];
+    each_text(site, |site, i, value| {
+        let counted = Reading::parse(value).and_then(|reading| match (zone, reading.offset) {
+            (TextZone::Refused, Some(_)) => Err("has a zone, but the field is a local timestamp"),
+            (TextZone::Refused, None) => reading.count(unit, 0),
+            (_, Some(offset)) => reading.count(unit, offset),
+            (TextZone::Assumed(offset), None) => reading.count(unit, offset),
+            (TextZone::Required, None) => {
+                Err("no zone in the text, and none is declared for the field")
+            }
+        });
+        match counted {
+            Ok(count) => out[i] = count,
+            Err(reason) => site.reject(i, reason),
+        }
+    })?;
+    Ok(out.into())
+}

@@ -1,0 +1,258 @@
+//! Parsing: apache-avro says what is valid, and what it read becomes our own model.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+
+use crate::defaults;
+use crate::error::SchemaError;
+use crate::types::{
+    AvroType, DecimalType, EnumType, FixedType, RecordField, RecordType, SubSecond,
+};
+
+/// Most types that a schema may unfold to.
+const MAX_NODES: usize = 200_000;
+/// Most branches of a union, so that a branch number is always one byte.
+pub(crate) const MAX_UNION_BRANCHES: usize = 64;
+
+/// An Avro schema whose top is a record.
+#[derive(Debug, Clone)]
+pub struct AvroSchema {
+    json: String,
+    canonical: String,
+    record: Arc<RecordType>,
+}
+
+impl AvroSchema {
+    /// Parses the JSON of an Avro schema.
+    ///
+    /// # Errors
+    /// [`SchemaError`]: not valid Avro, not a record at the top, recursive, or with a part that is not supported.
+    pub fn parse(json: &str) -> Result<Self, SchemaError> {
+        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Invalid(e.to_string()))?;
+        let mut builder = Builder {
+            done: HashMap::new(),
+            open: Vec::new(),
+            nodes: 0,
+        };
+        let (top, _) = builder.build(&schema, "")?;
+        let AvroType::Record(record) = top else {
+            return Err(SchemaError::NotARecord {
+                found: top.to_string(),
+            });
+        };
+        Ok(Self {
+            json: json.to_owned(),
+            canonical: schema.canonical_form(),
+            record,
+        })
+    }
+
+    /// The JSON as it was given.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Avro's Parsing Canonical Form: equal for schemas that read and write the same bytes.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        self.canonical.clone()
+    }
+
+    /// Full name of the record.
+    #[must_use]
+    pub fn full_name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// The record's fields, in the order in which they are written.
+    #[must_use]
+    pub fn fields(&self) -> &[RecordField] {
+        &self.record.fields
+    }
+
+    pub(crate) fn record(&self) -> &Arc<RecordType> {
+        &self.record
+    }
+}
+
+struct Builder {
+    /// Named types built so far, with the nodes each unfolds to.
+    done: HashMap<Name, (AvroType, usize)>,
+    /// Records being built: meeting one again means recursion.
+    open: Vec<Name>,
+    nodes: usize,
+}
+
+impl Builder {
+    /// Returns the type and the number of types it unfolds to.
+    fn build(&mut self, schema: &Schema, path: &str) -> Result<(AvroType, usize), SchemaError> {
+        let before = self.nodes;
+        let ty = self.build_type(schema, path)?;
+        self.grow(1)?;
+        Ok((ty, self.nodes - before))
+    }
+
+    fn grow(&mut self, by: usize) -> Result<(), SchemaError> {
+        self.nodes = self.nodes.saturating_add(by);
+        if self.nodes > MAX_NODES {
+            return Err(SchemaError::TooLarge { limit: MAX_NODES });
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, name: &Name, ty: AvroType) -> AvroType {
+        self.done.insert(name.clone(), (ty.clone(), 1));
+        ty
+    }
+
+    fn build_type(&mut self, schema: &Schema, path: &str) -> Result<AvroType, SchemaError> {
+        let unsupported = |what: &str, way_out| {
+            Err(SchemaError::Unsupported {
+                path: path.to_owned(),
+                what: what.to_owned(),
+                way_out,
+            })
+        };
+        Ok(match schema {
+            Schema::Null => AvroType::Null,
+            Schema::Boolean => AvroType::Boolean,
+            Schema::Int => AvroType::Int,
+            Schema::Long => AvroType::Long,
+            Schema::Float => AvroType::Float,
+            Schema::Double => AvroType::Double,
+            Schema::Bytes => AvroType::Bytes,
+            Schema::String => AvroType::String,
+            Schema::Date => AvroType::Date,
+            Schema::TimeMillis => AvroType::TimeMillis,
+            Schema::TimeMicros => AvroType::TimeMicros,
+            Schema::TimestampMillis => AvroType::Timestamp(SubSecond::Millis),
+            Schema::TimestampMicros => AvroType::Timestamp(SubSecond::Micros),
+            Schema::TimestampNanos => AvroType::Timestamp(SubSecond::Nanos),
+            Schema::LocalTimestampMillis => AvroType::LocalTimestamp(SubSecond::Millis),
+            Schema::LocalTimestampMicros => AvroType::LocalTimestamp(SubSecond::Micros),
+            Schema::LocalTimestampNanos => AvroType::LocalTimestamp(SubSecond::Nanos),
+            Schema::Uuid(UuidSchema::String) => AvroType::Uuid,
+            Schema::Uuid(_) => {
+                return unsupported("uuid over fixed or bytes", "use uuid over a string");
+            }
+            Schema::Duration(_) => {
+                return unsupported(
+                    "duration",
+                    "use fixed(12) without the logical type, or a long",
+                );
+            }
+            Schema::BigDecimal => {
+                return unsupported("big-decimal", "use decimal with a precision and a scale");
+            }
+            Schema::Array(array) => {
+                AvroType::Array(Arc::new(self.build(&array.items, &format!("{path}[]"))?.0))
+            }
+            Schema::Map(map) => {
+                AvroType::Map(Arc::new(self.build(&map.types, &format!("{path}{{}}"))?.0))
+            }
+            Schema::Union(union) => {
+                if union.variants().len() > MAX_UNION_BRANCHES {
+                    return unsupported("a union of more than 64 branches", "split the field");
+                }
+                let branches: Result<Vec<_>, _> = union
+                    .variants()
+                    .iter()
+                    .map(|branch| Ok(self.build(branch, path)?.0))
+                    .collect();
+                AvroType::Union(branches?.into())
+            }
+            Schema::Enum(e) => {
+                let ty = EnumType {
+                    name: e.name.fullname(None),
+                    symbols: e.symbols.clone(),
+                };
+                self.name(&e.name, AvroType::Enum(Arc::new(ty)))
+            }
+            Schema::Fixed(fixed) => {
+                let ty = FixedType {
+                    name: fixed.name.fullname(None),
+                    size: fixed.size,
+                };
+                self.name(&fixed.name, AvroType::Fixed(Arc::new(ty)))
+            }
+            Schema::Decimal(decimal) => {
+                let (precision, scale) = (decimal.precision, decimal.scale);
+                if precision > 76 {
+                    return unsupported("a decimal of more than 76 digits", "use a string");
+                }
+                match &decimal.inner {
+                    InnerDecimalSchema::Bytes => AvroType::Decimal(DecimalType {
+                        precision,
+                        scale,
+                        fixed: None,
+                    }),
+                    InnerDecimalSchema::Fixed(fixed) => {
+                        let ty = DecimalType {
+                            precision,
+                            scale,
+                            fixed: Some(fixed.size),
+                        };
+                        self.name(&fixed.name, AvroType::Decimal(ty))
+                    }
+                }
+            }
+            Schema::Ref { name } => {
+                if self.open.contains(name) {
+                    return Err(SchemaError::Recursive {
+                        name: name.fullname(None),
+                    });
+                }
+                let Some((ty, nodes)) = self.done.get(name).cloned() else {
+                    return Err(SchemaError::Invalid(format!(
+                        "{path}: unknown type {}",
+                        name.fullname(None)
+                    )));
+                };
+                self.grow(nodes)?;
+                ty
+            }
+            Schema::Record(record) => {
+                self.open.push(record.name.clone());
+                let before = self.nodes;
+                let mut fields = Vec::with_capacity(record.fields.len());
+                for field in &record.fields {
+                    let path = if path.is_empty() {
+                        field.name.clone()
+                    } else {
+                        format!("{path}.{}", field.name)
+                    };
+                    let ty = self.build(&field.schema, &path)?.0;
+                    let default = match &field.default {
+                        None => None,
+                        Some(json) => Some(defaults::encode(json, &ty).ok_or_else(|| {
+                            SchemaError::BadDefault {
+                                path,
+                                value: json.to_string(),
+                                expected: ty.to_string(),
+                            }
+                        })?),
+                    };
+                    let aliases = field.aliases.clone();
+                    fields.push(RecordField {
+                        name: field.name.clone(),
+                        aliases,
+                        ty,
+                        default,
+                    });
+                }
+                self.open.pop();
+                let ty = AvroType::Record(Arc::new(RecordType {
+                    name: record.name.fullname(None),
+                    fields,
+                }));
+                self.done
+                    .insert(record.name.clone(), (ty.clone(), self.nodes - before + 1));
+                ty
+            }
+        })
+    }
+}
