@@ -1,4 +1,4 @@
-"""The dev stack: real Apache Kafkas on loopback, one process per region, without Docker, root or an installed Java.
+"""The dev stack: real Apache Kafkas on loopback, one a region, without Docker, root or an installed Java.
 
 from kappaflow.dev import DevStack
 

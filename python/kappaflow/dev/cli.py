@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ _WATCH_S = 0.5
 
 
 def add_parser(subparsers: "SubParsers") -> None:
-    """Adds the command `dev` to the subparsers of the `kappaflow` command line; sets `run`, fn(args) -> exit code."""
+    """Adds `dev` to the subparsers of the `kappaflow` command line; `args.run(args)` gives the exit code."""
     parser = subparsers.add_parser(
         "dev", help="real Kafkas on this machine, for trying and testing", description=__doc__
     )
@@ -205,13 +205,14 @@ def _stay(stack: DevStack, say: Callable[[str], None]) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into KeyboardInterrupt; later ones don't disturb the cleaning up."""
+    """Turns the first SIGINT, SIGTERM or SIGHUP into KeyboardInterrupt; later ones don't disturb the end."""
     came = False
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal came
         if came:
-            print("still stopping; please wait", file=sys.stderr)
+            with suppress(OSError):
+                print("still stopping; please wait", file=sys.stderr)
             return
         came = True
         raise KeyboardInterrupt
@@ -236,7 +237,12 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     if not sys.stderr.isatty():
-        yield lambda text: print(text, file=sys.stderr, flush=True)
+
+        def line(text: str) -> None:
+            with suppress(OSError):  # nobody there to read it any more; what is done goes on all the same
+                print(text, file=sys.stderr, flush=True)
+
+        yield line
         return
     from rich.console import Console
     from rich.markup import escape
@@ -245,9 +251,10 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     with console.status("looking") as spinner:
 
         def show(text: str) -> None:
-            spinner.update(escape(text))
-            if not text.startswith("downloading"):
-                console.print(f"[dim]{escape(text)}[/dim]")
+            with suppress(OSError):  # the terminal may have been closed, and Kafkas are to be stopped still
+                spinner.update(escape(text))
+                if not text.startswith("downloading"):
+                    console.print(f"[dim]{escape(text)}[/dim]")
 
         yield show
 
@@ -272,7 +279,13 @@ def _print_json(command: str, directory: Path, regions: list[RegionStatus], **mo
 
 
 def _ready_text(directory: Path, regions: list[RegionStatus]) -> str:
-    return f"{_table(regions)}\n\nFor a job file:\n\n{job_file_snippet(regions)}\n\nData and logs: {directory.absolute()}"
+    parts = [
+        _table(regions),
+        "For a job file:",
+        job_file_snippet(regions),
+        f"Data and logs: {directory.absolute()}",
+    ]
+    return "\n\n".join(parts)
 
 
 def job_file_snippet(regions: list[RegionStatus]) -> str:

@@ -27,7 +27,7 @@ _DOWNLOAD_TIMEOUT_S = 900.0
 
 
 def jars_dir() -> Path:
-    """Where the jars are kept: `$KAPPAFLOW_JARS_DIR`, by default `kappaflow/jars` in the user's cache directory."""
+    """Where the jars are kept: `$KAPPAFLOW_JARS_DIR`, else `kappaflow/jars` in the user's cache directory."""
     chosen = os.environ.get(JARS_DIR_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -55,7 +55,7 @@ def kafka_jars(on_event: Callable[[str], None]) -> list[Path]:
         ) from error
     if free < _NEEDED_BYTES:
         raise DevStackError(
-            f"the jar cache {home} has {free >> 20} MiB free, and Kafka's jars need {_NEEDED_BYTES >> 20} MiB. "
+            f"no space: the jar cache {home} has {free >> 20} MiB free, and needs {_NEEDED_BYTES >> 20} MiB. "
             f"Free some space, or set {JARS_DIR_VARIABLE} to a directory on another disk."
         )
     with locked(home / "lock", timeout_s=_DOWNLOAD_TIMEOUT_S, on_wait=on_event):
@@ -89,12 +89,12 @@ def _download(target: Path, on_event: Callable[[str], None]) -> list[Path]:
         sizes: dict[str, int] = {}
         for jar in _resolve(repository, on_event):
             place = partial / jar.name
-            os.replace(jar, place)
+            jar.replace(place)
             sizes[place.name] = place.stat().st_size
         shutil.rmtree(repository)
         (partial / _LIST).write_text(json.dumps({"coordinates": COORDINATES, "jars": sizes}, indent=1))
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        partial.replace(target)
     except OSError as error:
         raise DevStackError(f"cannot store Kafka's jars in {target} ({error}).") from error
     finally:

@@ -123,15 +123,16 @@ def config_text(*, port: int, controller_port: int, data: Path) -> str:
         "share.coordinator.state.topic.num.partitions": 4,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
-        # Groups form at once, and clients may ask for sessions as short as tests want them. With the new group
-        # protocol the broker alone sets the session, so it is short here (Kafka's own default is 45 s).
+        # Groups form at once, and clients may ask for sessions as short as tests want them. With the new
+        # group protocol the broker alone sets the session, so it is short here (Kafka's own default: 45 s).
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1_000,
         "group.consumer.min.session.timeout.ms": 1_000,
         "group.consumer.session.timeout.ms": 6_000,
         "group.consumer.min.heartbeat.interval.ms": 500,
         "group.consumer.heartbeat.interval.ms": 1_000,
-        # After a `kill -9` the new process is let in once the session of the old one is over (Kafka's default: 9 s).
+        # After a `kill -9` the new process is let in once the old one's session is over (Kafka's default:
+        # 9 s).
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
         # The cleaner's buffer is 128 MiB otherwise, a quarter of the heap.
@@ -147,7 +148,8 @@ def write_config(home: Home, *, port: int, controller_port: int) -> None:
     for forbidden in (",", os.pathsep, "\n"):
         if forbidden in str(home.root):
             raise DevStackError(
-                f"the directory {home.root} has a {forbidden!r} in its name, which Kafka can't take; use another."
+                f"the directory {home.root} has a {forbidden!r} in its name, which Kafka can't take. "
+                "Use another, with --dir."
             )
     try:
         home.root.mkdir(parents=True, exist_ok=True)
@@ -195,7 +197,7 @@ def finish_formatting(home: Home, tool: subprocess.Popen[str]) -> None:
 def launch(home: Home, runtime: Runtime) -> ProcessId:
     """Starts the Kafka of `home` in a session of its own and returns at once."""
     if home.log_file.exists():
-        os.replace(home.log_file, home.log_file.with_name(f"{home.log_file.name}.1"))
+        home.log_file.replace(home.log_file.with_name(f"{home.log_file.name}.1"))
     return process.spawn(
         java_command(home, runtime), cwd=home.root, log_file=home.log_file, pid_file=home.pid_file
     )

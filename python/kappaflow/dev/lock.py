@@ -38,7 +38,7 @@ def locked(path: Path, *, timeout_s: float, on_wait: Callable[[str], None] | Non
             os.close(handle)
             if time.monotonic() >= deadline:
                 raise DevStackError(
-                    f"another process (pid {holder}) has been at work on {path.parent} for {timeout_s:.0f} s. "
+                    f"another process (pid {holder}) is at work on {path.parent}, for {timeout_s:.0f} s now. "
                     "Wait for it, or end it, then try again."
                 ) from None
             if not told and on_wait is not None:
@@ -62,7 +62,7 @@ def locked(path: Path, *, timeout_s: float, on_wait: Callable[[str], None] | Non
 
 def _is_at(handle: int, path: Path) -> bool:
     try:
-        there = os.stat(path)
+        there = path.stat()
     except FileNotFoundError:
         return False
     held = os.fstat(handle)

@@ -8,8 +8,8 @@ from pathlib import Path
 from kappaflow.errors import DevStackError
 
 HOST = "127.0.0.1"
-# Below the range from which systems hand out ports to outgoing connections (32768 up on Linux), so that a Kafka
-# that is down does not find its port taken by a chance connection when it comes up again.
+# Below the range from which systems hand out ports to outgoing connections (32768 up on Linux), so that a
+# Kafka that is down does not find its port taken by a chance connection when it comes up again.
 _CHOICE = range(20_000, 32_000)
 
 

@@ -1,7 +1,7 @@
 """Asks a Kafka broker who it is, by two requests of the Kafka protocol on a plain socket.
 
-A port that answers proves nothing: it may be somebody else's server. So readiness is that the broker names our
-cluster id and itself among its live brokers.
+A port that answers proves nothing: it may be somebody else's server. So readiness is that the broker names
+our cluster id, and itself among its live brokers.
 """
 
 import socket
@@ -41,7 +41,7 @@ class Cluster:
 def ask(port: int, *, timeout_s: float = 2.0) -> Cluster:
     """The cluster that the broker on loopback `port` belongs to.
 
-    Raises ProbeError if nothing listens there, or what listens is no Kafka, within `timeout_s` seconds a step.
+    A step may take `timeout_s` seconds. Raises ProbeError if nothing listens there, or what does is no Kafka.
     """
     try:
         with socket.create_connection((HOST, port), timeout=timeout_s) as connection:
@@ -53,7 +53,7 @@ def ask(port: int, *, timeout_s: float = 2.0) -> Cluster:
 
 
 def is_member(port: int, cluster_id: str, node_id: int, *, timeout_s: float = 2.0) -> bool:
-    """True if the broker on `port` is of `cluster_id`, and `node_id` on that port is among its live brokers."""
+    """True if the broker on `port` is of `cluster_id`, and lists `node_id` at that port as alive."""
     try:
         cluster = ask(port, timeout_s=timeout_s)
     except ProbeError:

@@ -1,9 +1,10 @@
 """Processes of our own, told apart from strangers that were given the same pid later.
 
-A pid alone is no name: once its process has ended the system may hand it to another. So a process is known by its
-pid and the moment of its start, and is only ever signalled when both fit.
+A pid alone is no name: once its process has ended the system may hand it to another. So a process is known by
+its pid and the moment of its start, and is only ever signalled when both fit.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ class ProcessId:
 class _Seen:
     started: str
     state: str  # as ps and /proc write it: R, S, D, T (stopped), Z (ended, not yet collected)
+    threads: int  # with Z: more than 1 while others of its threads still end, and hold its files and ports
 
 
 def identify(pid: int) -> ProcessId | None:
@@ -45,7 +47,7 @@ def is_running(process: ProcessId) -> bool:
     seen = _look(process.pid)
     if seen is None or seen.started != process.started:
         return False
-    if seen.state == "Z":
+    if seen.state == "Z" and seen.threads <= 1:
         _collect(process.pid)
         return False
     return True
@@ -95,7 +97,7 @@ def wait_gone(process: ProcessId, timeout_s: float) -> bool:
 
 
 def terminate(processes: list[ProcessId], grace_s: float) -> dict[ProcessId, Literal["ended", "killed"]]:
-    """Ends processes together: SIGTERM, and SIGKILL to those that still run after `grace_s` seconds in all."""
+    """Ends processes together: SIGTERM, and SIGKILL to those that still run `grace_s` seconds later."""
     for process in processes:
         send(process, signal.SIGTERM)
         send(process, signal.SIGCONT)  # a paused process takes no SIGTERM until it goes on
@@ -157,10 +159,8 @@ def from_pid_file(pid_file: Path, mark: str) -> ProcessId | None:
 
 def _collect(pid: int) -> None:
     """Takes the exit status of an ended child of ours, so that its entry goes; a stranger's child is left."""
-    try:
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
 
 
 def _look(pid: int) -> _Seen | None:
@@ -177,13 +177,13 @@ def _look_in_proc(pid: int) -> _Seen | None:
         return None
     # The name stands in parentheses and may hold anything, also parentheses: count from the last one.
     fields = text.rpartition(")")[2].split()
-    return _Seen(started=f"{boot}/{fields[19]}", state=fields[0])
+    return _Seen(started=f"{boot}/{fields[19]}", state=fields[0], threads=int(fields[17]))
 
 
 def _look_by_ps(pid: int) -> _Seen | None:
     done = _ps(pid, "stat=,lstart=")
     state, _, started = done.strip().partition(" ")
-    return _Seen(started=started.strip(), state=state[:1]) if started else None
+    return _Seen(started=started.strip(), state=state[:1], threads=1) if started else None
 
 
 def _command_line(pid: int) -> str:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,14 +33,14 @@ _LOCK_TIMEOUT_S = 180.0
 class DevStack:
     """Real Kafkas on loopback, one a region, whose data live in a directory.
 
-    As a context manager it brings its regions up, and at the end stops those that it started itself: Kafkas that ran
-    before go on. Their data stay; `down(wipe=True)` removes them. Several processes may use one directory.
+    As a context manager it brings its regions up, and at the end stops those that it started itself: Kafkas
+    that ran before go on. Data stay; `down(wipe=True)` removes them. Several processes may use one directory.
 
     directory: where data, logs and the state file are kept; made if absent. Default `.kappaflow/dev`.
     regions: names; by default those that the directory knows, or `local` if it knows none.
-    base_port: the port of the first region, the next ones following; by default free ports are chosen at the first
-        start. Later starts keep them.
-    ready_timeout_s: how long a Kafka may take until it answers. It takes 2 to 6 s where nothing else is going on.
+    base_port: the port of the first region, the next ones following; by default free ports are chosen at the
+        first start. Later starts keep them.
+    ready_timeout_s: how long a Kafka may take until it answers. It takes 2 to 6 s if the machine is not busy.
     stop_timeout_s: how long a Kafka may take to end after SIGTERM, before it gets SIGKILL.
     on_event: called with a sentence at each step.
 
@@ -83,13 +83,13 @@ class DevStack:
     ) -> None:
         self.release()
 
-    # -- all regions ---------------------------------------------------------------------------------------------
+    # -- all regions
 
     def up(self) -> list[RegionStatus]:
         """Starts what does not run yet, waits until all answer, and returns their status.
 
-        Safe to call again: what runs is left alone, what died is started on its data. If it fails or is interrupted,
-        it stops what it started.
+        Safe to call again: what runs is left alone, what died is started on its data. If it fails or is
+        interrupted, it stops what it started.
         """
         with self._at_work() as state:
             self._start(state, self._chosen(state))
@@ -135,7 +135,7 @@ class DevStack:
         return {name: self._health(state.regions[name], ask=False) for name in names}
 
     def bootstrap(self, region: str | None = None) -> str:
-        """The `host:port` of a region for `bootstrap.servers`. The name may be left out if there is but one."""
+        """A region's `host:port` for `bootstrap.servers`. With but one region its name may be left out."""
         state = load_state(self.directory)
         if region is None:
             names = self._chosen(state)
@@ -149,7 +149,7 @@ class DevStack:
         self._record(load_state(self.directory), region)
         return self._home(region).log_file
 
-    # -- one region ----------------------------------------------------------------------------------------------
+    # -- one region
 
     def start(self, region: str) -> RegionStatus:
         """Starts one region, on its data if it has any, and waits until it answers."""
@@ -187,7 +187,7 @@ class DevStack:
         with self._at_work() as state:
             process.send(self._running(state, region), process.CONTINUE)
 
-    # -- inner: all of it under the directory's lock ---------------------------------------------------------------
+    # -- inner
 
     @contextmanager
     def _at_work(self) -> Iterator[StackState]:
@@ -293,17 +293,15 @@ class DevStack:
         free = shutil.disk_usage(self.directory).free
         if free < _NEEDED_BYTES:
             raise DevStackError(
-                f"no space: {self.directory} has {free >> 20} MiB free, and Kafka needs {_NEEDED_BYTES >> 20} MiB "
-                "to start. Free some, or choose a directory on another disk with --dir."
+                f"no space: {self.directory} has {free >> 20} MiB free; Kafka wants "
+                f"{_NEEDED_BYTES >> 20} MiB. Free some, or choose a directory on another disk with --dir."
             )
 
     def _remove_traces(self) -> None:
         (self.directory / STATE_FILE).unlink(missing_ok=True)
         (self.directory / "lock").unlink(missing_ok=True)
-        try:
+        with suppress(OSError):  # something else may be kept there
             self.directory.rmdir()
-        except OSError:  # something else is kept there
-            pass
 
     def _chosen(self, state: StackState) -> list[str]:
         return self._names or list(state.regions) or [DEFAULT_REGION]

@@ -33,7 +33,9 @@ class Start:
         self._launched: dict[str, float] = {}
 
     def run(self, wanted: dict[str, tuple[Home, int | None]], stop_timeout_s: float) -> None:
-        """Starts the regions `wanted` (directory, and port or None for the one kept or a free one), until all answer.
+        """Starts the regions `wanted` and waits until all answer.
+
+        wanted: by name, the region's directory and port; None for the port kept from before, or a free one.
 
         On any failure, also an interrupt, it stops those it started before the error goes on.
         """
@@ -157,7 +159,8 @@ class Start:
                 f"no space is left on the disk of {home.root}; free some, or use another directory with --dir"
             )
         elif "Address already in use" in lines:
-            why = f"port {self._state.regions[name].port} or its controller's port was taken meanwhile; try again"
+            port = self._state.regions[name].port
+            why = f"port {port} or its controller's port was taken meanwhile; try again"
         elif "OutOfMemoryError" in lines or "insufficient memory" in lines:
             why = f"it had too little memory (it wants {kafka.HEAP_MIB} MiB of heap); end something else"
         return DevStackError(

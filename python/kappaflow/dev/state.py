@@ -67,7 +67,7 @@ def check_region_name(name: str) -> None:
 
 
 def load_state(directory: Path) -> StackState:
-    """The state kept in `directory`; empty if there is none. DevStackError if its file can't be understood."""
+    """The state kept in `directory`; empty if there is none. DevStackError if it can't be understood."""
     path = directory / STATE_FILE
     try:
         text = path.read_text()
@@ -95,7 +95,7 @@ def save_state(directory: Path, state: StackState) -> None:
             json.dump(data, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         raise DevStackError(f"cannot write the dev stack's state file {path} ({error.strerror}).") from error
 

