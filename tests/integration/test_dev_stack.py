@@ -1,4 +1,4 @@
-"""The dev stack with real Kafkas: what it keeps when it is called twice, killed, interrupted or in the way."""
+"""The dev stack with real Kafkas: what it keeps to when called twice, killed, interrupted or in the way."""
 
 import contextlib
 import json
@@ -36,7 +36,8 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "dev"
     yield path
     if path.exists():
-        (path / "state.json").unlink(missing_ok=True) if _is_spoilt(path / "state.json") else None
+        if _is_spoilt(path / "state.json"):
+            (path / "state.json").unlink()
         DevStack(path).down()
     assert running_in(path) == []
 
@@ -121,6 +122,15 @@ def test_two_regions_are_two_clusters_that_take_and_give_records(directory: Path
         topics = AdminClient({"bootstrap.servers": stack.bootstrap("west")}).list_topics(timeout=10).topics
         assert "t" not in topics
     assert [region.state for region in DevStack(directory).status()] == ["stopped", "stopped"]
+
+
+def test_a_directory_with_blanks_and_accents(tmp_path: Path) -> None:
+    directory = tmp_path / "my stack" / "d\u00e9v"
+    with DevStack(directory) as stack:
+        assert [region.state for region in stack.status()] == ["running"]
+        assert (directory / "local" / "data" / "meta.properties").exists()
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
+    assert running_in(directory) == []
 
 
 def test_topics_are_not_made_by_accident(directory: Path) -> None:

@@ -21,7 +21,9 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
 
     def run(*argv: str) -> ProcessId:
         log, pid_file = tmp_path / "log", tmp_path / "pid"
-        started.append(process.spawn(list(argv), cwd=tmp_path, log_file=log, pid_file=pid_file))
+        started.append(
+            process.spawn(list(argv), cwd=tmp_path, environment=os.environ, log_file=log, pid_file=pid_file)
+        )
         return started[-1]
 
     yield run

@@ -18,10 +18,49 @@ from kappaflow.dev.state import RegionStatus
 from kappaflow.errors import KappaFlowError
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 _WATCH_S = 0.5
+
+
+class _Progress:
+    """Shows sentences on stderr: with a spinner on a terminal, as plain lines elsewhere.
+
+    What is printed on stdout comes after `stop`: while it turns, rich's spinner takes stdout for itself.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._status: Status | None = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True, highlight=False).status("looking")
+            self._status.start()
+
+    def say(self, text: str) -> None:
+        """Shows a sentence. That nobody is there to read it any more stops nothing."""
+        if self._quiet:
+            return
+        with suppress(OSError):
+            if self._status is None:
+                print(text, file=sys.stderr, flush=True)
+                return
+            from rich.markup import escape
+
+            self._status.update(escape(text))
+            if not text.startswith("downloading"):
+                self._status.console.print(f"[dim]{escape(text)}[/dim]")
+
+    def stop(self) -> None:
+        """Ends the spinner; sentences that come later are plain lines."""
+        if self._status is not None:
+            with suppress(OSError):
+                self._status.stop()
+            self._status = None
 
 
 def add_parser(subparsers: "SubParsers") -> None:
@@ -100,22 +139,24 @@ def _names(text: str) -> list[str]:
 
 
 def _run_up(args: argparse.Namespace) -> int:
-    def body(say: Callable[[str], None]) -> int:
-        stack = DevStack(args.dir, args.regions, base_port=args.port, on_event=say)
+    def body(progress: _Progress) -> int:
+        stack = DevStack(args.dir, args.regions, base_port=args.port, on_event=progress.say)
         begun = time.monotonic()
         regions = stack.up()
+        progress.stop()
         if args.json:
             _print_json("up", args.dir, regions, seconds=round(time.monotonic() - begun, 3))
         else:
             print(_ready_text(args.dir, regions), flush=True)
-        return _stay(stack, say) if args.foreground else OK
+        return _stay(stack, progress.say) if args.foreground else OK
 
     return _guarded(args, body)
 
 
 def _run_down(args: argparse.Namespace) -> int:
-    def body(say: Callable[[str], None]) -> int:
-        left = DevStack(args.dir, args.regions, on_event=say).down(wipe=args.wipe)
+    def body(progress: _Progress) -> int:
+        left = DevStack(args.dir, args.regions, on_event=progress.say).down(wipe=args.wipe)
+        progress.stop()
         if args.json:
             _print_json("down", args.dir, left, wiped=args.wipe)
         elif args.wipe:
@@ -128,7 +169,7 @@ def _run_down(args: argparse.Namespace) -> int:
 
 
 def _run_status(args: argparse.Namespace) -> int:
-    def body(_: Callable[[str], None]) -> int:
+    def body(_: _Progress) -> int:
         regions = DevStack(args.dir, args.regions).status()
         if args.json:
             _print_json("status", args.dir, regions)
@@ -144,7 +185,7 @@ def _run_status(args: argparse.Namespace) -> int:
 
 
 def _run_logs(args: argparse.Namespace) -> int:
-    def body(_: Callable[[str], None]) -> int:
+    def body(_: _Progress) -> int:
         regions = DevStack(args.dir, args.regions).status()
         if not regions:
             raise KappaFlowError(f"no dev stack in {args.dir}: start one with `kappaflow dev up`")
@@ -166,18 +207,24 @@ def _run_logs(args: argparse.Namespace) -> int:
     return _guarded(args, body)
 
 
-def _guarded(args: argparse.Namespace, body: Callable[[Callable[[str], None]], int]) -> int:
+def _guarded(args: argparse.Namespace, body: Callable[[_Progress], int]) -> int:
     """Runs a command: errors become one message on stderr, an interrupt becomes an exit code."""
+    progress = _Progress(quiet=args.dev_command in ("status", "logs"))
     try:
-        with _interruptible(), _progress(quiet=args.dev_command in ("status", "logs")) as say:
-            return body(say)
+        with _interruptible():
+            try:
+                return body(progress)
+            finally:
+                progress.stop()
     except KappaFlowError as error:
         if args.json:
             print(json.dumps({"command": args.dev_command, "error": str(error)}))
-        print(f"error: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        with suppress(OSError):
+            print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -228,35 +275,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A function that shows a sentence on stderr: as a spinner on a terminal, as a line elsewhere."""
-    if quiet:
-        yield lambda _: None
-        return
-    if not sys.stderr.isatty():
-
-        def line(text: str) -> None:
-            with suppress(OSError):  # nobody there to read it any more; what is done goes on all the same
-                print(text, file=sys.stderr, flush=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True, highlight=False)
-    with console.status("looking") as spinner:
-
-        def show(text: str) -> None:
-            with suppress(OSError):  # the terminal may have been closed, and Kafkas are to be stopped still
-                spinner.update(escape(text))
-                if not text.startswith("downloading"):
-                    console.print(f"[dim]{escape(text)}[/dim]")
-
-        yield show
 
 
 def _follow(path: Path) -> None:

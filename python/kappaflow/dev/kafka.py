@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,7 @@ def start_formatting(home: Home, runtime: Runtime, cluster_id: str) -> subproces
     return subprocess.Popen(
         tool,
         cwd=home.root,
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -199,7 +201,11 @@ def launch(home: Home, runtime: Runtime) -> ProcessId:
     if home.log_file.exists():
         home.log_file.replace(home.log_file.with_name(f"{home.log_file.name}.1"))
     return process.spawn(
-        java_command(home, runtime), cwd=home.root, log_file=home.log_file, pid_file=home.pid_file
+        java_command(home, runtime),
+        cwd=home.root,
+        environment=_environment(),
+        log_file=home.log_file,
+        pid_file=home.pid_file,
     )
 
 
@@ -235,7 +241,15 @@ def _tail_of(text: str, count: int) -> str:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\")
+    """As Java reads it from a properties file, which is Latin-1 with escapes of UTF-16 units."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with a locale in which Java finds files whose names are not ASCII."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"} if sys.platform == "linux" else dict(os.environ)
 
 
 def _read_property(path: Path, key: str) -> str | None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,7 +119,9 @@ def kill(process: ProcessId) -> None:
         wait_gone(process, 10.0)
 
 
-def spawn(argv: list[str], *, cwd: Path, log_file: Path, pid_file: Path) -> ProcessId:
+def spawn(
+    argv: list[str], *, cwd: Path, environment: Mapping[str, str], log_file: Path, pid_file: Path
+) -> ProcessId:
     """Starts a process in a session of its own, its output to `log_file`, its pid also in `pid_file`.
 
     It outlives its starter, and gets no Ctrl-C that is meant for the starter.
@@ -128,7 +131,7 @@ def spawn(argv: list[str], *, cwd: Path, log_file: Path, pid_file: Path) -> Proc
         pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", _LAUNCH, "sh", str(pid_file), str(cwd), *argv],
-            os.environ,
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
