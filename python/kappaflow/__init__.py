@@ -1,1 +1,47 @@
-"""KappaFlow: run every row of a warehouse table through a production service, once, and account for each."""
+"""Replay offline data through a production service, as an event stream, and prove what happened to every record.
+
+Five verbs: `publish`, `work`, `land`, `reconcile`, `dispatch`; `run` does them all in order. Each takes the path of a
+job file. Importing this package starts no thread and loads no extension module: that happens at the first call.
+"""
+
+from kappaflow.api import (
+    dispatch,
+    events,
+    job_schema,
+    lag,
+    land,
+    plan,
+    publish,
+    reconcile,
+    regions,
+    resolve,
+    run,
+    status,
+    watch,
+    work,
+)
+from kappaflow.errors import KappaFlowError, UnexplainedError
+from kappaflow.ledger import check_ledger
+from kappaflow.metrics import metrics, sql
+
+__all__ = [
+    "KappaFlowError",
+    "UnexplainedError",
+    "check_ledger",
+    "dispatch",
+    "events",
+    "job_schema",
+    "lag",
+    "land",
+    "metrics",
+    "plan",
+    "publish",
+    "reconcile",
+    "regions",
+    "resolve",
+    "run",
+    "sql",
+    "status",
+    "watch",
+    "work",
+]

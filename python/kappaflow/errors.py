@@ -1,9 +1,144 @@
-"""The exceptions of KappaFlow, one family."""
+"""The exceptions of KappaFlow, one family: `except KappaFlowError` catches them all."""
 
 
 class KappaFlowError(Exception):
     """Base of every error that KappaFlow raises on purpose; its text says what happened and what to do."""
 
+    kind = "error"
+
+
+class JobFileError(KappaFlowError):
+    """The job file can't be used; the text names the key, the value and what is allowed."""
+
+    kind = "job_file"
+
+
+class SourceError(KappaFlowError):
+    """A source file can't be read as what it should be."""
+
+    kind = "source"
+
+
+class SourceChangedError(SourceError):
+    """A source file is no longer what was pinned when the job was planned."""
+
+    kind = "source_changed"
+
+
+class SchemaError(KappaFlowError):
+    """An Avro schema can't be used."""
+
+    kind = "schema"
+
+
+class PlanError(SchemaError):
+    """The columns of the source can't become the fields of the schema."""
+
+    kind = "plan"
+
+
+class RegistryError(KappaFlowError):
+    """The schema registry refused or could not be reached."""
+
+    kind = "registry"
+
+
+class KafkaError(KappaFlowError):
+    """A cluster could not be reached or refused a request."""
+
+    kind = "kafka"
+
+
+class TopicError(KafkaError):
+    """A topic is not what the job needs."""
+
+    kind = "topic"
+
+
+class PublishError(KafkaError):
+    """A publish that could not account for every row; run it again and only the rest is sent."""
+
+    kind = "publish"
+
+
+class TooManyRejectsError(KappaFlowError):
+    """More rows were rejected than `limits.max_rejects` allows."""
+
+    kind = "too_many_rejects"
+
+
+class ServiceError(KappaFlowError):
+    """The service could not be started or used."""
+
+    kind = "service"
+
+
+class TableError(KappaFlowError):
+    """The landed table refused a commit or can't be read."""
+
+    kind = "table"
+
+
+class FencedError(TableError):
+    """Another lander committed first, or a newer placement of a child job holds the table."""
+
+    kind = "fenced"
+
+
+class NotReadyError(KappaFlowError):
+    """An earlier stage has not been done yet."""
+
+    kind = "not_ready"
+
+
+class NoHeadroomError(KappaFlowError):
+    """No region has room for a child job."""
+
+    kind = "no_headroom"
+
+
+class UnexplainedError(KappaFlowError):
+    """Rows without a fate, or doubled in the table."""
+
+    kind = "unexplained"
+
+
+class StoreError(KappaFlowError):
+    """The store could not be opened, read or written."""
+
+    kind = "store"
+
+
+class FileError(KappaFlowError):
+    """A file operation failed."""
+
+    kind = "io"
+
+
+class StoppedError(KappaFlowError):
+    """The caller asked to stop; what was done is kept."""
+
+    kind = "interrupted"
+
+
+class ForkedError(KappaFlowError):
+    """Used in a child process that was forked after the parent had used KappaFlow."""
+
+    kind = "forked"
+
 
 class DevStackError(KappaFlowError):
-    """The dev stack could not do what was asked: no Java, no jars, a port that is taken, a Kafka that died."""
+    """The dev stack could not do what was asked: no Java, no jars, a taken port, a Kafka that died."""
+
+    kind = "dev_stack"
+
+
+def of_kind(kind: str, message: str) -> KappaFlowError:
+    """The exception of a kind, as the extension module names it; an unknown kind is the base class."""
+
+    def search(cls: type[KappaFlowError]) -> type[KappaFlowError] | None:
+        if cls.kind == kind:
+            return cls
+        return next((hit for sub in cls.__subclasses__() if (hit := search(sub))), None)
+
+    return (search(KappaFlowError) or KappaFlowError)(message)

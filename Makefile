@@ -1,0 +1,59 @@
+# Every target works alone and does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Build caches live outside the clone, so that a fresh clone reuses them.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kappaflow
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export KAPPAFLOW_JARS_DIR ?= $(CACHE)/jars
+export UV_CACHE_DIR ?= $(CACHE)/uv
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# dev serves everything but `make wheels` and `make bench`: one cold build, not two.
+PROFILE ?= dev
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup:  ## Install what is missing, build the extension, make .venv
+	@scripts/setup $(PROFILE)
+
+.PHONY: demo
+demo: setup  ## Run the flights job through an Airflow DAG on real Kafkas, kill a worker, prove every row
+	@$(PY) examples/flights/demo.py
+
+.PHONY: demo-airflow
+demo-airflow: setup  ## The same with Airflow's own components; leaves the UI open until Ctrl-C
+	@$(PY) examples/flights/airflow_demo.py
+
+.PHONY: test
+test: setup  ## Unit, property and integration tests against a real Kafka
+	@scripts/test
+
+.PHONY: lint
+lint: setup  ## rustfmt, clippy, ruff, mypy, and the stubs against the binary
+	@scripts/lint
+
+.PHONY: bench
+bench:  ## Run a benchmark beside its peers: make bench NAME=publish
+	@test -n "$(NAME)" || { echo "give NAME=, one of: $$(ls benchmarks/*.py | xargs -n1 basename -s .py | xargs)"; exit 2; }
+	@scripts/setup release
+	@$(PY) benchmarks/$(NAME).py
+
+.PHONY: wheels
+wheels:  ## Build the wheels that people install, into dist/
+	@scripts/wheels
+
+.PHONY: docs
+docs: setup  ## Check that the docs' commands and links are real
+	@$(PY) scripts/check_docs.py
+
+.PHONY: clean
+clean:  ## Remove what was made in the clone (caches outside stay)
+	@rm -rf $(VENV) dist .kappaflow examples/flights/.kappaflow examples/flights/landed examples/flights/data
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	@rm -f python/kappaflow/_native*.so

@@ -1,0 +1,223 @@
+"""The stages as functions: a job file and params in, what happened out."""
+
+import json
+import sys
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, cast
+
+from kappaflow.errors import JobFileError
+from kappaflow.types import Dispatched, Event, JobPlan, OnProgress, Region, Summary
+
+JobPath = str | PathLike[str]
+ParamValues = Mapping[str, object]
+
+
+def _texts(params: ParamValues | None) -> dict[str, str]:
+    """Params as the command line would give them: the job file's types decide what they mean."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in (params or {}).items()
+    }
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON Schema of the job file."""
+    from kappaflow import _native
+
+    return cast("dict[str, Any]", json.loads(_native.job_schema()))
+
+
+def resolve(job: JobPath, *, params: ParamValues | None = None) -> dict[str, Any]:
+    """Read and check a job file: `{"path", "dir", "params", "file", "table", "metrics"}`, all after substitution."""
+    from kappaflow import _native
+
+    return cast("dict[str, Any]", json.loads(_native.resolve(fspath(job), _texts(params))))
+
+
+def plan(job: JobPath, *, params: ParamValues | None = None) -> JobPlan:
+    """Pin the snapshot and cut it into splits and child jobs; again, confirm what is in the store."""
+    from kappaflow import _native
+
+    return cast(JobPlan, json.loads(_native.plan(fspath(job), _texts(params))))
+
+
+def dispatch(
+    job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None
+) -> Dispatched:
+    """Place child jobs on the regions with headroom and prepare their topics there.
+
+    Raises `NoHeadroomError` if none could be placed; children without room are listed in `waiting`.
+    """
+    from kappaflow import _native
+
+    return cast(Dispatched, json.loads(_native.dispatch(fspath(job), _texts(params), on_progress)))
+
+
+def publish(
+    job_or_data: object,
+    *,
+    params: ParamValues | None = None,
+    child: str | None = None,
+    on_progress: OnProgress | None = None,
+    topic: str | None = None,
+    schema: str | PathLike[str] | None = None,
+    bootstrap_servers: str | None = None,
+    registry: str = "dir:.kappaflow/registry",
+    partitions: int = 6,
+    kafka: Mapping[str, str] | None = None,
+    extra: str = "refuse",
+    fields: Mapping[str, Mapping[str, str]] | None = None,
+) -> Summary:
+    """Publish a job's snapshot, or any Arrow data, and return a receipt counted from acknowledgements.
+
+    With the path of a job file: the placed child jobs (or one `child`) go to their regions' ingress topics; what an
+    earlier, interrupted publish delivered is read back and not sent again. The receipt has `rows`, `acknowledged`,
+    `rejected`, `read_back`, `doubled`, `splits`, `rejects` and `seconds`.
+
+    With anything that has `__arrow_c_stream__` (a pandas or Polars frame, a pyarrow table or reader): the rows go to
+    `topic` on `bootstrap_servers` as Avro of `schema` (a path or the JSON itself), the topic being made with
+    `partitions` if it is missing. A stream can't be read twice, so this form can't resume.
+
+    `kafka` takes further librdkafka options; `extra` is "refuse" or "ignore"; `fields` declares fields as in a job
+    file's `[schema.fields]`.
+    """
+    from kappaflow import _native
+
+    if hasattr(job_or_data, "__arrow_c_stream__"):
+        if topic is None or schema is None or bootstrap_servers is None:
+            raise TypeError("publishing data needs topic=, schema= and bootstrap_servers=")
+        target = {
+            "bootstrap_servers": bootstrap_servers,
+            "kafka": dict(kafka or {}),
+            "topic": topic,
+            "partitions": partitions,
+            "schema": _schema_text(schema),
+            "registry": registry,
+            "base": str(Path.cwd()),
+            "extra": extra,
+            "fields": {name: dict(declared) for name, declared in (fields or {}).items()},
+        }
+        return cast(Summary, json.loads(_native.publish_stream(job_or_data, json.dumps(target), on_progress)))
+    if not isinstance(job_or_data, str | PathLike):
+        raise TypeError(
+            f"expected the path of a job file or Arrow data (__arrow_c_stream__), got {type(job_or_data).__name__}"
+        )
+    path = fspath(job_or_data)
+    return cast(Summary, json.loads(_native.publish(path, _texts(params), child, on_progress)))
+
+
+def _schema_text(schema: str | PathLike[str]) -> str:
+    text = fspath(schema)
+    if text.lstrip().startswith(("{", '"', "[")):
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except OSError as error:
+        raise JobFileError(f"schema: can't read {text}: {error}") from error
+
+
+def work(
+    job: JobPath,
+    *,
+    region: str,
+    params: ParamValues | None = None,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Run a worker here until the region's ingress is done: published whole, answered, committed.
+
+    Several may run at once; an idle one stands by for one that dies. The summary has `read`, `answered`, `filtered`,
+    `dead_lettered` and more.
+    """
+    from kappaflow import _native
+
+    summary = _native.work(fspath(job), _texts(params), region, sys.executable, on_progress)
+    return cast(Summary, json.loads(summary))
+
+
+def watch(
+    job: JobPath,
+    *,
+    region: str,
+    params: ParamValues | None = None,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Wait, without working, until a fleet has done the region's ingress."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.watch(fspath(job), _texts(params), region, on_progress)))
+
+
+def land(
+    job: JobPath,
+    *,
+    region: str | None = None,
+    params: ParamValues | None = None,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Land the egress of a region (or of all) in the table, up to where it ends now, in one commit a region."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.land(fspath(job), _texts(params), region, on_progress)))
+
+
+def reconcile(
+    job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None
+) -> Summary:
+    """Give every expected row its one fate. Does not raise on unexplained rows: see `check_ledger`."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.reconcile(fspath(job), _texts(params), on_progress)))
+
+
+def run(job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None) -> Summary:
+    """Dispatch, publish and work (overlapped), land and reconcile, until every child job is done.
+
+    Returns `{"job", "receipt", "work", "land", "ledger", "seconds"}`.
+    """
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.run(fspath(job), _texts(params), sys.executable, on_progress)))
+
+
+def status(job: JobPath, *, params: ParamValues | None = None) -> Summary:
+    """Where the job is: children, splits, and per region what is published, worked and landed."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.status(fspath(job), _texts(params))))
+
+
+def lag(job: JobPath, *, region: str, params: ParamValues | None = None) -> Summary:
+    """How far a region's workers are behind: `lag`, `ingress_end`, `committed`, `published`, `egress_end`, `landed`."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.lag(fspath(job), _texts(params), region)))
+
+
+async def lag_async(job: JobPath, *, region: str, params: ParamValues | None = None) -> Summary:
+    """`lag` without blocking the event loop; for triggers."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(await _native.lag_async(fspath(job), _texts(params), region)))
+
+
+def regions(job: JobPath, *, params: ParamValues | None = None) -> list[Region]:
+    """The job's regions and their headroom, in rows."""
+    from kappaflow import _native
+
+    return cast("list[Region]", json.loads(_native.regions(fspath(job), _texts(params))))
+
+
+def events(job: JobPath, *, params: ParamValues | None = None) -> list[Event]:
+    """The job's timeline, oldest first."""
+    from kappaflow import _native
+
+    return cast("list[Event]", json.loads(_native.events(fspath(job), _texts(params))))
+
+
+def table(job: JobPath, *, params: ParamValues | None = None) -> Summary:
+    """The landed table now: `{"job", "dir", "version", "files"}`, the files being those its newest manifest names."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.table(fspath(job), _texts(params))))

@@ -1,0 +1,137 @@
+"""Summaries as tables on stderr, so that stdout stays for machines (`--json`)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kappaflow.types import Dispatched, JobPlan, Metric, Summary
+
+# Rows of a list that are shown; the rest is counted.
+_SHOWN = 40
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """One table; numbers to the right."""
+    shown = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left")
+    for row in rows[:_SHOWN]:
+        shown.add_row(*map(_text, row))
+    console = _console()
+    console.print(shown)
+    if len(rows) > _SHOWN:
+        console.print(f"... and {len(rows) - _SHOWN:,} more rows")
+
+
+def facts(title: str, summary: Summary) -> None:
+    """The plain facts of a summary: numbers and texts, and counts by name."""
+    rows: list[list[Any]] = []
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            rows += [
+                [f"{key}: {name}", count]
+                for name, count in value.items()
+                if not isinstance(count, dict | list)
+            ]
+        elif isinstance(value, list):
+            if value and all(isinstance(item, dict) for item in value):
+                names = [str(item.get("region", item.get("name", ""))) for item in value]
+                rows.append([key, ", ".join(names)])
+        else:
+            rows.append([key, value])
+    table(title, ["what", "value"], rows)
+
+
+def plan(plan: JobPlan) -> None:
+    table(
+        f"job {plan['name']} ({plan['job']}): {plan['rows']:,} rows, {plan['files']} files, {plan['splits']} splits",
+        ["child", "rows", "state", "region"],
+        [[c["name"], c["rows"], c["state"], c["region"] or ""] for c in plan["children"]],
+    )
+
+
+def dispatched(dispatched: Dispatched) -> None:
+    table(
+        "child jobs",
+        ["child", "region", "rows"],
+        [[p["child"], p["region"], p["rows"]] for p in dispatched["placed"]],
+    )
+    if dispatched["waiting"]:
+        _console().print(f"waiting for headroom: {', '.join(dispatched['waiting'])}")
+    table(
+        "regions (rows)",
+        ["region", "cap_max", "active", "queued"],
+        [[r["name"], r["cap_max"], r["active"], r["queued"]] for r in dispatched["regions"]],
+    )
+
+
+def receipt(receipt: Summary) -> None:
+    facts("receipt", {k: v for k, v in receipt.items() if k not in ("splits", "rejects", "children")})
+    if receipt["rejects"]:
+        table(
+            "rejected",
+            ["field", "reason", "rows"],
+            [[r["field"], r["reason"], r["count"]] for r in receipt["rejects"]],
+        )
+
+
+def ledger(report: Summary) -> None:
+    """The ledger: one fate a row, then the causes, the child jobs and what is unexplained."""
+    fates = ["landed", "filtered", "dead_lettered", "rejected", "missing"]
+    rows: list[list[Any]] = [[fate, report[fate]] for fate in fates]
+    rows += [["= expected", report["expected"]], ["doubled in the table", report["duplicated"]]]
+    rows += [["done twice", report["done_twice"]], ["mended", report["mended"]]]
+    table("ledger", ["fate", "rows"], rows)
+    causes = [
+        [fate, cause, count]
+        for fate, by_cause in report["by_cause"].items()
+        for cause, count in _pairs(by_cause)
+    ]
+    if causes:
+        table("by cause", ["fate", "cause", "rows"], causes)
+    if report["examples"]:
+        table(
+            "unexplained rows (first ones)",
+            ["fate", "split", "seq", "file", "row"],
+            [[e["fate"], e["split"], e["seq"], e["file"], e["row"]] for e in report["examples"]],
+        )
+    for note in report["notes"]:
+        _console().print(note)
+
+
+def _pairs(by_cause: Any) -> list[tuple[str, int]]:
+    if isinstance(by_cause, dict):
+        return list(by_cause.items())
+    return [(f"{c['field']}: {c['reason']}", c["count"]) for c in by_cause]
+
+
+def status(status: Summary) -> None:
+    table(
+        f"job {status['name']} ({status['job']}): {status['rows']:,} rows",
+        ["child", "rows", "state", "region"],
+        [[c["name"], c["rows"], c["state"], c["region"] or ""] for c in status["children"]],
+    )
+    for region in status["regions"]:
+        facts(f"region {region.get('region', region.get('name', ''))}", region)
+
+
+def metrics(results: dict[str, Metric]) -> None:
+    for name, result in results.items():
+        table(name, result["columns"], result["rows"])

@@ -1,0 +1,187 @@
+"""The commands of the stages: each reads a job file, shows progress on stderr and its summary on stdout."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import kappaflow
+from kappaflow.cli import show
+from kappaflow.cli.progress import progress
+from kappaflow.types import Summary
+
+if TYPE_CHECKING:
+    SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parsers(commands: "SubParsers") -> None:
+    """Add a subcommand for each stage."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("job", help="the job file (job.toml)")
+    common.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        type=_param,
+        help="a value for one of the job's [params]; may be repeated",
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON object on stdout, last")
+    common.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], summary: str, detail: str = ""
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, parents=[common], help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}"
+        )
+        command.set_defaults(run=run)
+        return command
+
+    add(
+        "run",
+        _run,
+        "run the whole job: dispatch, publish and work at once, land, reconcile",
+        "Safe to repeat: what is done is confirmed, what is not goes on where it stopped.",
+    )
+    add(
+        "plan",
+        _plan,
+        "pin the snapshot and show the splits and child jobs",
+        "Reads the sources' footers only; talks to no broker.",
+    )
+    add("dispatch", _dispatch, "place the child jobs on the regions with headroom and prepare their topics")
+    publish = add(
+        "publish",
+        _publish,
+        "publish the placed child jobs to their ingress topics",
+        "Counts come from acknowledgements. Rows that the schema refuses are kept with their reasons.",
+    )
+    publish.add_argument("--child", help="only this child job (default: all that are placed)")
+    work = add(
+        "work",
+        _work,
+        "run a worker: hand the ingress to the service until it is done",
+        "Start it as often as there is room; one that idles stands by for one that dies.",
+    )
+    work.add_argument("--region", help="the region to work in (default: the only one of the job)")
+    work.add_argument(
+        "--watch", action="store_true", help="don't work, only wait until a fleet has done the region"
+    )
+    land = add("land", _land, "land the answers in the table, up to where the egress ends now")
+    land.add_argument("--region", help="only this region (default: all with placed child jobs)")
+    add(
+        "reconcile",
+        _reconcile,
+        "give every row its one fate, and fail if any is unexplained",
+        "Exit 1 names the rows; the whole list is kept as Parquet.",
+    )
+    add("status", _status, "show where the job is")
+    sql = add(
+        "sql",
+        _sql,
+        "query the landed table (views `landed` and `answers`), or run the job's metrics",
+        "Without QUERY the named queries of output.metrics are run.",
+    )
+    sql.add_argument("query", nargs="?", metavar="QUERY")
+
+
+def _param(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
+    return name, value
+
+
+def _out(args: argparse.Namespace, summary: object, render: Callable[[], None]) -> None:
+    render()
+    if args.json:
+        sys.stdout.write(json.dumps(summary, default=str) + "\n")
+
+
+def _run(args: argparse.Namespace) -> int:
+    with progress(args.quiet) as on_progress:
+        summary = kappaflow.run(args.job, params=dict(args.param), on_progress=on_progress)
+    _out(args, summary, lambda: show.ledger(summary["ledger"]))
+    kappaflow.check_ledger(summary["ledger"])
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    plan = kappaflow.plan(args.job, params=dict(args.param))
+    _out(args, plan, lambda: show.plan(plan))
+    return 0
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    with progress(args.quiet) as on_progress:
+        dispatched = kappaflow.dispatch(args.job, params=dict(args.param), on_progress=on_progress)
+    _out(args, dispatched, lambda: show.dispatched(dispatched))
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    with progress(args.quiet) as on_progress:
+        receipt = kappaflow.publish(
+            args.job, params=dict(args.param), child=args.child, on_progress=on_progress
+        )
+    _out(args, receipt, lambda: show.receipt(receipt))
+    return 0
+
+
+def _work(args: argparse.Namespace) -> int:
+    params = dict(args.param)
+    region = args.region or _only_region(args.job, params)
+    act = kappaflow.watch if args.watch else kappaflow.work
+    with progress(args.quiet) as on_progress:
+        summary = act(args.job, region=region, params=params, on_progress=on_progress)
+    _out(args, summary, lambda: show.facts("work", summary))
+    return 0
+
+
+def _only_region(job: str, params: dict[str, str]) -> str:
+    names = [region["name"] for region in kappaflow.resolve(job, params=params)["file"]["regions"]]
+    if len(names) == 1:
+        return str(names[0])
+    raise kappaflow.KappaFlowError(f"the job has several regions; name one: --region {'|'.join(names)}")
+
+
+def _land(args: argparse.Namespace) -> int:
+    with progress(args.quiet) as on_progress:
+        summary = kappaflow.land(
+            args.job, region=args.region, params=dict(args.param), on_progress=on_progress
+        )
+    _out(args, summary, lambda: show.facts("land", summary))
+    return 0
+
+
+def _reconcile(args: argparse.Namespace) -> int:
+    with progress(args.quiet) as on_progress:
+        report: Summary = kappaflow.reconcile(args.job, params=dict(args.param), on_progress=on_progress)
+    _out(args, report, lambda: show.ledger(report))
+    kappaflow.check_ledger(report)
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = kappaflow.status(args.job, params=dict(args.param))
+    _out(args, status, lambda: show.status(status))
+    return 0
+
+
+def _sql(args: argparse.Namespace) -> int:
+    params = dict(args.param)
+    if args.query is None:
+        results = kappaflow.metrics(args.job, params=params)
+        _out(args, results, lambda: show.metrics(results))
+    else:
+        table = kappaflow.sql(args.job, args.query, params=params)
+        rows = table.to_pylist()
+        columns = table.column_names
+        _out(
+            args,
+            {"columns": columns, "rows": [list(row.values()) for row in rows]},
+            lambda: show.table("", columns, [list(row.values()) for row in rows]),
+        )
+    return 0
