@@ -26,7 +26,10 @@ impl Column {
                 [AvroType::Null, value] => (value, Some(Nullable::new(0, 1))),
                 [value, AvroType::Null] => (value, Some(Nullable::new(1, 0))),
                 _ => {
-                    return unsupported(ty, "use a union of null and one type, or one field a type");
+                    return unsupported(
+                        ty,
+                        "use a union of null and one type, or one field a type",
+                    );
                 }
             },
             ty => (ty, None),

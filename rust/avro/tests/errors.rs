@@ -1,0 +1,439 @@
+//! Every error there is, raised, and what it says.
+
+use std::sync::Arc;
+
+use arrow_array::{Int32Array, RecordBatch};
+use arrow_schema::{
+    DataType, Field, Fields, IntervalUnit, Schema, TimeUnit, UnionFields, UnionMode,
+};
+use kappaflow_avro::*;
+
+fn field(ty: &str) -> String {
+    format!(
+        r#"{{"type": "record", "name": "ns.R", "fields": [{{"name": "f", "aliases": ["g"], "type": {ty}}}]}}"#
+    )
+}
+
+fn avro(ty: &str) -> AvroSchema {
+    AvroSchema::parse(&field(ty)).unwrap()
+}
+
+fn columns(columns: &[(&str, DataType)]) -> Schema {
+    Schema::new(
+        columns
+            .iter()
+            .map(|(n, t)| Field::new(*n, t.clone(), false))
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn plan(table: &[(&str, DataType)], ty: &str) -> Result<CoercionPlan, PlanError> {
+    CoercionPlan::new(&columns(table), &avro(ty), &PlanOptions::default())
+}
+
+fn declared(name: &str, from: Option<&str>, zone: Option<&str>) -> PlanOptions {
+    let mut options = PlanOptions::default();
+    let declaration = FieldDeclaration {
+        from: from.map(str::to_owned),
+        zone: zone.map(str::to_owned),
+    };
+    options.fields.insert(name.to_owned(), declaration);
+    options
+}
+
+const INSTANT: &str = r#"{"type": "long", "logicalType": "timestamp-millis"}"#;
+
+#[test]
+fn schemas() {
+    let refused = |json: &str| AvroSchema::parse(json).unwrap_err();
+    for bad in [
+        "",
+        "{",
+        "\"nonsense\"",
+        "{\"type\": \"record\"}",
+        &field("[[\"int\"], \"null\"]"),
+        &field("[\"int\", \"int\"]"),
+    ] {
+        assert!(matches!(refused(bad), SchemaError::Invalid(_)), "{bad}");
+    }
+    assert!(matches!(refused("\"int\""), SchemaError::NotARecord { found } if found == "int"));
+    assert!(
+        matches!(refused(&field("[\"null\", \"ns.R\"]")), SchemaError::Recursive { name } if name == "ns.R")
+    );
+    let duration = r#"{"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}"#;
+    assert!(
+        matches!(refused(&field(duration)), SchemaError::Unsupported { path, .. } if path == "f")
+    );
+    let branches: Vec<_> = (0..65)
+        .map(|i| format!(r#"{{"type": "fixed", "name": "F{i}", "size": 1}}"#))
+        .collect();
+    assert!(matches!(
+        refused(&field(&format!("[{}]", branches.join(",")))),
+        SchemaError::Unsupported { .. }
+    ));
+    let default = r#"{"type": "record", "name": "R", "fields": [{"name": "f", "type": "int", "default": 4000000000}]}"#;
+    let error = refused(default);
+    assert!(
+        matches!(
+            error,
+            SchemaError::BadDefault { .. } | SchemaError::Invalid(_)
+        ),
+        "{error:?}"
+    );
+    let default = r#"{"type": "record", "name": "R", "fields": [{"name": "f", "type": {"type": "fixed", "name": "F", "size": 2}, "default": "a"}]}"#;
+    let error = refused(default);
+    assert!(
+        matches!(
+            error,
+            SchemaError::BadDefault { .. } | SchemaError::Invalid(_)
+        ),
+        "{error:?}"
+    );
+
+    // Each record holds the one before twice: 2^20 types from twenty lines.
+    let mut ty =
+        r#"{"type": "record", "name": "R0", "fields": [{"name": "x", "type": "int"}]}"#.to_owned();
+    for i in 1..20 {
+        ty = format!(
+            r#"{{"type": "record", "name": "R{i}", "fields": [{{"name": "a", "type": {ty}}}, {{"name": "b", "type": "R{}"}}]}}"#,
+            i - 1
+        );
+    }
+    assert!(matches!(refused(&ty), SchemaError::TooLarge { .. }));
+}
+
+#[test]
+fn a_schema_tells_of_itself() {
+    let schema = avro("\"int\"");
+    assert_eq!(schema.full_name(), "ns.R");
+    assert_eq!(schema.json(), field("\"int\""));
+    assert_eq!(
+        schema.canonical(),
+        r#"{"name":"ns.R","type":"record","fields":[{"name":"f","type":"int"}]}"#
+    );
+    assert_eq!(
+        (schema.fields()[0].name.as_str(), &schema.fields()[0].ty),
+        ("f", &AvroType::Int)
+    );
+}
+
+#[test]
+fn impossible_pairs() {
+    let naive = DataType::Timestamp(TimeUnit::Millisecond, None);
+    for (arrow, ty) in [
+        (DataType::Int32, "\"string\""),
+        (DataType::Boolean, "\"int\""),
+        (DataType::Utf8, "\"int\""),
+        (DataType::Int64, INSTANT),
+        (
+            DataType::Float64,
+            r#"{"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 1}"#,
+        ),
+        (
+            DataType::FixedSizeBinary(3),
+            r#"{"type": "fixed", "name": "F", "size": 2}"#,
+        ),
+        (
+            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+            r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#,
+        ),
+        (naive, "\"long\""),
+        (DataType::Date32, INSTANT),
+        (DataType::Int32, "[\"null\", \"string\"]"),
+        (DataType::Struct(Fields::empty()), "\"int\""),
+        (DataType::Null, "[\"int\", \"string\"]"),
+        (DataType::Duration(TimeUnit::Second), "\"long\""),
+    ] {
+        let error = plan(&[("f", arrow.clone())], ty).unwrap_err();
+        assert!(matches!(error, PlanError::Impossible { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&arrow.to_string()) && text.contains("column f"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn unsupported_arrow_types() {
+    let item = Arc::new(Field::new("item", DataType::Int32, true));
+    for arrow in [
+        DataType::Interval(IntervalUnit::DayTime),
+        DataType::RunEndEncoded(
+            Arc::new(Field::new("r", DataType::Int32, false)),
+            item.clone(),
+        ),
+        DataType::ListView(item.clone()),
+        DataType::LargeListView(item),
+        DataType::Union(UnionFields::empty(), UnionMode::Sparse),
+    ] {
+        let error = plan(&[("f", arrow)], "[\"null\", \"int\"]").unwrap_err();
+        assert!(matches!(error, PlanError::Unsupported { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn fields_and_columns() {
+    let int = || DataType::Int32;
+    assert!(plan(&[("f", int())], "\"int\"").is_ok());
+    assert!(plan(&[("g", int())], "\"int\"").is_ok(), "by alias");
+    assert!(plan(&[("F", int())], "\"int\"").is_ok(), "by another case");
+    assert!(
+        matches!(plan(&[("x", int())], "\"int\""), Err(PlanError::MissingColumn { field, columns }) if field == "f" && columns == "x")
+    );
+    assert!(
+        matches!(plan(&[("f", int()), ("x", int())], "\"int\""), Err(PlanError::ExtraColumns { columns, .. }) if columns == "x")
+    );
+    let two = [("f", int()), ("f", int())];
+    assert!(matches!(
+        plan(&two, "\"int\""),
+        Err(PlanError::Ambiguous { .. })
+    ));
+    // The name wins over alias and case; two of another case are one too many.
+    let rows = CoercionPlan::new(
+        &columns(&[("F", int()), ("g", int()), ("f", int())]),
+        &avro("\"int\""),
+        &PlanOptions {
+            extra: Extra::Ignore,
+            ..PlanOptions::default()
+        },
+    )
+    .unwrap()
+    .describe();
+    assert_eq!(
+        (rows.len(), rows[0].column.as_deref(), rows[0].rule),
+        (1, Some("f"), Certainty::Exact)
+    );
+    let upper = r#"{"type": "record", "name": "R", "fields": [{"name": "Id", "type": "int"}]}"#;
+    let cases = columns(&[("ID", int()), ("id", int())]);
+    let error = CoercionPlan::new(
+        &cases,
+        &AvroSchema::parse(upper).unwrap(),
+        &PlanOptions::default(),
+    )
+    .unwrap_err();
+    assert!(matches!(error, PlanError::Ambiguous { .. }));
+    // Two fields that differ in case don't share a column.
+    let both = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "A", "type": "int"}]}"#;
+    let one = columns(&[("a", int())]);
+    let error = CoercionPlan::new(
+        &one,
+        &AvroSchema::parse(both).unwrap(),
+        &PlanOptions::default(),
+    )
+    .unwrap_err();
+    assert!(matches!(error, PlanError::MissingColumn { field, .. } if field == "A"));
+}
+
+#[test]
+fn declarations() {
+    let (avro_int, instant) = (avro("\"int\""), avro(INSTANT));
+    let x = columns(&[("x", DataType::Int32)]);
+    assert!(CoercionPlan::new(&x, &avro_int, &declared("f", Some("x"), None)).is_ok());
+    let refused = |table: &Schema, schema: &AvroSchema, options: PlanOptions| {
+        CoercionPlan::new(table, schema, &options).unwrap_err()
+    };
+    assert!(matches!(
+        refused(&x, &avro_int, declared("f", Some("y"), None)),
+        PlanError::UnknownColumn { .. }
+    ));
+    let f = columns(&[("f", DataType::Int32)]);
+    assert!(matches!(
+        refused(&f, &avro_int, declared("nope", None, None)),
+        PlanError::UnknownField { .. }
+    ));
+    assert!(matches!(
+        refused(&f, &avro_int, declared("f", None, Some("UTC"))),
+        PlanError::UselessZone { .. }
+    ));
+    let naive = columns(&[("f", DataType::Timestamp(TimeUnit::Nanosecond, None))]);
+    assert!(matches!(
+        refused(&naive, &instant, PlanOptions::default()),
+        PlanError::ZoneNeeded { .. }
+    ));
+    assert!(matches!(
+        refused(&naive, &instant, declared("f", None, Some("Mars/Olympus"))),
+        PlanError::BadZone { .. }
+    ));
+    let nullable = avro(&format!("[\"null\", {INSTANT}]"));
+    let rows = CoercionPlan::new(&naive, &nullable, &declared("f", None, Some("UTC")))
+        .unwrap()
+        .describe();
+    assert_eq!(
+        (rows[0].rule, rows[0].may_reject.clone()),
+        (Certainty::Checked, vec!["would lose precision".to_owned()])
+    );
+    assert_eq!(rows[0].avro_type, "[null, timestamp-millis]");
+}
+
+#[test]
+fn batches() {
+    let schema = Arc::new(columns(&[("f", DataType::Int32)]));
+    let plan = CoercionPlan::new(&schema, &avro("\"int\""), &PlanOptions::default()).unwrap();
+    let mut encoder = Encoder::new(plan, 1);
+    let good = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![1]))]).unwrap();
+    assert_eq!(encoder.encode(&good).unwrap().buffer, [0, 0, 0, 0, 1, 2]);
+    let other = columns(&[("x", DataType::Int32)]);
+    let other = RecordBatch::try_new(Arc::new(other), good.columns().to_vec()).unwrap();
+    let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    for batch in [other, empty] {
+        assert!(matches!(
+            encoder.encode(&batch),
+            Err(EncodeError::SchemaChanged(_))
+        ));
+    }
+    let options =
+        arrow_array::RecordBatchOptions::new().with_row_count(Some(u32::MAX as usize + 1));
+    let none = Arc::new(Schema::empty());
+    let many = RecordBatch::try_new_with_options(Arc::clone(&none), vec![], &options).unwrap();
+    let nothing = AvroSchema::parse(r#"{"type": "record", "name": "R", "fields": []}"#).unwrap();
+    let mut encoder = Encoder::new(
+        CoercionPlan::new(&none, &nothing, &PlanOptions::default()).unwrap(),
+        1,
+    );
+    assert!(matches!(
+        encoder.encode(&many),
+        Err(EncodeError::TooManyRows { .. })
+    ));
+}
+
+#[test]
+fn messages() {
+    let refused = |ty: &str, datum: &[u8]| {
+        let mut decoder = Decoder::new(&avro(ty)).unwrap();
+        let error = decoder.push(datum).unwrap_err();
+        assert_eq!(decoder.len(), 0);
+        assert_eq!(decoder.flush().unwrap().num_rows(), 0);
+        error
+    };
+    assert!(
+        matches!(refused("\"int\"", &[]), DecodeError::Truncated { path, at: 0 } if path == "f")
+    );
+    assert!(
+        matches!(refused("\"string\"", &[0x80, 0x80, 0x80, 0x80, 0x10]), DecodeError::LengthTooLarge { length, .. } if length == 1 << 31)
+    );
+    assert!(matches!(
+        refused("\"int\"", &[2, 2]),
+        DecodeError::TrailingBytes { extra: 1 }
+    ));
+    let e = r#"{"type": "enum", "name": "E", "symbols": ["A"]}"#;
+    let time = r#"{"type": "int", "logicalType": "time-millis"}"#;
+    let micros = r#"{"type": "long", "logicalType": "time-micros"}"#;
+    let decimal = r#"{"type": "bytes", "logicalType": "decimal", "precision": 2}"#;
+    for (ty, datum) in [
+        ("\"boolean\"", &[2_u8][..]),
+        ("\"int\"", &[0x80, 0x80, 0x80, 0x80, 0x10]),
+        ("\"long\"", &[0xff; 11]),
+        (
+            "\"long\"",
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+        ),
+        ("\"string\"", &[2, 0xff]),
+        ("\"string\"", &[1]),
+        ("[\"null\", \"int\"]", &[4, 2]),
+        (e, &[2]),
+        (e, &[1]),
+        (time, &[1]),
+        (micros, &[1]),
+        (decimal, &[2, 100]),
+        (decimal, &[0]),
+    ] {
+        let error = refused(ty, datum);
+        assert!(
+            matches!(error, DecodeError::Invalid { .. }),
+            "{ty} {error:?}"
+        );
+    }
+    // Counts that no message could hold: of values, of values without bytes, and the smallest long there is.
+    let huge = &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0][..];
+    let lowest = &[
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0,
+    ][..];
+    for items in ["int", "null", "string"] {
+        for datum in [huge, lowest] {
+            let error = refused(
+                &format!(r#"{{"type": "array", "items": "{items}"}}"#),
+                datum,
+            );
+            assert!(
+                matches!(error, DecodeError::LengthTooLarge { .. }),
+                "{error:?}"
+            );
+        }
+    }
+    assert!(matches!(
+        refused(r#"{"type": "map", "values": "int"}"#, huge),
+        DecodeError::LengthTooLarge { .. }
+    ));
+    // A block with its size in bytes, as other writers write it, is read.
+    let mut decoder = Decoder::new(&avro(r#"{"type": "array", "items": "int"}"#)).unwrap();
+    decoder.push(&[3, 4, 2, 4, 2, 6, 0]).unwrap();
+    assert!(format!("{:?}", decoder.flush().unwrap().column(0)).contains('3'));
+
+    let unsupported = |ty: &str| Decoder::new(&avro(ty)).unwrap_err();
+    assert!(
+        matches!(unsupported("[\"int\", \"string\"]"), DecodeError::Unsupported { path, .. } if path == "f")
+    );
+    assert!(matches!(
+        unsupported(r#"{"type": "fixed", "name": "F", "size": 2000000}"#),
+        DecodeError::Unsupported { .. }
+    ));
+}
+
+#[test]
+fn frames() {
+    let mut message = Vec::new();
+    framing::write(258, &mut message);
+    message.push(9);
+    assert_eq!(message, [0, 0, 0, 1, 2, 9]);
+    assert_eq!(framing::split(&message), Ok((258, &[9][..])));
+    for length in 0..5 {
+        assert_eq!(
+            framing::split(&message[..length]),
+            Err(FrameError::TooShort { length })
+        );
+    }
+    assert_eq!(
+        framing::split(b"{"),
+        Err(FrameError::BadMagic { byte: b'{' })
+    );
+    assert!(
+        FrameError::BadMagic { byte: b'{' }
+            .to_string()
+            .contains("0x7b")
+    );
+}
+
+#[test]
+fn options_are_read_from_a_job_file() {
+    let options: PlanOptions = serde_json::from_str(
+        r#"{"extra": "ignore", "fields": {"f": {"from": "x", "zone": "UTC"}}}"#,
+    )
+    .unwrap();
+    assert_eq!(options.extra, Extra::Ignore);
+    assert_eq!(options.fields["f"].from.as_deref(), Some("x"));
+    assert!(serde_json::from_str::<PlanOptions>(r#"{"extras": "ignore"}"#).is_err());
+}
+
+#[test]
+fn ten_thousand_columns() {
+    let table = Schema::new(
+        (0..10_000)
+            .map(|i| Field::new(format!("c{i}"), DataType::Int32, true))
+            .collect::<Vec<_>>(),
+    );
+    let fields: Vec<_> = (0..10_000)
+        .map(|i| format!(r#"{{"name": "C{i}", "type": ["null", "int"]}}"#))
+        .collect();
+    let json = format!(
+        r#"{{"type": "record", "name": "R", "fields": [{}]}}"#,
+        fields.join(",")
+    );
+    let plan = CoercionPlan::new(
+        &table,
+        &AvroSchema::parse(&json).unwrap(),
+        &PlanOptions::default(),
+    )
+    .unwrap();
+    assert_eq!(plan.describe().len(), 10_000);
+}
