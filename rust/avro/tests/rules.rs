@@ -264,6 +264,13 @@ fn text_and_bytes() {
         bytes
     );
     let odd = BinaryArray::from(vec![&b"ok"[..], &b"\xff"[..]]);
+    let rejects = encode_with(
+        &batch(odd.clone()),
+        &schema_of("\"string\""),
+        &PlanOptions::default(),
+    )
+    .rejects;
+    assert_eq!(rejects[0].value, "ff");
     assert_eq!(
         run(odd, "\"string\""),
         vec![Ok(Value::String("ok".into())), no("not UTF-8")]
@@ -582,6 +589,11 @@ fn lists() {
             no("out of range of int")
         ]
     );
+    let optional = OffsetBuffer::new(vec![0, 1, 2, 3, 3].into());
+    let optional = ListArray::new(Arc::clone(&field), optional, values.clone(), nulls.clone());
+    let found = run(optional, &format!("[\"null\", {ty}]"));
+    assert_eq!(found[1], Ok(Value::Union(0, Box::new(Value::Null))));
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
     let fixed = FixedSizeListArray::new(field, 1, values, nulls);
     assert_eq!(
         run(fixed.slice(1, 3), ty),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_buffer::{BooleanBufferBuilder, i256};
+use arrow_buffer::i256;
 use arrow_schema::TimeUnit;
 
 use super::kind;
@@ -24,7 +24,7 @@ pub(super) struct Column {
 pub(super) struct Nullable {
     null: i64,
     value: i64,
-    pub(super) valid: BooleanBufferBuilder,
+    pub(super) valid: Vec<bool>,
 }
 
 impl Nullable {
@@ -32,7 +32,7 @@ impl Nullable {
         Self {
             null,
             value,
-            valid: BooleanBufferBuilder::new(0),
+            valid: Vec::new(),
         }
     }
 }
@@ -79,7 +79,7 @@ pub(super) enum Payload {
 #[derive(Debug)]
 pub(super) enum Kind {
     Null(usize),
-    Boolean(BooleanBufferBuilder),
+    Boolean(Vec<bool>),
     Int(Vec<i32>),
     Date(Vec<i32>),
     TimeMillis(Vec<i32>),
@@ -106,7 +106,7 @@ impl Column {
         if let Some(nullable) = &mut self.nullable {
             let branch = reader.long().map_err(|fault| fault.of(&self.path))?;
             if branch == nullable.null {
-                nullable.valid.append(false);
+                nullable.valid.push(false);
                 self.kind.skip_slot();
                 return Ok(());
             }
@@ -115,7 +115,7 @@ impl Column {
                     .invalid(format!("branch {branch} is not in the union"))
                     .of(&self.path));
             }
-            nullable.valid.append(true);
+            nullable.valid.push(true);
         }
         self.kind.read(reader, &self.path)
     }
@@ -123,7 +123,7 @@ impl Column {
     /// Appends a slot that is below a null and has no meaning.
     fn skip_slot(&mut self) {
         if let Some(nullable) = &mut self.nullable {
-            nullable.valid.append(false);
+            nullable.valid.push(false);
         }
         self.kind.skip_slot();
     }
@@ -131,15 +131,9 @@ impl Column {
     /// Keeps the first `slots` slots. The column may have fewer where a value was cut off before it.
     pub(super) fn truncate(&mut self, slots: usize) {
         if let Some(nullable) = &mut self.nullable {
-            cut(&mut nullable.valid, slots);
+            nullable.valid.truncate(slots);
         }
         self.kind.truncate(slots);
-    }
-}
-
-fn cut(bits: &mut BooleanBufferBuilder, slots: usize) {
-    if bits.len() > slots {
-        bits.truncate(slots);
     }
 }
 
@@ -193,7 +187,7 @@ impl Kind {
         match self {
             Self::Null(slots) => *slots += 1,
             Self::Boolean(bits) => match reader.byte()? {
-                byte @ (0 | 1) => bits.append(byte == 1),
+                byte @ (0 | 1) => bits.push(byte == 1),
                 byte => return Err(reader.invalid(format!("{byte:#04x} is not a boolean"))),
             },
             Self::Int(values) | Self::Date(values) => values.push(reader.int()?),
@@ -252,7 +246,7 @@ impl Kind {
     fn skip_slot(&mut self) {
         match self {
             Self::Null(slots) => *slots += 1,
-            Self::Boolean(bits) => bits.append(false),
+            Self::Boolean(bits) => bits.push(false),
             Self::Int(values) | Self::Date(values) | Self::TimeMillis(values) => values.push(0),
             Self::Long(values) | Self::TimeMicros(values) | Self::Timestamp(values, _, _) => {
                 values.push(0)
@@ -275,7 +269,7 @@ impl Kind {
     fn truncate(&mut self, slots: usize) {
         match self {
             Self::Null(n) => *n = slots.min(*n),
-            Self::Boolean(bits) => cut(bits, slots),
+            Self::Boolean(bits) => bits.truncate(slots),
             Self::Int(values) | Self::Date(values) | Self::TimeMillis(values) => {
                 values.truncate(slots)
             }

@@ -31,7 +31,7 @@ impl Column {
         let nulls = self
             .nullable
             .as_mut()
-            .map(|nullable| NullBuffer::new(nullable.valid.finish()));
+            .map(|nullable| NullBuffer::from(take(&mut nullable.valid)));
         self.kind.finish(&data_type, nulls)
     }
 }
@@ -55,7 +55,7 @@ impl Kind {
     fn finish(&mut self, data_type: &DataType, nulls: Option<NullBuffer>) -> Finished {
         Ok(match self {
             Self::Null(slots) => Arc::new(NullArray::new(std::mem::take(slots))),
-            Self::Boolean(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
+            Self::Boolean(bits) => Arc::new(BooleanArray::new(take(bits).into(), nulls)),
             Self::Int(values) => Arc::new(Int32Array::try_new(take(values).into(), nulls)?),
             Self::Date(values) => Arc::new(Date32Array::try_new(take(values).into(), nulls)?),
             Self::TimeMillis(values) => {

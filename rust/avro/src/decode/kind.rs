@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_buffer::{BooleanBufferBuilder, i256};
+use arrow_buffer::i256;
 use arrow_schema::{DataType, Field, TimeUnit};
 
 use super::column::{Column, Kind, Nullable, Offsets, Payload};
@@ -36,7 +36,7 @@ impl Column {
         };
         let kind = match value {
             AvroType::Null => Kind::Null(0),
-            AvroType::Boolean => Kind::Boolean(BooleanBufferBuilder::new(0)),
+            AvroType::Boolean => Kind::Boolean(Vec::new()),
             AvroType::Int => Kind::Int(Vec::new()),
             AvroType::Date => Kind::Date(Vec::new()),
             AvroType::TimeMillis => Kind::TimeMillis(Vec::new()),

@@ -55,6 +55,9 @@ impl Lane {
                 sink.byte(null.unwrap_or(value));
                 return;
             }
+            if let Data::Int(values) = &self.data {
+                return sink.tagged_int(value, values[slot]);
+            }
             sink.byte(value);
         }
         match &self.data {

@@ -103,13 +103,23 @@ impl Sink {
         if z >= 1 << 56 {
             return self.long_slow(z);
         }
-        let len = (70 - (z | 1).leading_zeros()) / 7;
-        let x = (z & 0x0fff_ffff) | ((z & 0x00ff_ffff_f000_0000) << 4);
-        let x = (x & 0x0000_3fff_0000_3fff) | ((x & 0x0fff_c000_0fff_c000) << 2);
-        let x = (x & 0x007f_007f_007f_007f) | ((x & 0x3f80_3f80_3f80_3f80) << 1);
-        let more = 0x8080_8080_8080_8080 & ((1_u64 << (8 * (len - 1))) - 1);
-        slot.copy_from_slice(&(x | more).to_le_bytes());
+        let (bytes, len) = spread(z);
+        slot.copy_from_slice(&bytes.to_le_bytes());
         self.at += len as usize;
+    }
+
+    /// A branch number and an int behind it, in one store.
+    #[inline(always)]
+    pub(super) fn tagged_int(&mut self, tag: u8, v: i32) {
+        let (bytes, len) = spread(zigzag(i64::from(v)));
+        match self.buffer.get_mut(self.at..self.at + 8) {
+            Some(slot) => {
+                // At most five bytes of varint, so one more fits.
+                slot.copy_from_slice(&(bytes << 8 | u64::from(tag)).to_le_bytes());
+                self.at += len as usize + 1;
+            }
+            None => self.overflowed = true,
+        }
     }
 
     #[cold]
@@ -120,6 +130,17 @@ impl Sink {
         }
         self.byte(z as u8);
     }
+}
+
+/// The bytes of a varint below 2^56 in order, and how many there are.
+#[inline(always)]
+const fn spread(z: u64) -> (u64, u32) {
+    let len = (70 - (z | 1).leading_zeros()) / 7;
+    let x = (z & 0x0fff_ffff) | ((z & 0x00ff_ffff_f000_0000) << 4);
+    let x = (x & 0x0000_3fff_0000_3fff) | ((x & 0x0fff_c000_0fff_c000) << 2);
+    let x = (x & 0x007f_007f_007f_007f) | ((x & 0x3f80_3f80_3f80_3f80) << 1);
+    let more = 0x8080_8080_8080_8080 & ((1_u64 << (8 * (len - 1))) - 1);
+    (x | more, len)
 }
 
 #[cfg(test)]
@@ -142,6 +163,15 @@ mod tests {
             let mut sink = Sink::with_bound(10).unwrap();
             sink.long(v);
             assert_eq!(sink.finish().unwrap(), expected, "{v}");
+            if let Ok(v) = i32::try_from(v) {
+                let mut sink = Sink::with_bound(10).unwrap();
+                sink.tagged_int(2, v);
+                assert_eq!(
+                    sink.finish().unwrap(),
+                    [&[2][..], &expected].concat(),
+                    "{v}"
+                );
+            }
         }
     }
 

@@ -193,7 +193,19 @@ fn shown(array: &dyn Array, element: usize) -> String {
     if let Some(strings) = array.as_string_view_opt() {
         return bounded(strings.value(element));
     }
-    // Slicing first keeps the formatter of a long binary value from writing more than is shown.
+    if let Some(bytes) = binary(array, element) {
+        let more = if bytes.len() > SHOWN_CHARS / 2 - 1 {
+            "…"
+        } else {
+            ""
+        };
+        return bytes
+            .iter()
+            .take(SHOWN_CHARS / 2 - 1)
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>()
+            + more;
+    }
     let options = FormatOptions::default().with_null("null");
     match ArrayFormatter::try_new(array, &options) {
         Ok(formatter) => formatter
@@ -202,6 +214,17 @@ fn shown(array: &dyn Array, element: usize) -> String {
             .map_or_else(|_| "(unprintable)".to_owned(), |s| bounded(&s)),
         Err(_) => "(unprintable)".to_owned(),
     }
+}
+
+/// The bytes of a binary slot; the formatter would write all of them out.
+fn binary(array: &dyn Array, element: usize) -> Option<&[u8]> {
+    if let Some(bytes) = array.as_binary_opt::<i32>() {
+        return Some(bytes.value(element));
+    }
+    if let Some(bytes) = array.as_binary_opt::<i64>() {
+        return Some(bytes.value(element));
+    }
+    array.as_binary_view_opt().map(|bytes| bytes.value(element))
 }
 
 fn bounded(text: &str) -> String {

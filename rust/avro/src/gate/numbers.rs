@@ -15,8 +15,8 @@ use crate::error::EncodeError;
 /// 2^63 as a float: the first that is too large for a long.
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 
-/// Converts every value; the ones that can't be are rejected, unless null. The check of validity is made only where a
-/// conversion failed, so that the common pass is one straight loop.
+/// Converts every value; the ones that can't be are rejected, unless null. The common pass is one straight loop that
+/// only learns whether all could be; a second one, made if not, asks which, and whether they are null.
 pub(super) fn convert<A: ArrowPrimitiveType, T: Copy + Default>(
     site: &mut Site<'_>,
     f: impl Fn(A::Native) -> Result<T, &'static str>,
@@ -25,15 +25,22 @@ pub(super) fn convert<A: ArrowPrimitiveType, T: Copy + Default>(
         .array
         .as_primitive_opt::<A>()
         .ok_or_else(|| site.malformed())?;
-    let mut out = Vec::with_capacity(array.len());
-    for (i, value) in array.values().iter().enumerate() {
-        out.push(match f(*value) {
-            Ok(converted) => converted,
-            Err(reason) => {
+    let mut all = true;
+    let out = array
+        .values()
+        .iter()
+        .map(|value| {
+            let converted = f(*value);
+            all &= converted.is_ok();
+            converted.unwrap_or_default()
+        })
+        .collect();
+    if !all {
+        for (i, value) in array.values().iter().enumerate() {
+            if let Err(reason) = f(*value) {
                 site.reject(i, reason);
-                T::default()
             }
-        });
+        }
     }
     Ok(out)
 }

@@ -399,9 +399,9 @@ fn decimal(to: DecimalType, arrow: &A) -> Result<Ruling, PlanError> {
     }
     // Arrow doesn't check that decimals keep to their precision, so the range is always checked; but a column whose
     // digits can't outgrow the field is exact by its type.
-    let fixed_holds = to
-        .fixed
-        .is_none_or(|size| size as f64 * 8.0 - 1.0 > to_precision as f64 * 3.321_93);
+    let fixed_holds = to.fixed.is_none_or(|size| {
+        size as f64 * 8.0 - 1.0 > to_precision as f64 * std::f64::consts::LOG2_10
+    });
     if precision - scale > to_precision - to_scale || !fixed_holds {
         reasons.push(out_of_range(&V::Decimal(to)));
     }
