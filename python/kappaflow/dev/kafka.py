@@ -3,7 +3,6 @@
 import base64
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
@@ -41,6 +40,11 @@ class Home:
     def log_file(self) -> Path:
         """What Kafka prints since its last start; that of the start before is in `kafka.log.1`."""
         return self.root / "kafka.log"
+
+    @property
+    def format_log_file(self) -> Path:
+        """What Kafka's formatting of the data directory printed."""
+        return self.root / "format.log"
 
     @property
     def pid_file(self) -> Path:
@@ -161,38 +165,36 @@ def write_config(home: Home, *, port: int, controller_port: int) -> None:
         ) from error
 
 
-def start_formatting(home: Home, runtime: Runtime, cluster_id: str) -> subprocess.Popen[str]:
+def start_formatting(home: Home, runtime: Runtime, cluster_id: str) -> ProcessId:
     """Starts Kafka's own formatting of the data directory; `finish_formatting` waits for it."""
+    home.format_log_file.unlink(missing_ok=True)
     tool = [
         str(runtime.java.executable),
         *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m"),
+        home.mark,
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         *("-cp", runtime.class_path, "kafka.tools.StorageTool"),
         *("format", "--ignore-formatted", "-t", cluster_id, "-c", str(home.config)),
     ]
-    return subprocess.Popen(
+    return process.spawn(
         tool,
         cwd=home.root,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+        environment=_environment(),
+        log_file=home.format_log_file,
+        pid_file=home.pid_file,
     )
 
 
-def finish_formatting(home: Home, tool: subprocess.Popen[str]) -> None:
+def finish_formatting(home: Home, tool: ProcessId) -> None:
     """Waits for `start_formatting`'s process. DevStackError with its last lines if it failed."""
-    try:
-        said, _ = tool.communicate(timeout=_FORMAT_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+    if not process.wait_gone(tool, _FORMAT_TIMEOUT_S):
+        process.kill(tool)
         raise DevStackError(
             f"Kafka's formatting of {home.data} was not done after {_FORMAT_TIMEOUT_S:.0f} s. Try again."
-        ) from None
-    if tool.returncode != 0:
+        )
+    if home.kept_cluster_id() is None:  # the formatting writes it last
         raise DevStackError(
-            f"Kafka could not format {home.data} (exit code {tool.returncode}):\n{_tail_of(said, 15)}"
+            f"Kafka could not format {home.data}. Its last lines:\n{last_lines(home.format_log_file, 15)}"
         )
 
 

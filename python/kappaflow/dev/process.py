@@ -97,6 +97,16 @@ def wait_gone(process: ProcessId, timeout_s: float) -> bool:
     return True
 
 
+def wait_paused(process: ProcessId, timeout_s: float) -> bool:
+    """Waits until SIGSTOP has taken effect; False if it has not after `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not is_paused(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def terminate(processes: list[ProcessId], grace_s: float) -> dict[ProcessId, Literal["ended", "killed"]]:
     """Ends processes together: SIGTERM, and SIGKILL to those that still run `grace_s` seconds later."""
     for process in processes:

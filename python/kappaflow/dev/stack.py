@@ -28,6 +28,7 @@ DEFAULT_DIR = Path(".kappaflow/dev")
 DEFAULT_REGION = "local"
 _NEEDED_BYTES = 300 << 20
 _LOCK_TIMEOUT_S = 180.0
+_PAUSE_TIMEOUT_S = 5.0
 
 
 class DevStack:
@@ -180,7 +181,9 @@ class DevStack:
     def pause(self, region: str) -> None:
         """Halts one region's Kafka by SIGSTOP: its port takes connections, and nothing answers."""
         with self._at_work() as state:
-            process.send(self._running(state, region), process.STOP)
+            found = self._running(state, region)
+            process.send(found, process.STOP)
+            process.wait_paused(found, _PAUSE_TIMEOUT_S)
 
     def resume(self, region: str) -> None:
         """Lets a paused Kafka go on."""
@@ -215,8 +218,7 @@ class DevStack:
                     f"region {name!r} already runs on port {record.port}; to move it to {wanted}, "
                     "run `kappaflow dev down` first."
                 )
-            if process.is_paused(record.process):
-                process.send(record.process, process.CONTINUE)
+            process.send(record.process, process.CONTINUE)  # in case it is paused
             awaited.append(name)
         start = Start(self.directory, state, self._ready_timeout_s, self._on_event)
         for name in awaited:

@@ -1,6 +1,5 @@
 """Starting the Kafkas of several regions together, all or none."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from kappaflow.dev import kafka, ports, probe, process
 from kappaflow.dev.jars import kafka_jars
 from kappaflow.dev.java import find_java
 from kappaflow.dev.kafka import Home, Runtime
+from kappaflow.dev.process import ProcessId
 from kappaflow.dev.state import RegionRecord, StackState, save_state
 from kappaflow.errors import DevStackError
 
@@ -96,22 +96,14 @@ class Start:
         self._state.regions[name] = RegionRecord(port, cluster_id)
 
     def _format(self, runtime: Runtime) -> None:
-        tools: list[tuple[Home, subprocess.Popen[str]]] = []
-        try:
-            for name, home in self._homes.items():
-                self._configure(name, home)
-                if home.kept_cluster_id() is None:
-                    record = self._state.regions[name]
-                    tools.append((home, kafka.start_formatting(home, runtime, record.cluster_id)))
-            for home, tool in tools:
-                kafka.finish_formatting(home, tool)
-        finally:
-            for _, tool in tools:
-                if tool.poll() is None:
-                    tool.kill()
-                tool.wait()
-                if tool.stdout is not None:
-                    tool.stdout.close()
+        tools: list[tuple[Home, ProcessId]] = []
+        for name, home in self._homes.items():
+            self._configure(name, home)
+            if home.kept_cluster_id() is None:
+                record = self._state.regions[name]
+                tools.append((home, kafka.start_formatting(home, runtime, record.cluster_id)))
+        for home, tool in tools:
+            kafka.finish_formatting(home, tool)
 
     def _configure(self, name: str, home: Home) -> None:
         port = self._state.regions[name].port
@@ -175,7 +167,9 @@ class Start:
             for name, record in self._state.regions.items()
             if name in self._launched and record.process is not None
         ]
-        # Found by their own trace if the interrupt fell between the launch and its record.
+        # A formatting, or a Kafka whose launch was interrupted before its record, is found by its own trace,
+        # which it leaves within a moment of its start.
+        time.sleep(0.1)
         for home in self._homes.values():
             traced = process.from_pid_file(home.pid_file, home.mark)
             if traced is not None and traced not in running:
