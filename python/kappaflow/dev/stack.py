@@ -111,6 +111,9 @@ class DevStack:
                     self._home(name).remove()
                     del state.regions[name]
                 save_state(self.directory, state)
+                for log in self.directory.glob("*/format.log"):  # what is left of starts that failed
+                    if log.parent.name not in state.regions:
+                        self._home(log.parent.name).remove()
                 self._on_event(f"removed the data of {', '.join(names)}" if names else "no data to remove")
                 if not state.regions:
                     self._remove_traces()
