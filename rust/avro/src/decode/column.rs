@@ -47,7 +47,7 @@ impl Offsets {
     }
 
     fn end(&mut self, len: usize) -> Result<(), Fault> {
-        self.0.push(i32::try_from(len).map_err(|_| Fault::Full)?);
+        self.0.push(i32::try_from(len).map_err(|_| Fault::full())?);
         Ok(())
     }
 
@@ -102,7 +102,7 @@ pub(super) enum Kind {
 
 impl Column {
     /// Appends the next value. After an error the column may hold a part of it: [`Column::truncate`] mends that.
-    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Box<DecodeError>> {
         if let Some(nullable) = &mut self.nullable {
             let branch = reader.long().map_err(|fault| fault.of(&self.path))?;
             if branch == nullable.null {
@@ -139,7 +139,7 @@ impl Column {
 
 impl Kind {
     #[inline]
-    fn read(&mut self, reader: &mut Reader<'_>, path: &str) -> Result<(), DecodeError> {
+    fn read(&mut self, reader: &mut Reader<'_>, path: &str) -> Result<(), Box<DecodeError>> {
         match self {
             Self::Array(offsets, min_size, items) => {
                 let mut len = offsets.last() as usize;

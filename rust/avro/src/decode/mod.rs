@@ -65,7 +65,7 @@ impl Decoder {
                 .try_for_each(|column| column.read(&mut reader))?;
             match reader.remaining() {
                 0 => Ok(()),
-                extra => Err(DecodeError::TrailingBytes { extra }),
+                extra => Err(Box::new(DecodeError::TrailingBytes { extra })),
             }
         };
         match read() {
@@ -77,7 +77,7 @@ impl Decoder {
                 for column in &mut self.columns {
                     column.truncate(self.rows);
                 }
-                Err(error)
+                Err(*error)
             }
         }
     }

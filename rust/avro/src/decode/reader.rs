@@ -6,9 +6,12 @@ use crate::wire::unzigzag;
 /// Elements of no bytes that one message may hold: their number is bounded by nothing in the message.
 const MAX_EMPTY_ELEMENTS: usize = 65_536;
 
-/// What went wrong, where; the column adds its path.
+/// What went wrong, where; the column adds its path. Boxed, so that what is read comes back in registers.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) struct Fault(Box<What>);
+
+#[derive(Debug)]
+enum What {
     Truncated(usize),
     LengthTooLarge {
         at: usize,
@@ -24,11 +27,11 @@ pub(super) enum Fault {
 
 impl Fault {
     #[cold]
-    pub(super) fn of(self, path: &str) -> DecodeError {
+    pub(super) fn of(self, path: &str) -> Box<DecodeError> {
         let path = path.to_owned();
-        match self {
-            Self::Truncated(at) => DecodeError::Truncated { path, at },
-            Self::LengthTooLarge {
+        Box::new(match *self.0 {
+            What::Truncated(at) => DecodeError::Truncated { path, at },
+            What::LengthTooLarge {
                 at,
                 length,
                 remaining,
@@ -38,9 +41,19 @@ impl Fault {
                 length,
                 remaining,
             },
-            Self::Invalid { at, reason } => DecodeError::Invalid { path, at, reason },
-            Self::Full => DecodeError::BatchFull { path },
-        }
+            What::Invalid { at, reason } => DecodeError::Invalid { path, at, reason },
+            What::Full => DecodeError::BatchFull { path },
+        })
+    }
+
+    #[cold]
+    pub(super) fn full() -> Self {
+        Self(Box::new(What::Full))
+    }
+
+    #[cold]
+    fn truncated(at: usize) -> Self {
+        Self(Box::new(What::Truncated(at)))
     }
 }
 
@@ -65,15 +78,28 @@ impl<'a> Reader<'a> {
 
     #[cold]
     pub(super) fn invalid(&self, reason: impl Into<String>) -> Fault {
-        Fault::Invalid {
+        Fault(Box::new(What::Invalid {
             at: self.at,
             reason: reason.into(),
-        }
+        }))
+    }
+
+    #[cold]
+    fn too_large(&self, length: i64) -> Fault {
+        let remaining = self.remaining();
+        Fault(Box::new(What::LengthTooLarge {
+            at: self.at,
+            length,
+            remaining,
+        }))
     }
 
     #[inline]
     pub(super) fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self.datum.get(self.at).ok_or(Fault::Truncated(self.at))?;
+        let byte = *self
+            .datum
+            .get(self.at)
+            .ok_or_else(|| Fault::truncated(self.at))?;
         self.at += 1;
         Ok(byte)
     }
@@ -116,7 +142,7 @@ impl<'a> Reader<'a> {
                 self.at += N;
                 Ok(*bytes)
             }
-            None => Err(Fault::Truncated(self.datum.len())),
+            None => Err(Fault::truncated(self.datum.len())),
         }
     }
 
@@ -130,7 +156,7 @@ impl<'a> Reader<'a> {
                 self.at += size;
                 Ok(bytes)
             }
-            None => Err(Fault::Truncated(self.datum.len())),
+            None => Err(Fault::truncated(self.datum.len())),
         }
     }
 
@@ -140,11 +166,7 @@ impl<'a> Reader<'a> {
         let length = self.long()?;
         match usize::try_from(length) {
             Ok(size) if size <= self.remaining() => self.take(size),
-            Ok(_) => Err(Fault::LengthTooLarge {
-                at: self.at,
-                length,
-                remaining: self.remaining(),
-            }),
+            Ok(_) => Err(self.too_large(length)),
             Err(_) => Err(self.invalid(format!("negative length {length}"))),
         }
     }
@@ -155,28 +177,19 @@ impl<'a> Reader<'a> {
         if length < 0 {
             let bytes = self.long()?;
             if usize::try_from(bytes).map_or(true, |bytes| bytes > self.remaining()) {
-                return Err(Fault::LengthTooLarge {
-                    at: self.at,
-                    length: bytes,
-                    remaining: self.remaining(),
-                });
+                return Err(self.too_large(bytes));
             }
         }
-        let too_large = Fault::LengthTooLarge {
-            at: self.at,
-            length,
-            remaining: self.remaining(),
-        };
         let Ok(count) = usize::try_from(length.unsigned_abs()) else {
-            return Err(too_large);
+            return Err(self.too_large(length));
         };
         if min_size == 0 {
             self.empty_elements = self.empty_elements.saturating_add(count);
             if self.empty_elements > MAX_EMPTY_ELEMENTS {
-                return Err(too_large);
+                return Err(self.too_large(length));
             }
         } else if count > self.remaining() / min_size {
-            return Err(too_large);
+            return Err(self.too_large(length));
         }
         Ok(count)
     }

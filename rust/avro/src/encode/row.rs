@@ -1,6 +1,6 @@
 //! One value of a lane, written. The values are converted already, so one match decides and nothing fails.
 
-use super::sink::Sink;
+use super::sink::{Head, Sink};
 use crate::gate::{Data, Lane, Ranges};
 use crate::plan::Branch;
 
@@ -49,38 +49,43 @@ impl Lane {
 
     #[inline(always)]
     pub(super) fn write(&self, slot: usize, sink: &mut Sink) {
-        if let Branch::Union { null, value } = self.branch {
-            if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(slot)) {
-                // Without a null branch the row was rejected, and is not written.
-                sink.byte(null.unwrap_or(value));
-                return;
+        let head = match self.branch {
+            Branch::Bare => Head::NONE,
+            Branch::Union { null, value } => {
+                if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(slot)) {
+                    // Without a null branch the row was rejected, and is not written.
+                    sink.byte(null.unwrap_or(value));
+                    return;
+                }
+                Head::of(value)
             }
-            if let Data::Int(values) = &self.data {
-                return sink.tagged_int(value, values[slot]);
+        };
+        match &self.data {
+            Data::Int(values) => return sink.int(head, values[slot]),
+            Data::Long(values) => return sink.long(head, values[slot]),
+            Data::Bytes(offsets, data) => {
+                let (from, to) = (offsets[slot], offsets[slot + 1]);
+                sink.int(head, to - from);
+                return sink.range(data, from as usize, to as usize);
             }
-            sink.byte(value);
+            _ => sink.head(head),
         }
         match &self.data {
+            // Written above, with the head.
+            Data::Int(_) | Data::Long(_) | Data::Bytes(..) => {}
             Data::Null => {}
             Data::Const(bytes) => sink.raw(bytes),
             Data::Boolean(values) => sink.byte(u8::from(values.value(slot))),
-            Data::Int(values) => sink.long(i64::from(values[slot])),
-            Data::Long(values) => sink.long(values[slot]),
             Data::Float(values) => sink.raw(&values[slot].to_le_bytes()),
             Data::Double(values) => sink.raw(&values[slot].to_le_bytes()),
-            Data::Bytes(offsets, data) => {
-                let (from, to) = (offsets[slot], offsets[slot + 1]);
-                sink.long(i64::from(to - from));
-                sink.range(data, from as usize, to as usize);
-            }
             Data::LargeBytes(offsets, data) => {
                 let (from, to) = (offsets[slot], offsets[slot + 1]);
-                sink.long(to - from);
+                sink.long(Head::NONE, to - from);
                 sink.range(data, from as usize, to as usize);
             }
             Data::View(views) => {
                 let bytes = views.value(slot);
-                sink.long(bytes.len() as i64);
+                sink.long(Head::NONE, bytes.len() as i64);
                 sink.raw(bytes);
             }
             Data::Fixed(size, data) => sink.range(data, slot * size, (slot + 1) * size),
@@ -124,7 +129,7 @@ impl Ranges {
 /// One block of elements, and the empty block that ends them.
 fn block(from: usize, to: usize, sink: &mut Sink, write: impl Fn(usize, &mut Sink)) {
     if from < to {
-        sink.long((to - from) as i64);
+        sink.long(Head::NONE, (to - from) as i64);
         for element in from..to {
             write(element, sink);
         }

@@ -93,37 +93,40 @@ impl Sink {
         }
     }
 
-    /// A zigzag varint, its bytes spread out by masks and stored at once: no loop whose length the data decides.
+    /// What comes before a value, if anything does, and the value as a zigzag varint: in one store, its bytes spread
+    /// out by masks, with no loop whose length the data decides.
     #[inline(always)]
-    pub(super) fn long(&mut self, v: i64) {
+    pub(super) fn long(&mut self, head: Head, v: i64) {
         let z = zigzag(v);
-        let Some(slot) = self.buffer.get_mut(self.at..self.at + 8) else {
-            return self.long_slow(z);
+        let Some(slot) = self
+            .buffer
+            .get_mut(self.at..self.at + 8)
+            .filter(|_| z < 1 << 49)
+        else {
+            return self.long_slow(head, z);
         };
-        if z >= 1 << 56 {
-            return self.long_slow(z);
-        }
         let (bytes, len) = spread(z);
-        slot.copy_from_slice(&bytes.to_le_bytes());
-        self.at += len as usize;
+        slot.copy_from_slice(&(bytes << (8 * head.len) | head.byte).to_le_bytes());
+        self.at += (len + head.len) as usize;
     }
 
-    /// A branch number and an int behind it, in one store.
+    /// The same for an int, which always fits into one store.
     #[inline(always)]
-    pub(super) fn tagged_int(&mut self, tag: u8, v: i32) {
-        let (bytes, len) = spread(zigzag(i64::from(v)));
-        match self.buffer.get_mut(self.at..self.at + 8) {
-            Some(slot) => {
-                // At most five bytes of varint, so one more fits.
-                slot.copy_from_slice(&(bytes << 8 | u64::from(tag)).to_le_bytes());
-                self.at += len as usize + 1;
-            }
-            None => self.overflowed = true,
+    pub(super) fn int(&mut self, head: Head, v: i32) {
+        self.long(head, i64::from(v));
+    }
+
+    /// The head alone.
+    #[inline(always)]
+    pub(super) fn head(&mut self, head: Head) {
+        if head.len > 0 {
+            self.byte(head.byte as u8);
         }
     }
 
     #[cold]
-    fn long_slow(&mut self, mut z: u64) {
+    fn long_slow(&mut self, head: Head, mut z: u64) {
+        self.head(head);
         while z >= 0x80 {
             self.byte((z as u8) | 0x80);
             z >>= 7;
@@ -132,9 +135,37 @@ impl Sink {
     }
 }
 
+/// The number of a union's branch, or nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    byte: u64,
+    /// 0 or 1 bytes.
+    len: u32,
+}
+
+impl Head {
+    pub(super) const NONE: Self = Self { byte: 0, len: 0 };
+
+    #[inline(always)]
+    pub(super) const fn of(byte: u8) -> Self {
+        Self {
+            byte: byte as u64,
+            len: 1,
+        }
+    }
+}
+
 /// The bytes of a varint below 2^56 in order, and how many there are.
 #[inline(always)]
 const fn spread(z: u64) -> (u64, u32) {
+    // One or two bytes are so common that a branch, which mostly goes one way in a column, costs less than the masks.
+    if z < 1 << 14 {
+        let two = z >= 1 << 7;
+        return (
+            (z & 0x7f) | ((z & 0x3f80) << 1) | ((two as u64) << 7),
+            1 + two as u32,
+        );
+    }
     let len = (70 - (z | 1).leading_zeros()) / 7;
     let x = (z & 0x0fff_ffff) | ((z & 0x00ff_ffff_f000_0000) << 4);
     let x = (x & 0x0000_3fff_0000_3fff) | ((x & 0x0fff_c000_0fff_c000) << 2);
@@ -161,17 +192,15 @@ mod tests {
             let mut expected = Vec::new();
             push_long(v, &mut expected);
             let mut sink = Sink::with_bound(10).unwrap();
-            sink.long(v);
+            sink.long(Head::NONE, v);
             assert_eq!(sink.finish().unwrap(), expected, "{v}");
-            if let Ok(v) = i32::try_from(v) {
-                let mut sink = Sink::with_bound(10).unwrap();
-                sink.tagged_int(2, v);
-                assert_eq!(
-                    sink.finish().unwrap(),
-                    [&[2][..], &expected].concat(),
-                    "{v}"
-                );
-            }
+            let mut sink = Sink::with_bound(11).unwrap();
+            sink.long(Head::of(2), v);
+            assert_eq!(
+                sink.finish().unwrap(),
+                [&[2][..], &expected].concat(),
+                "{v}"
+            );
         }
     }
 
@@ -180,7 +209,7 @@ mod tests {
         let mut sink = Sink::with_bound(0).unwrap();
         sink.raw(&[1; SLACK]);
         sink.byte(1);
-        sink.long(5);
+        sink.long(Head::NONE, 5);
         assert!(sink.finish().is_err());
         assert!(matches!(
             Sink::with_bound(usize::MAX),

@@ -1,5 +1,6 @@
 //! The coercion plan: one rule a column, resolved once for a pair of schemas.
 
+mod refusals;
 mod resolve;
 mod rules;
 

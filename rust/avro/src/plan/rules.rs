@@ -2,6 +2,7 @@
 
 use arrow_schema::{DataType as A, TimeUnit};
 
+use super::refusals::{check_supported, impossible};
 use super::resolve::Resolver;
 use super::{Branch, Certainty, Node, PlanRow, Rule, TextZone};
 use crate::error::PlanError;
@@ -127,22 +128,6 @@ fn choose(
         (None, Some(error)) => Err(error),
         (None, None) => Err(impossible(arrow, avro, place)),
     }
-}
-
-/// Arrow types that are not read at all, refused by name.
-fn check_supported(arrow: &A, place: &Place) -> Result<(), PlanError> {
-    let way_out = match arrow {
-        A::Interval(_) => "cast it to int64 in the unit you mean",
-        A::RunEndEncoded(_, _) => "cast it to its value type",
-        A::ListView(_) | A::LargeListView(_) => "cast it to list",
-        A::Union(_, _) => "split it into one column a type",
-        _ => return Ok(()),
-    };
-    Err(PlanError::Unsupported {
-        column: place.column.clone(),
-        arrow: arrow.to_string(),
-        way_out,
-    })
 }
 
 fn rule(
@@ -406,35 +391,4 @@ fn decimal(to: DecimalType, arrow: &A) -> Result<Ruling, PlanError> {
         reasons.push(out_of_range(&V::Decimal(to)));
     }
     Ok((Rule::Decimal(to), reasons))
-}
-
-fn impossible(arrow: &A, avro: &V, place: &Place) -> PlanError {
-    let way_out = match (avro, arrow) {
-        (V::String, a) if a.is_numeric() || a.is_temporal() || *a == A::Boolean => {
-            "cast the column to a string in the form you mean, or change the field's type".to_owned()
-        }
-        (V::Timestamp(_) | V::LocalTimestamp(_), a) if a.is_numeric() => {
-            "a number says no unit: cast the column to a timestamp of its unit".to_owned()
-        }
-        (V::LocalTimestamp(_), A::Timestamp(_, Some(_))) => {
-            "the column is an instant: use a timestamp type, or cast the column to a timestamp without a zone".to_owned()
-        }
-        (V::Int | V::Long, A::Timestamp(_, _)) => {
-            "use a timestamp type in the schema, or cast the column to int64 in the unit you mean".to_owned()
-        }
-        (V::Decimal(_), a) if a.is_floating() => {
-            "a float is no decimal: cast the column to decimal with the rounding you mean, or use double".to_owned()
-        }
-        (V::Fixed(fixed), A::FixedSizeBinary(size)) => {
-            format!("the sizes differ ({size} and {} bytes): change one of them", fixed.size)
-        }
-        _ => "cast the column, or change the field's type".to_owned(),
-    };
-    PlanError::Impossible {
-        column: place.column.clone(),
-        field: place.field.clone(),
-        arrow: arrow.to_string(),
-        avro: avro.to_string(),
-        way_out,
-    }
 }

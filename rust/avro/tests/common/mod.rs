@@ -1,6 +1,8 @@
 //! Random schemas and values, and the slow, obvious reading of an Arrow column that the crate is held against.
 #![allow(dead_code)]
 
+pub mod rules;
+
 use std::collections::HashMap;
 
 use apache_avro::reader::datum::GenericDatumReader;
