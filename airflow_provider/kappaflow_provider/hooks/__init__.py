@@ -1,0 +1,1 @@
+"""Hooks of the connection types `kappaflow_kafka` and `kappaflow_registry`."""

@@ -1,0 +1,35 @@
+"""Landing the egress topics."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kappaflow_provider.operators.base import KappaFlowOperator
+from kappaflow_provider.xcom import small
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class KafkaEgressOperator(KappaFlowOperator):
+    """Lands a region's egress in the job's table, up to where it ends now, in one commit with its offsets.
+
+    region: templated; to be mapped over. By default all regions of the job.
+    """
+
+    template_fields: Sequence[str] = (*KappaFlowOperator.template_fields, "region")
+
+    def __init__(self, *, region: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.region = region
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        """Calls `kappaflow.land`."""
+        import kappaflow
+
+        with self.calling() as params:
+            summary = kappaflow.land(
+                self.job_file, region=self.region or None, params=params, on_progress=self.progress()
+            )
+        result: dict[str, Any] = small(summary)
+        self.log.info("landed %s: %s", self.region or "all regions", result)
+        return result

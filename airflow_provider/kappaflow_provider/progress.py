@@ -1,0 +1,46 @@
+"""Progress of a stage as lines of a task's log."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+EVERY_S = 5.0
+
+
+class Log(Protocol):
+    """A task's logger, whichever kind the Airflow version has."""
+
+    def info(self, event: str, *args: Any) -> Any: ...
+
+
+class ProgressLog:
+    """An `on_progress` callback: at most one line every `every_s` seconds, however often it is called."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._every_s = every_s
+        self._clock = clock
+        self._said_at = clock()
+
+    def __call__(self, progress: Mapping[str, Any]) -> None:
+        now = self._clock()
+        if now - self._said_at < self._every_s:
+            return
+        self._said_at = now
+        self._log.info("%s", line(progress))
+
+
+def line(progress: Mapping[str, Any]) -> str:
+    """`publish 2013-01: 20,000 of 27,004 (74 %)`."""
+    done, total = progress["done"], progress.get("total")
+    text = f"{progress['stage']} {progress.get('label') or ''}".rstrip() + f": {done:,}"
+    if total:
+        text += f" of {total:,} ({100 * done // total} %)"
+    note = progress.get("note")
+    return f"{text}, {note}" if note else text

@@ -1,0 +1,231 @@
+"""Each operator calls its stage, and returns small, plain JSON."""
+
+import json
+from typing import Any
+
+import pytest
+
+from kappaflow.errors import JobFileError, KafkaError, NoHeadroomError, NotReadyError, UnexplainedError
+from kappaflow_provider.exceptions import KappaFlowFailed, KappaFlowRetriable, KappaFlowStopped
+from kappaflow_provider.operators.dispatch import RegionDispatchOperator
+from kappaflow_provider.operators.egress import KafkaEgressOperator
+from kappaflow_provider.operators.ingress import KafkaIngressOperator
+from kappaflow_provider.operators.metrics import SqlMetricsOperator
+from kappaflow_provider.operators.reconcile import OffsetReconcileOperator
+from kappaflow_provider.operators.service import ServiceConsumerOperator
+from kappaflow_provider.operators.split import SplitJobOperator
+
+Json = dict[str, Any]
+CHILDREN = [
+    {"name": "a", "rows": 30, "state": "queued", "region": "east", "token": 1},
+    {"name": "b", "rows": 20, "state": "waiting", "region": None, "token": 0},
+]
+PLAN = {"job": "0" * 16, "name": "j", "rows": 50, "files": 2, "splits": 2, "children": CHILDREN}
+REGIONS = [{"name": "east", "cap_max": 40, "active": 0, "queued": 30, "headroom": 10}]
+RECEIPT = {
+    "job": "0" * 16,
+    "rows": 10,
+    "acknowledged": 9,
+    "rejected": 1,
+    "read_back": 0,
+    "doubled": 0,
+    "splits": [{"split": n} for n in range(150)],
+    "rejects": [{"field": "flight", "reason": "not whole", "count": 1}],
+    "seconds": 0.5,
+}
+LEDGER = {
+    "expected": 10,
+    "landed": 9,
+    "filtered": 0,
+    "dead_lettered": 0,
+    "rejected": 0,
+    "missing": 1,
+    "duplicated": 0,
+    "explained": False,
+    "examples": [{"fate": "missing", "split": 3, "seq": 7, "file": "part-0.parquet", "row": 8}],
+    "notes": [],
+}
+
+
+def placed(*names: str) -> list[Json]:
+    return [{"child": name, "region": "east", "rows": 30, "token": 1} for name in names]
+
+
+def dispatched(*names: str, waiting: tuple[str, ...] = ()) -> Json:
+    return {"job": "0" * 16, "placed": placed(*names), "waiting": list(waiting), "regions": REGIONS}
+
+
+def test_split_returns_the_children_and_pushes_the_plan(stage: Any, context: Json, job_file: str) -> None:
+    calls = stage("plan", PLAN)
+    operator = SplitJobOperator(task_id="t", job_file=job_file, job_params={"rules": "v1"})
+    assert operator.execute(context) == ["a", "b"]
+    assert calls.made == [("plan", (job_file,), {"params": {"rules": "v1"}})]
+    assert context["ti"].xcoms["plan"] == PLAN
+
+
+def test_dispatch_returns_the_placements(stage: Any, context: Json, job_file: str) -> None:
+    stage("dispatch", dispatched("a", "b"))
+    assert RegionDispatchOperator(task_id="t", job_file=job_file).execute(context) == placed("a", "b")
+    assert context["ti"].xcoms == {"waiting": [], "regions": REGIONS}
+
+
+def test_dispatch_waits_for_headroom(stage: Any, context: Json, job_file: str) -> None:
+    no_room = NoHeadroomError("no region has headroom for child job a of 30 rows: east has 10 of 40")
+    calls = stage("dispatch", no_room, dispatched("a", waiting=("b",)), dispatched("a", "b"))
+    stage("plan", PLAN)
+    stage("regions", [{**REGIONS[0], "cap_max": 60}])
+    operator = RegionDispatchOperator(task_id="t", job_file=job_file, poll_interval_s=0)
+    assert operator.execute(context) == placed("a", "b")
+    assert len(calls.of("dispatch")) == 3
+
+
+def test_dispatch_gives_up_waiting_in_a_way_that_is_retried(stage: Any, context: Json, job_file: str) -> None:
+    stage("dispatch", dispatched("a", waiting=("b",)))
+    operator = RegionDispatchOperator(task_id="t", job_file=job_file, wait_timeout_s=0)
+    with pytest.raises(KappaFlowRetriable, match="headroom for: b"):
+        operator.execute(context)
+
+
+def test_dispatch_does_not_wait_for_what_can_never_be(stage: Any, context: Json, job_file: str) -> None:
+    stage("dispatch", dispatched("a", waiting=("b",)))
+    stage("plan", PLAN)
+    stage("regions", REGIONS)
+    with pytest.raises(KappaFlowFailed, match=r"50 open rows.*together \(40\).*raise cap_max"):
+        RegionDispatchOperator(task_id="t", job_file=job_file).execute(context)
+
+
+def test_dispatch_may_leave_some_waiting(stage: Any, context: Json, job_file: str) -> None:
+    stage("dispatch", dispatched("a", waiting=("b",)))
+    operator = RegionDispatchOperator(task_id="t", job_file=job_file, allow_waiting=True)
+    assert operator.execute(context) == placed("a")
+    assert context["ti"].xcoms["waiting"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("child", "name"),
+    [("2013-01", "2013-01"), ({"child": "2013-01", "region": "east"}, "2013-01"), (None, None)],
+)
+def test_ingress_publishes_a_child(stage: Any, context: Json, job_file: str, child: Any, name: Any) -> None:
+    calls = stage("publish", RECEIPT)
+    receipt = KafkaIngressOperator(task_id="t", job_file=job_file, child=child).execute(context)
+    assert calls.of("publish")[0]["child"] == name
+    assert receipt["acknowledged"] == 9
+    assert len(receipt["splits"]) == 100
+    assert receipt["splits_total"] == 150
+    json.dumps(receipt)
+
+
+@pytest.mark.parametrize(
+    ("given", "in_job", "called"),
+    [
+        ("inline", "fleet", "work"),
+        ("fleet", "inline", "watch"),
+        (None, "fleet", "watch"),
+        ("", "inline", "work"),
+    ],
+)
+def test_service_works_or_watches(
+    stage: Any, context: Json, job_file: str, given: str | None, in_job: str, called: str
+) -> None:
+    stage("resolve", {"file": {"service": {"mode": in_job}}})
+    stage("work", {"read": 10})
+    calls = stage("watch", {"read": 10})
+    operator = ServiceConsumerOperator(task_id="t", job_file=job_file, region="east", service_mode=given)
+    assert operator.execute(context) == {"read": 10}
+    [kwargs] = calls.of(called)
+    assert kwargs["region"] == "east"
+    assert not calls.of({"work": "watch", "watch": "work"}[called])
+
+
+def test_service_refuses_an_unknown_mode(stage: Any, context: Json, job_file: str) -> None:
+    operator = ServiceConsumerOperator(task_id="t", job_file=job_file, region="east", service_mode="flet")
+    with pytest.raises(KappaFlowFailed, match="'flet': expected one of inline, fleet"):
+        operator.execute(context)
+
+
+@pytest.mark.parametrize("region", ["east", None])
+def test_egress_lands(stage: Any, context: Json, job_file: str, region: str | None) -> None:
+    calls = stage("land", {"rows": 9})
+    operator = KafkaEgressOperator(task_id="t", job_file=job_file, region=region)
+    assert operator.execute(context) == {"rows": 9}
+    assert calls.of("land")[0]["region"] == region
+
+
+def test_reconcile_pushes_the_ledger_and_fails_naming_rows(stage: Any, context: Json, job_file: str) -> None:
+    stage("reconcile", LEDGER)
+    with pytest.raises(
+        KappaFlowFailed, match=r"1 of 10 rows are missing(.|\n)*part-0.parquet row 8"
+    ) as caught:
+        OffsetReconcileOperator(task_id="t", job_file=job_file).execute(context)
+    assert isinstance(caught.value.__cause__, UnexplainedError)
+    assert context["ti"].xcoms["ledger"]["missing"] == 1
+
+
+def test_reconcile_returns_an_explained_ledger(stage: Any, context: Json, job_file: str) -> None:
+    stage("reconcile", LEDGER | {"explained": True, "landed": 10, "missing": 0, "examples": []})
+    assert OffsetReconcileOperator(task_id="t", job_file=job_file).execute(context)["landed"] == 10
+
+
+def test_metrics_are_small_tables(stage: Any, context: Json, job_file: str) -> None:
+    from datetime import date
+    from decimal import Decimal
+
+    rows = [[date(2013, 1, 1), Decimal("1.5")]] * 300
+    stage("metrics", {"daily": {"columns": ["day", "usd"], "rows": rows}})
+    operator = SqlMetricsOperator(task_id="t", job_file=job_file, max_rows=10)
+    daily = operator.execute(context)["daily"]
+    assert daily["rows"] == [["2013-01-01", "1.5"]] * 10
+    assert daily["rows_total"] == 300
+
+
+def test_a_check_that_is_not_zero_fails(stage: Any, context: Json, job_file: str) -> None:
+    checks = {"columns": ["wrong", "flights"], "rows": [["cost below zero", 0], ["landed twice", 2]]}
+    stage("metrics", {"checks": checks})
+    with pytest.raises(KappaFlowFailed, match="checks: landed twice, 2"):
+        SqlMetricsOperator(task_id="t", job_file=job_file).execute(context)
+    assert context["ti"].xcoms["metrics"]["checks"]["rows"][1] == ["landed twice", 2]
+    assert SqlMetricsOperator(task_id="t", job_file=job_file, checks=None).execute(context)
+
+
+@pytest.mark.parametrize(
+    "error", [JobFileError("job.toml: name: is empty"), NotReadyError("dispatch it first")]
+)
+def test_what_no_retry_mends_fails_at_once(
+    stage: Any, context: Json, job_file: str, error: Exception
+) -> None:
+    stage("land", error)
+    with pytest.raises(KappaFlowFailed, match=str(error)):
+        KafkaEgressOperator(task_id="t", job_file=job_file).execute(context)
+
+
+def test_a_broker_error_is_retried(stage: Any, context: Json, job_file: str) -> None:
+    stage("land", KafkaError("Kafka of region east (metadata): timed out"))
+    with pytest.raises(KappaFlowRetriable, match="Kafka of region east") as caught:
+        KafkaEgressOperator(task_id="t", job_file=job_file).execute(context)
+    assert caught.value.kind == "kafka"
+
+
+def test_on_kill_ends_the_call_and_nothing_else(stage: Any, context: Json, job_file: str) -> None:
+    operator = KafkaEgressOperator(task_id="t", job_file=job_file)
+    operator.on_kill()
+    stage("land", lambda *_, **__: operator.on_kill())
+    with pytest.raises(KappaFlowStopped):
+        operator.execute(context)
+    operator.on_kill()
+
+
+def test_fields_are_templates(job_file: str) -> None:
+    operator = ServiceConsumerOperator(
+        task_id="t",
+        job_file="{{ params.file }}",
+        job_params={"rules": "{{ params.rules }}"},
+        region="{{ params.region }}",
+        service_mode="{{ params.mode }}",
+    )
+    values = {"file": job_file, "rules": "v1", "region": "east", "mode": "fleet"}
+    operator.render_template_fields({"params": values})
+    assert operator.job_file == job_file
+    assert operator.job_params == {"rules": "v1"}
+    assert (operator.region, operator.service_mode) == ("east", "fleet")
+    assert {"job_file", "job_params", "child"} <= set(KafkaIngressOperator.template_fields)
+    assert {"job_file", "job_params", "region"} <= set(KafkaEgressOperator.template_fields)
