@@ -1,7 +1,7 @@
 """Write docs/job-file.md from the job file's own JSON Schema, so that the page can't say other than the model.
 
-    python scripts/job_file_doc.py           write it
-    python scripts/job_file_doc.py --check   exit 1 if it is not what would be written
+python scripts/job_file_doc.py           write it
+python scripts/job_file_doc.py --check   exit 1 if it is not what would be written
 """
 
 import sys
@@ -17,8 +17,8 @@ INTRO = """\
 One TOML file describes a job; the command line, the Python API and the DAG use the same one. Paths are relative to the
 file. Keys that are not listed here are refused. `examples/flights/job.toml` is a whole one.
 
-`${name}` in any string is replaced by the param of that name, given by `--param name=value`, by `params=` in Python or by
-an operator's `params`; a string that is one placeholder takes the param's own type. Secrets are never in the file: give
+`${name}` in any string is replaced by the param of that name, given by `--param name=value`, by `params=` in Python or
+by an operator's `params`; a string that is one placeholder takes the param's own type. Secrets are never in the file: give
 `env:NAME` or `file:PATH`.
 
 *(This page is written from the model by `scripts/job_file_doc.py`.)*

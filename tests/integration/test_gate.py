@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import FLIGHTS, Job, JobMaker
 
 import kappaflow
+from tests.conftest import FLIGHTS, Job, JobMaker
 
 pytestmark = pytest.mark.integration
 

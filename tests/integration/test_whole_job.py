@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import Job, JobMaker
 
 import kappaflow
+from tests.conftest import Job, JobMaker
 
 pytestmark = pytest.mark.integration
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
+
 from tests.conftest import Job, JobMaker, Ran
 
 pytestmark = pytest.mark.integration
