@@ -164,3 +164,36 @@ fn no_rows_no_columns() {
         "[\"null\", \"int\"]",
     );
 }
+
+#[test]
+fn defaults_of_missing_columns() {
+    let json = r#"{"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": ["null", "int"], "default": null},
+        {"name": "b", "type": "long", "default": -3},
+        {"name": "c", "type": "string", "default": "é"},
+        {"name": "d", "type": {"type": "array", "items": "int"}, "default": [1, 2]},
+        {"name": "e", "type": {"type": "enum", "name": "E", "symbols": ["X", "Y"]}, "default": "Y"},
+        {"name": "f", "type": "bytes", "default": "\u00ff"},
+        {"name": "g", "type": {"type": "map", "values": "double"}, "default": {"k": 0.5}},
+        {"name": "h", "type": "boolean", "default": true}]}"#;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let batch =
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
+    let encoded = encode_with(&batch, json, &PlanOptions::default());
+    let found = common::values(&encoded, json, 1).remove(0).unwrap();
+    let expected = [
+        ("a", Value::Union(0, Box::new(Value::Null))),
+        ("b", Value::Long(-3)),
+        ("c", Value::String("é".into())),
+        ("d", Value::Array(vec![Value::Int(1), Value::Int(2)])),
+        ("e", Value::Enum(1, "Y".into())),
+        ("f", Value::Bytes(vec![0xff])),
+        (
+            "g",
+            Value::Map([("k".to_owned(), Value::Double(0.5))].into()),
+        ),
+        ("h", Value::Boolean(true)),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(found, Value::Record(expected.to_vec()));
+}

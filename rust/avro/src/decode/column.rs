@@ -306,3 +306,14 @@ fn read_decimal(reader: &mut Reader<'_>, ty: DecimalType) -> Result<i256, Fault>
     kind::decimal(bytes, ty.precision)
         .ok_or_else(|| reader.invalid(format!("not a decimal of at most {} digits", ty.precision)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_where_its_offsets_end() {
+        let fault = Offsets::new().end(1 << 31).unwrap_err();
+        assert!(matches!(*fault.of("f"), DecodeError::BatchFull { path } if path == "f"));
+    }
+}

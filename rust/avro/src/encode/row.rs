@@ -22,12 +22,19 @@ impl Lane {
             Data::Double(_) => (8, 0),
             Data::Bytes(offsets, _) => (INT, span(offsets)),
             Data::LargeBytes(offsets, _) => (LONG, span(offsets)),
-            Data::View(views) => (
-                INT,
-                views
-                    .lengths()
-                    .fold(0_usize, |sum, len| sum.saturating_add(len as usize)),
-            ),
+            Data::View(views) => {
+                // What a view below a null says of its length may be anything.
+                let valid = |slot: &usize| {
+                    self.nulls
+                        .as_ref()
+                        .is_none_or(|nulls| nulls.is_valid(*slot))
+                };
+                let lengths = views.lengths().enumerate().filter(|(slot, _)| valid(slot));
+                (
+                    INT,
+                    lengths.fold(0_usize, |sum, (_, len)| sum.saturating_add(len as usize)),
+                )
+            }
             Data::Fixed(size, _) => (*size, 0),
             Data::Array(ranges, items) => (LONG + 1, items.bound(ranges.elements())),
             Data::Map(ranges, keys, values) => {

@@ -5,6 +5,8 @@ use crate::wire::zigzag;
 
 /// Bytes beyond the bound, so that a varint or a short string may be written as one fixed-size store.
 const SLACK: usize = 16;
+/// A buffer above this size is asked for before it is taken.
+const ASK_ABOVE: usize = 256 << 20;
 
 /// A buffer of the size that the rows can't outgrow. A write that would is dropped, and shows up in [`Sink::finish`].
 pub(super) struct Sink {
@@ -19,10 +21,12 @@ impl Sink {
         if size > isize::MAX as usize {
             return Err(EncodeError::TooLarge { bytes: bound });
         }
-        // Asks whether it can be had, since vec! would abort; the pages of the real one come zeroed from the system.
-        Vec::<u8>::new()
-            .try_reserve_exact(size)
-            .map_err(|_| EncodeError::TooLarge { bytes: bound })?;
+        // vec! would abort the process where there is no memory: what is large is asked for first.
+        if size > ASK_ABOVE {
+            Vec::<u8>::new()
+                .try_reserve_exact(size)
+                .map_err(|_| EncodeError::TooLarge { bytes: bound })?;
+        }
         Ok(Self {
             buffer: vec![0; size],
             at: 0,
