@@ -18,8 +18,8 @@ One TOML file describes a job; the command line, the Python API and the DAG use 
 file. Keys that are not listed here are refused. `examples/flights/job.toml` is a whole one.
 
 `${name}` in any string is replaced by the param of that name, given by `--param name=value`, by `params=` in Python or
-by an operator's `params`; a string that is one placeholder takes the param's own type. Secrets are never in the file: give
-`env:NAME` or `file:PATH`.
+by an operator's `params`; a string that is one placeholder takes the param's own type. Secrets are never in
+the file: give `env:NAME` or `file:PATH`.
 
 *(This page is written from the model by `scripts/job_file_doc.py`.)*
 """

@@ -45,6 +45,23 @@ impl Context {
         }
     }
 
+    /// A context that can be stopped by itself, and is stopped with this one.
+    pub fn scope(&self) -> Self {
+        Self {
+            cancel: self.cancel.child_token(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+
+    /// Runs one of several things done at once; its failure asks the others to stop, orderly.
+    pub async fn stop_on_error<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let result = work.await;
+        if result.is_err() {
+            self.cancel.cancel();
+        }
+        result
+    }
+
     pub fn report(&self, progress: Progress) {
         (self.progress)(progress);
     }

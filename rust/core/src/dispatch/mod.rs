@@ -36,12 +36,7 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
         .iter()
         .map(|r| r.name.clone())
         .collect();
-    for region in &session.job.file.regions {
-        session
-            .store
-            .put_region(&region.name, &region.bootstrap_servers, region.cap_max)
-            .await?;
-    }
+    regions(session).await?;
     let mut children = session.store.children(session.id).await?;
     children.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.name.cmp(&b.name)));
     let total = Some(children.len() as u64);
@@ -78,13 +73,7 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
             note: String::new(),
         });
     }
-    let regions: Vec<RegionRow> = session
-        .store
-        .regions()
-        .await?
-        .into_iter()
-        .filter(|r| names.contains(&r.name))
-        .collect();
+    let regions = regions(session).await?;
     if placed.is_empty()
         && let Some(child) = children.first()
     {
@@ -109,6 +98,23 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
         waiting,
         regions,
     })
+}
+
+/// The job's regions and their load, over all jobs of the store.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn regions(session: &Session) -> Result<Vec<RegionRow>> {
+    let ours = &session.job.file.regions;
+    for region in ours {
+        session
+            .store
+            .put_region(&region.name, &region.bootstrap_servers, region.cap_max)
+            .await?;
+    }
+    let mut rows = session.store.regions().await?;
+    rows.retain(|row| ours.iter().any(|r| r.name == row.name));
+    Ok(rows)
 }
 
 /// Makes the job's four topics in a region (or checks them), notes their ids and starts, registers the schemas and
