@@ -4,13 +4,18 @@
 pub mod context;
 pub mod dispatch;
 pub mod error;
+mod files;
 pub mod identity;
 pub mod job;
 pub mod kafka;
+pub mod land;
+pub mod reconcile;
 pub mod registry;
 pub mod session;
 pub mod snapshot;
+pub mod status;
 pub mod store;
+pub mod table;
 pub mod verdict;
 
 pub use context::{Context, Progress};

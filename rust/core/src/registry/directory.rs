@@ -3,14 +3,15 @@
 //! An id or a version is claimed by creating its file exclusively, so that two processes never share one.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use kappaflow_avro::AvroSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SchemaRegistry;
 use crate::error::{Error, Result};
+use crate::files::create_whole;
 
 /// See the module.
 pub struct DirectoryRegistry {
@@ -128,30 +129,6 @@ impl SchemaRegistry for DirectoryRegistry {
 
     fn url(&self) -> &str {
         &self.url
-    }
-}
-
-/// Creates a file with all of its text at once, or says `false` if the name is taken: the text goes to a temporary
-/// file first, whose hard link under the name either appears whole or fails.
-pub(crate) fn create_whole(path: &Path, text: &str) -> std::io::Result<bool> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_extension(format!("tmp-{}-{n}", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&temporary, path);
-    fs::remove_file(&temporary)?;
-    match linked {
-        Ok(()) => {
-            if let Some(dir) = path.parent() {
-                fs::File::open(dir)?.sync_all()?;
-            }
-            Ok(true)
-        }
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(e),
     }
 }
 

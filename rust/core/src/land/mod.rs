@@ -1,0 +1,220 @@
+//! Land: egress records become files of the table, each input's answers once, up to the ends that were there when the
+//! drain began; files, offsets, fencing tokens and what was seen are one commit.
+
+mod drain;
+pub mod families;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kappaflow_avro::AvroSchema;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::identity::JobId;
+use crate::kafka::Cluster;
+use crate::registry::SchemaRegistry;
+use crate::session::Session;
+use crate::store::{Role, TopicRow};
+use crate::table::{ParquetTable, TableCommit, token_key};
+
+pub use families::Duplicates;
+
+/// Drains are begun anew this often when another lander was first.
+const CONFLICTS: u32 = 5;
+
+/// What to land.
+#[derive(Clone, Debug, Default)]
+pub struct LandOptions {
+    /// One region, or all in which child jobs are placed.
+    pub region: Option<String>,
+}
+
+/// What a land did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LandSummary {
+    pub job: String,
+    /// The table's directory.
+    pub table: PathBuf,
+    /// The table's version afterwards.
+    pub version: u64,
+    /// Rows landed now.
+    pub landed: u64,
+    /// Inputs whose answers these rows are.
+    pub inputs: u64,
+    /// Records left out because their input was landed already.
+    pub duplicates: Duplicates,
+    /// Inputs with some answers of a family whose others have not come; they are read again by the next land.
+    pub incomplete: u64,
+    /// Records of other jobs, or of child jobs that are placed elsewhere now.
+    pub foreign: u64,
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Data files no commit names: of landers that were killed, or that are at work now.
+    pub orphans: u64,
+    pub regions: Vec<RegionLanding>,
+    pub seconds: f64,
+}
+
+/// What a land did in one region.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RegionLanding {
+    pub region: String,
+    pub topic: String,
+    pub landed: u64,
+    pub inputs: u64,
+    pub duplicates: Duplicates,
+    pub incomplete: u64,
+    pub foreign: u64,
+    pub files: u64,
+    pub bytes: u64,
+    /// Records read.
+    pub records: u64,
+    /// The table's version with this landing.
+    pub version: u64,
+    pub offsets: Vec<LandedRange>,
+    pub seconds: f64,
+}
+
+/// A partition's part of a landing. All offsets are exclusive ends or starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LandedRange {
+    pub partition: i32,
+    pub start: i64,
+    /// The last stable offset when the drain began.
+    pub end: i64,
+    /// Where the next land starts: `end`, or before it where an incomplete family is held.
+    pub next: i64,
+}
+
+/// All a drain of one region needs, so that it can run on a thread of its own.
+struct Plan {
+    job: JobId,
+    cluster: Cluster,
+    registry: Arc<dyn SchemaRegistry>,
+    egress: AvroSchema,
+    topic: TopicRow,
+    /// By [`token_key`], of the child jobs placed here.
+    tokens: BTreeMap<String, i64>,
+    /// Every split of the job: its rows, and whether its child job is placed here.
+    splits: HashMap<u32, (u32, bool)>,
+}
+
+/// Lands what the egress topics hold now. Again, it lands what came since; killed at any point, nothing is lost or twice.
+///
+/// # Errors
+/// [`Error::NotReady`] before dispatch; [`Error::Topic`] names the record that can't be landed, or a topic that is not the
+/// one the job began with; [`Error::Fenced`] if a child job was placed anew; [`Error::Table`] if a commit failed.
+pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Result<LandSummary> {
+    let begun = Instant::now();
+    let placed = session.placed(options.region.as_deref()).await?;
+    let mut regions: Vec<String> = placed.iter().filter_map(|c| c.region.clone()).collect();
+    regions.sort();
+    regions.dedup();
+    let dir = session.job.resolve(&session.job.file.output.path);
+    let table = Arc::new(ParquetTable::open(&dir)?);
+
+    let mut tasks = Vec::new();
+    for region in &regions {
+        let plan = plan(session, region).await?;
+        session
+            .store
+            .note(session.id, "land", region, "started", json!({}))
+            .await?;
+        let (table, ctx) = (Arc::clone(&table), ctx.clone());
+        tasks.push(tokio::task::spawn_blocking(move || {
+            land_region(&plan, table.as_ref(), &ctx)
+        }));
+    }
+    let mut summary = LandSummary {
+        job: session.id.to_string(),
+        table: dir.clone(),
+        ..LandSummary::default()
+    };
+    let mut failed = None;
+    for (region, task) in regions.iter().zip(tasks) {
+        let done = task.await.unwrap_or_else(|e| {
+            Err(Error::Table {
+                table: dir.clone(),
+                reason: format!("the lander of region {region} ended early: {e}"),
+            })
+        });
+        match done {
+            Ok(landing) => {
+                let detail = serde_json::to_value(&landing).unwrap_or_default();
+                session
+                    .store
+                    .note(session.id, "land", region, "landed", detail)
+                    .await?;
+                summary.add(landing);
+            }
+            // The other regions' landings are awaited, since they commit by themselves.
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    summary.version = table.state()?.version;
+    summary.orphans = table.orphans()?.len() as u64;
+    summary.seconds = begun.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+impl LandSummary {
+    fn add(&mut self, landing: RegionLanding) {
+        self.landed += landing.landed;
+        self.inputs += landing.inputs;
+        self.duplicates += landing.duplicates;
+        self.incomplete += landing.incomplete;
+        self.foreign += landing.foreign;
+        self.files += landing.files;
+        self.bytes += landing.bytes;
+        self.regions.push(landing);
+    }
+}
+
+async fn plan(session: &Session, region: &str) -> Result<Plan> {
+    let children = session.placed(Some(region)).await?;
+    let here = |child: &str| children.iter().any(|c| c.name == child);
+    let splits = session.store.splits(session.id, None).await?;
+    Ok(Plan {
+        job: session.id,
+        cluster: session.cluster(region)?,
+        registry: session.registry(region)?,
+        egress: session.egress.clone(),
+        topic: session.topic(region, Role::Egress).await?,
+        tokens: children
+            .iter()
+            .map(|c| (token_key(session.id, &c.name), c.token))
+            .collect(),
+        splits: splits
+            .iter()
+            .map(|s| (s.split.split, (s.split.rows, here(&s.split.child))))
+            .collect(),
+    })
+}
+
+fn land_region(plan: &Plan, table: &dyn TableCommit, ctx: &Context) -> Result<RegionLanding> {
+    let begun = Instant::now();
+    let mut conflicts = 0;
+    loop {
+        match drain::drain(plan, table, ctx)? {
+            Ok(mut landing) => {
+                landing.seconds = begun.elapsed().as_secs_f64();
+                return Ok(landing);
+            }
+            // What the other lander landed is where the next drain starts.
+            Err(crate::table::CommitError::Conflict { .. }) if conflicts < CONFLICTS => {
+                conflicts += 1;
+            }
+            Err(e) => return Err(e.at(table.location())),
+        }
+    }
+}

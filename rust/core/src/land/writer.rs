@@ -1,0 +1,247 @@
+//! Decoded answers to Parquet files in bounded memory: row groups go out by size, files are rotated.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_array::builder::{Int32Builder, Int64Builder};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{Schema, SchemaRef};
+use kappaflow_avro::{AvroSchema, DecodeError, Decoder};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::families::At;
+use crate::error::{Error, Result};
+use crate::files::sync_parent;
+use crate::identity::{EgressIdentity, JobId};
+use crate::table::{DataFile, NewFile, TableCommit, identity_fields};
+
+/// Rows decoded before they go to the Parquet writer.
+const BATCH_ROWS: usize = 8_192;
+/// Bytes of an open row group that make it go out.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Bytes of a file after which the next one is begun.
+const FILE_BYTES: usize = 128 << 20;
+
+/// Writes the data files of one commit. Dropped before the commit, its files are removed.
+pub struct Writer<'t> {
+    table: &'t dyn TableCommit,
+    job: JobId,
+    region: String,
+    commit: String,
+    schema: SchemaRef,
+    decoder: Decoder,
+    numbers: [Int64Builder; 5],
+    partitions: Int32Builder,
+    offsets: Int64Builder,
+    open: Option<(NewFile, ArrowWriter<File>, u64)>,
+    done: Vec<(DataFile, PathBuf)>,
+    /// Rows given so far.
+    pub rows: u64,
+    kept: bool,
+}
+
+impl<'t> Writer<'t> {
+    /// # Errors
+    /// [`Error::Schema`] if the egress schema has a type that no column is made of, or a field with a reserved name.
+    pub fn new(
+        table: &'t dyn TableCommit,
+        job: JobId,
+        region: &str,
+        commit: &str,
+        egress: &AvroSchema,
+    ) -> Result<Self> {
+        let wrong = |reason: String| Error::Schema {
+            what: format!("egress {}", egress.full_name()),
+            reason,
+        };
+        let decoder = Decoder::new(egress).map_err(|e| wrong(e.to_string()))?;
+        let mut fields = decoder.arrow_schema().fields().to_vec();
+        for field in identity_fields() {
+            if fields.iter().any(|f| f.name() == field.name()) {
+                return Err(wrong(format!(
+                    "the field name {} is reserved for the identity columns",
+                    field.name()
+                )));
+            }
+            fields.push(field);
+        }
+        Ok(Self {
+            table,
+            job,
+            region: region.to_owned(),
+            commit: commit.to_owned(),
+            schema: Arc::new(Schema::new(fields)),
+            decoder,
+            numbers: Default::default(),
+            partitions: Int32Builder::new(),
+            offsets: Int64Builder::new(),
+            open: None,
+            done: Vec::new(),
+            rows: 0,
+            kept: false,
+        })
+    }
+
+    /// Decodes one answer as the next row.
+    ///
+    /// # Errors
+    /// The decoder's: nothing of the answer is kept then. The files' come from [`Writer::flush_if_due`].
+    pub fn push(&mut self, at: At, id: EgressIdentity, datum: &[u8]) -> Result<(), DecodeError> {
+        self.decoder.push(datum)?;
+        let EgressIdentity {
+            input,
+            attempt,
+            child,
+            of,
+        } = id;
+        for (builder, value) in
+            self.numbers
+                .iter_mut()
+                .zip([input.split, input.seq, child, of, attempt])
+        {
+            builder.append_value(i64::from(value));
+        }
+        self.partitions.append_value(at.partition);
+        self.offsets.append_value(at.offset);
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Writes what is decoded once there is a batch of it, and begins the next file when this one is large.
+    pub fn flush_if_due(&mut self) -> Result<()> {
+        if self.decoder.len() >= BATCH_ROWS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, what: &str, reason: impl ToString) -> Error {
+        Error::Table {
+            table: self.table.location().to_path_buf(),
+            reason: format!("can't {what}: {}", reason.to_string()),
+        }
+    }
+
+    fn batch(&mut self) -> Result<RecordBatch> {
+        let answers = self
+            .decoder
+            .flush()
+            .map_err(|e| self.failed("make a batch", e))?;
+        let mut columns = answers.columns().to_vec();
+        let job = self.job.to_string();
+        let jobs = StringArray::from_iter_values(std::iter::repeat_n(job, answers.num_rows()));
+        columns.push(Arc::new(jobs));
+        for builder in &mut self.numbers {
+            columns.push(Arc::new(builder.finish()) as ArrayRef);
+        }
+        columns.push(Arc::new(self.partitions.finish()));
+        columns.push(Arc::new(self.offsets.finish()));
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(|e| self.failed("make a batch", e))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.decoder.is_empty() {
+            return Ok(());
+        }
+        let batch = self.batch()?;
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let file = self.table.new_file()?;
+                let writer = self.create(&file)?;
+                (file, writer, 0)
+            }
+        };
+        let (_, writer, rows) = &mut open;
+        *rows += batch.num_rows() as u64;
+        let mut written = writer.write(&batch);
+        if written.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
+            written = writer.flush();
+        }
+        let full = writer.bytes_written() >= FILE_BYTES;
+        self.open = Some(open);
+        written.map_err(|e| self.failed("write a data file", e))?;
+        if full { self.close() } else { Ok(()) }
+    }
+
+    fn create(&self, file: &NewFile) -> Result<ArrowWriter<File>> {
+        let level = ZstdLevel::try_new(1).map_err(|e| self.failed("compress", e))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_created_by(concat!("kappaflow ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let target = File::create(&file.temporary).map_err(Error::io("create", &file.temporary))?;
+        ArrowWriter::try_new(target, Arc::clone(&self.schema), Some(properties))
+            .map_err(|e| self.failed("begin a data file", e))
+    }
+
+    /// Ends the open file, durable under its own name.
+    fn close(&mut self) -> Result<()> {
+        let Some((file, writer, rows)) = self.open.take() else {
+            return Ok(());
+        };
+        let ended = self.end(&file, writer);
+        if ended.is_err() {
+            let _ = fs::remove_file(&file.temporary);
+        }
+        let bytes = ended?;
+        let data = DataFile {
+            path: file.path,
+            rows,
+            bytes,
+            job: self.job.to_string(),
+            region: self.region.clone(),
+            commit: self.commit.clone(),
+        };
+        self.done.push((data, file.place));
+        Ok(())
+    }
+
+    fn end(&self, file: &NewFile, writer: ArrowWriter<File>) -> Result<u64> {
+        let target = writer
+            .into_inner()
+            .map_err(|e| self.failed("end a data file", e))?;
+        target
+            .sync_all()
+            .map_err(Error::io("sync", &file.temporary))?;
+        let bytes = target
+            .metadata()
+            .map_err(Error::io("look at", &file.temporary))?
+            .len();
+        fs::rename(&file.temporary, &file.place).map_err(Error::io("rename", &file.temporary))?;
+        sync_parent(&file.place).map_err(Error::io("sync the directory of", &file.place))?;
+        Ok(bytes)
+    }
+
+    /// Ends all files and gives them, for the commit. They are still removed unless [`Writer::keep`] is called.
+    pub fn finish(&mut self) -> Result<Vec<DataFile>> {
+        self.flush()?;
+        self.close()?;
+        Ok(self.done.iter().map(|(data, _)| data.clone()).collect())
+    }
+
+    /// The commit is in, or may be in: the files stay.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // No commit names them; one that can't be removed is an orphan, as after a kill.
+        if let Some((file, writer, _)) = self.open.take() {
+            drop(writer);
+            let _ = fs::remove_file(&file.temporary);
+        }
+        for (_, place) in &self.done {
+            let _ = fs::remove_file(place);
+        }
+    }
+}
