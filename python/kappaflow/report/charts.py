@@ -68,9 +68,13 @@ def lines(
     end_ms: int,
     unit: str,
     *,
+    origin_ms: int,
     low: bool = False,
 ) -> str:
-    """Lines over time, with labelled vertical lines for the marks; a `low` chart has the lines only."""
+    """Lines over time, with labelled vertical lines for the marks; a `low` chart has the lines only.
+
+    Times are said in seconds since `origin_ms`, which all charts of a page share.
+    """
     width_ms = max(1, end_ms - start_ms)
     scale = ticks(max((value for line in series for _, value in line.points), default=0.0), 2 if low else 4)
     top = scale[-1]
@@ -92,18 +96,15 @@ def lines(
         for line in series
     )
     summary = f"{title}. {said}." + "".join(
-        f" {mark.label} at {clock((mark.at_ms - start_ms) / 1000)}." for mark in shown
+        f" {mark.label} at {clock((mark.at_ms - origin_ms) / 1000)}." for mark in shown
     )
-    x_axis = "".join(
-        f'<span style="left:{t / width_ms * 100_000:.2f}%">{clock(t)}</span>'
-        for t in _seconds(width_ms / 1000)
-    )
+    x_axis = _x_axis(start_ms, end_ms, origin_ms)
     y_axis = "".join(
         f'<span style="top:{y / 4:.2f}%">{short(v)}</span>'
         for v, y in zip(scale, _heights(scale), strict=True)
     )
     keys = legend([(line.key, line.label) for line in series]) if len(series) > 1 else ""
-    labels = "" if low else mark_labels(shown, start_ms, width_ms)
+    labels = "" if low else mark_labels(shown, start_ms, width_ms, origin_ms)
     return (
         f'<figure class="chart"><figcaption>{escape(title)} <small>{escape(unit)}</small></figcaption>{keys}'
         f'<div class="marks" style="--rows:{0 if low else len(shown)}" aria-hidden="true">{labels}</div>'
@@ -118,11 +119,16 @@ def _heights(scale: Sequence[float]) -> list[float]:
     return [400 - value / scale[-1] * 400 for value in scale]
 
 
-def _seconds(total: float) -> list[float]:
-    for step in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 21_600, 86_400):
-        if total / step <= 7:
-            return [float(i * step) for i in range(int(total // step) + 1)]
-    return [0.0, total]
+def _x_axis(start_ms: int, end_ms: int, origin_ms: int) -> str:
+    """Round times since the origin, at their places between start and end."""
+    width_s = max(1, end_ms - start_ms) / 1_000
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 21_600, 86_400)
+    step = next((step for step in steps if width_s / step <= 7), width_s)
+    first_s = (start_ms - origin_ms) / 1_000
+    shown = [i * step for i in range(math.ceil(first_s / step), int((first_s + width_s) // step) + 1)]
+    return "".join(
+        f'<span style="left:{(at - first_s) / width_s * 100:.2f}%">{clock(at)}</span>' for at in shown
+    )
 
 
 def _mark_lines(marks: Sequence[Mark], start_ms: int, width_ms: int) -> str:
@@ -133,7 +139,7 @@ def _mark_lines(marks: Sequence[Mark], start_ms: int, width_ms: int) -> str:
     )
 
 
-def mark_labels(marks: Sequence[Mark], start_ms: int, width_ms: int) -> str:
+def mark_labels(marks: Sequence[Mark], start_ms: int, width_ms: int, origin_ms: int) -> str:
     """The marks' labels, each on its own row, with a stem down to the plot.
 
     The space beside a label shrinks before the label does, so that no label leaves a narrow page.
@@ -146,7 +152,7 @@ def mark_labels(marks: Sequence[Mark], start_ms: int, width_ms: int) -> str:
         said += (
             f'<i class="stem{kind}" style="left:{at:.2f}%;top:calc({row} * 1.45rem)"></i>'
             f'<span class="label {side}{kind}"><i style="flex:0 1 {space:.2f}%"></i>'
-            f"<span>{escape(mark.label)} <small>{clock((mark.at_ms - start_ms) / 1000)}</small></span></span>"
+            f"<span>{escape(mark.label)} <small>{clock((mark.at_ms - origin_ms) / 1000)}</small></span></span>"
         )
     return said
 
@@ -185,7 +191,8 @@ def bars(title: str, rows: Sequence[tuple[str, float]], column: str) -> str:
     top = max((abs(value) for _, value in rows), default=0.0) or 1.0
     drawn = "".join(
         f'<span class="name">{escape(label)}</span>'
-        f'<span class="track"><i style="width:{max(0.0, value) / top * 100:.2f}%"></i></span>'
+        f'<span class="track"><i{" class=below" if value < 0 else ""} '
+        f'style="width:{abs(value) / top * 100:.2f}%"></i></span>'
         f'<span class="number">{count(value)}</span>'
         for label, value in rows
     )
@@ -216,12 +223,9 @@ def timeline(spans: Sequence[Span], marks: Sequence[Mark], start_ms: int, end_ms
         f'<i class="stem{" alarm" if mark.alarm else ""}" style="left:{place(mark.at_ms):.2f}%"></i>'
         for mark in shown
     )
-    x_axis = "".join(
-        f'<span style="left:{t / width_ms * 100_000:.2f}%">{clock(t)}</span>'
-        for t in _seconds(width_ms / 1000)
-    )
+    x_axis = _x_axis(start_ms, end_ms, start_ms)
     said = f"Timeline of {len(lanes)} lanes over {clock(width_ms / 1000)}; the table below has the same."
-    labels = mark_labels(shown, start_ms, width_ms)
+    labels = mark_labels(shown, start_ms, width_ms, start_ms)
     return (
         f'<figure class="chart timeline"><div class="frame" role="img" aria-label="{escape(said)}">'
         f'<div class="marks" style="--rows:{len(shown)}">{labels}</div>'

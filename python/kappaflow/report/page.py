@@ -200,7 +200,7 @@ def _mark(right: bool) -> str:
 def _throughput(data: ReportData) -> str:
     if len(data.samples) < 2:
         return ""
-    start, end = data.samples[0].at_ms, data.samples[-1].at_ms
+    start, end, origin = data.samples[0].at_ms, data.samples[-1].at_ms, _bounds(data)[0]
     stages = (
         ("published", "published (acknowledged)"),
         ("worked", "worked (committed)"),
@@ -216,7 +216,7 @@ def _throughput(data: ReportData) -> str:
     ]
     step = max(1, len(data.samples) // _TABLE_SAMPLES)
     shown = [*data.samples[:-1:step], data.samples[-1]]
-    rows = [[f"{(s.at_ms - start) / 1000:.1f}", s.published, s.worked, s.landed] for s in shown]
+    rows = [[f"{(s.at_ms - origin) / 1000:.1f}", s.published, s.worked, s.landed] for s in shown]
     spread = (
         '<p class="soft">A landing is one commit, so its rows appear at once above; '
         "as a rate they are spread over the time it took.</p>"
@@ -225,9 +225,11 @@ def _throughput(data: ReportData) -> str:
     )
     return _section(
         "Throughput",
-        charts.lines("Rows done", counts, data.marks, start, end, "rows"),
+        charts.lines("Rows done", counts, data.marks, start, end, "rows", origin_ms=origin),
         *(
-            charts.lines(f"{line.label} rate", [line], data.marks, start, end, "rows/s", low=True)
+            charts.lines(
+                f"{line.label} rate", [line], data.marks, start, end, "rows/s", origin_ms=origin, low=True
+            )
             for line in rated
         ),
         spread,
@@ -235,11 +237,17 @@ def _throughput(data: ReportData) -> str:
     )
 
 
+def _bounds(data: ReportData) -> tuple[int, int]:
+    """When the first thing began and the last one ended: every chart counts its seconds from there."""
+    begun = [span.start_ms for span in data.spans] + [sample.at_ms for sample in data.samples[:1]]
+    ended = [span.end_ms for span in data.spans] + [sample.at_ms for sample in data.samples[-1:]]
+    return min(begun), max(ended)
+
+
 def _timeline(data: ReportData) -> str:
     if not data.spans:
         return ""
-    start = min([span.start_ms for span in data.spans] + [s.at_ms for s in data.samples[:1]])
-    end = max([span.end_ms for span in data.spans] + [s.at_ms for s in data.samples[-1:]])
+    start, end = _bounds(data)
     rows: list[list[Any]] = [
         [f"{(s.start_ms - start) / 1000:.1f}", s.lane, f"{(s.end_ms - s.start_ms) / 1000:.1f} s"]
         for s in data.spans
@@ -328,7 +336,7 @@ def charted_column(title: str, metric: Metric) -> int | None:
         i
         for i in range(1, len(metric["columns"]))
         if any(is_number(row[i]) for row in rows)
-        and all(row[i] is None or (is_number(row[i]) and row[i] >= 0) for row in rows)
+        and all(row[i] is None or is_number(row[i]) for row in rows)
         and any(row[i] for row in rows)
     ]
     words = title.split("_by_")[0].split("_") if "_by_" in title else []
