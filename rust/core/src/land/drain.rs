@@ -1,6 +1,6 @@
 //! One drain of one region's egress topic, from where the table ends to the last stable offsets of now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use kappaflow_avro::{AvroSchema, Decoder, framing};
@@ -45,7 +45,7 @@ pub(super) fn drain(
         starts: &starts,
         families: Families::new(landed, HELD_BYTES),
         writer: Writer::new(table, plan.job, region, &commit, &plan.egress)?,
-        schemas: HashMap::new(),
+        schemas: HashSet::new(),
         landing: RegionLanding {
             region: region.clone(),
             topic: plan.topic.name.clone(),
@@ -136,7 +136,7 @@ struct Lander<'a> {
     families: Families<Vec<u8>>,
     writer: Writer<'a>,
     /// Writer schemas that were looked up and found to be the job's.
-    schemas: HashMap<u32, ()>,
+    schemas: HashSet<u32>,
     landing: RegionLanding,
     total: u64,
     ctx: &'a Context,
@@ -209,9 +209,9 @@ impl Lander<'_> {
 
     fn write(&mut self, at: At, id: EgressIdentity, payload: &[u8]) -> Result<()> {
         let (schema, datum) = framing::split(payload).map_err(|e| self.bad(at, e.to_string()))?;
-        if !self.schemas.contains_key(&schema) {
+        if !self.schemas.contains(&schema) {
             self.check_schema(at, schema)?;
-            self.schemas.insert(schema, ());
+            self.schemas.insert(schema);
         }
         self.writer.push(at, id, datum).map_err(|e| {
             self.bad(

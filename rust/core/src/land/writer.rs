@@ -20,6 +20,8 @@ use crate::table::{DataFile, NewFile, TableCommit, identity_fields};
 
 /// Rows decoded before they go to the Parquet writer.
 const BATCH_ROWS: usize = 8_192;
+/// Bytes of answers decoded before they go to the Parquet writer, however few.
+const BATCH_BYTES: usize = 16 << 20;
 /// Bytes of an open row group that make it go out.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Bytes of a file after which the next one is begun.
@@ -36,6 +38,8 @@ pub struct Writer<'t> {
     numbers: [Int64Builder; 5],
     partitions: Int32Builder,
     offsets: Int64Builder,
+    /// Bytes of the answers decoded since the last batch.
+    pending: usize,
     open: Option<(NewFile, ArrowWriter<File>, u64)>,
     done: Vec<(DataFile, PathBuf)>,
     /// Rows given so far.
@@ -78,6 +82,7 @@ impl<'t> Writer<'t> {
             numbers: Default::default(),
             partitions: Int32Builder::new(),
             offsets: Int64Builder::new(),
+            pending: 0,
             open: None,
             done: Vec::new(),
             rows: 0,
@@ -106,13 +111,14 @@ impl<'t> Writer<'t> {
         }
         self.partitions.append_value(at.partition);
         self.offsets.append_value(at.offset);
+        self.pending += datum.len();
         self.rows += 1;
         Ok(())
     }
 
     /// Writes what is decoded once there is a batch of it, and begins the next file when this one is large.
     pub fn flush_if_due(&mut self) -> Result<()> {
-        if self.decoder.len() >= BATCH_ROWS {
+        if self.decoder.len() >= BATCH_ROWS || self.pending >= BATCH_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -126,6 +132,7 @@ impl<'t> Writer<'t> {
     }
 
     fn batch(&mut self) -> Result<RecordBatch> {
+        self.pending = 0;
         let answers = self
             .decoder
             .flush()

@@ -1,0 +1,162 @@
+//! Kills, races, and what cannot be landed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kappaflow_avro::framing;
+use kappaflow_core::identity::{EgressIdentity, HEADER};
+use kappaflow_core::land::{LandOptions, land};
+use kappaflow_core::store::Role;
+use kappaflow_core::{Context, Error, Session};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+
+use crate::world::{SCHEMA, WAIT, World, row};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_and_racing_landers_leave_the_same_table() {
+    let w = World::new("race").await;
+    w.answers(0, 0..500, 1);
+    w.answers(1, 0..500, 1);
+    w.flush();
+    let stopped = Context::default();
+    stopped.cancel.cancel();
+    let interrupted = land(&w.session, LandOptions::default(), &stopped).await;
+    assert!(matches!(
+        interrupted,
+        Err(Error::Interrupted { stage: "land" })
+    ));
+    // As a kill leaves it: a whole data file that no commit names.
+    let orphan = w.dir.path().join("landed/data/killed.parquet");
+    std::fs::write(&orphan, "PAR1").unwrap();
+    assert_eq!(w.table().len(), 0);
+
+    let both = tokio::join!(w.land(), w.land(), w.land());
+    assert_eq!(both.0.landed + both.1.landed + both.2.landed, 1_000);
+    assert_eq!(w.table().len(), 1_000);
+    let once = w.land().await;
+    assert_eq!((once.landed, once.orphans, once.version), (0, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_landed_is_named() {
+    let w = World::new("strange").await;
+    w.answers(0, 0..5, 1);
+    let refused = async |w: &World| {
+        w.flush();
+        let result = land(&w.session, LandOptions::default(), &Context::default()).await;
+        assert_eq!(w.table().len(), 0);
+        result.unwrap_err().to_string()
+    };
+    // Another job's record is passed over; a record of no job stops the stage.
+    let mut other = w.id(0, 7);
+    other.job.0 ^= 1;
+    w.answer(&w.producer, other, 1, &[0], 1);
+    w.send(&w.producer, Role::Egress, 2, &[], b"hello");
+    let e = refused(&w).await;
+    assert!(
+        e.contains("partition 2 offset") && e.contains("no header kf-id"),
+        "{e}"
+    );
+
+    let w = World::new("schema").await;
+    let registry = w.session.registry("east").unwrap();
+    let another = SCHEMA.replace("long", "string");
+    let id = registry.register("another", &another).unwrap();
+    let header = EgressIdentity {
+        input: w.id(0, 0),
+        attempt: 1,
+        child: 0,
+        of: 1,
+    };
+    let header: &[u8] = &header.to_bytes();
+    let payload = [&framing::bytes(id)[..], &[2, b'a']].concat();
+    w.send(&w.producer, Role::Egress, 0, &[(HEADER, header)], &payload);
+    let e = refused(&w).await;
+    assert!(
+        e.contains(&format!("schema {id}, which is not the job's")),
+        "{e}"
+    );
+
+    // A topic that was deleted and made again is not the one the job began with.
+    let w = World::new("recreated").await;
+    let topic = w.session.topic_name("east", Role::Egress);
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set(
+            "bootstrap.servers",
+            std::env::var("KAPPAFLOW_TEST_KAFKA").unwrap(),
+        )
+        .create()
+        .unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(WAIT));
+    admin.delete_topics(&[&topic], &options).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let cluster = w.session.cluster("east").unwrap();
+    cluster.create_topic(&topic, 3, 1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let e = refused(&w).await;
+    assert!(e.contains("recreated"), "{e}");
+}
+
+/// The process that [`a_lander_may_be_killed_at_any_point`] kills.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test"]
+async fn lander_to_kill() {
+    let Some(job) = std::env::var_os("KAPPAFLOW_TEST_JOB") else {
+        return;
+    };
+    let session = Session::open(job.as_ref(), &BTreeMap::new()).await.unwrap();
+    land(&session, LandOptions::default(), &Context::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lander_may_be_killed_at_any_point() {
+    let w = World::new("kill").await;
+    let job = w.dir.path().join("job.toml");
+    let all: Vec<u32> = (0..20).collect();
+    for round in 0..10 {
+        // 100 inputs of 20 answers each; some families are still incomplete when the round's lander begins.
+        for seq in round * 50..(round + 1) * 50 {
+            for split in 0..2 {
+                let id = w.id(split, seq);
+                w.answer(
+                    &w.producer,
+                    id,
+                    1,
+                    &all[..if seq % 50 > 45 { 7 } else { 20 }],
+                    20,
+                );
+            }
+        }
+        w.flush();
+        let mut lander = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::lander_to_kill", "--ignored"])
+            .env("KAPPAFLOW_TEST_JOB", &job)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(150 + 60 * u64::from(round))).await;
+        lander.kill().unwrap();
+        lander.wait().unwrap();
+        // Whatever it left, readers see whole families, each once.
+        let rows = w.table();
+        assert!(rows.is_sorted_by(|a, b| a < b) && rows.len() % 20 == 0);
+        for seq in (round * 50..(round + 1) * 50).filter(|seq| seq % 50 > 45) {
+            for split in 0..2 {
+                w.answer(&w.producer, w.id(split, seq), 1, &all[7..], 20);
+            }
+        }
+    }
+    w.flush();
+    let last = w.land().await;
+    eprintln!("{} commits, {} orphans", last.version, last.orphans);
+    assert_eq!((last.incomplete, last.duplicates.re_published), (0, 0));
+    let wanted: Vec<[i64; 4]> = (0..1_000)
+        .flat_map(|row| (0..20).map(move |child| (row, child)))
+        .map(|(n, child)| row(n / 500, n % 500, child))
+        .collect();
+    assert_eq!(w.table(), wanted);
+}

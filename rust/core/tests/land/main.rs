@@ -1,0 +1,5 @@
+//! Landing and reconciling on a real Kafka. `KAPPAFLOW_TEST_KAFKA=host:port` names one that has nothing to lose.
+
+mod faults;
+mod whole;
+mod world;
