@@ -13,6 +13,8 @@ from pathlib import Path
 from kappaflow.dev.process import ProcessId, identify, is_running, terminate
 
 GRACE_S = 10.0
+# What a killed demo left has nothing to finish: all it made is about to be removed.
+LEFTOVER_GRACE_S = 3.0
 
 
 @dataclass
@@ -105,7 +107,7 @@ def end_leftovers(record: Path, say: Callable[[str], None]) -> None:
     left = [process for process in noted if is_running(process)]
     if left:
         say(f"stopping {len(left)} processes that a killed demo left")
-        terminate(left, GRACE_S)
+        terminate(left, LEFTOVER_GRACE_S)
 
 
 def now_ms() -> int:
