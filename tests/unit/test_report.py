@@ -223,8 +223,8 @@ def test_write_makes_the_folder_and_names_the_file_that_it_can_not_write(tmp_pat
 
 
 def test_spans_run_from_started_to_the_next_line_of_the_same() -> None:
-    def event(at_ms: int, stage: str, label: str, what: str) -> Any:
-        return {"at_ms": at_ms, "stage": stage, "label": label, "what": what, "detail": {}}
+    def event(at_ms: int, stage: str, label: str, what: str, **detail: int) -> Any:
+        return {"at_ms": at_ms, "stage": stage, "label": label, "what": what, "detail": detail}
 
     spans = report.spans_of(
         [
@@ -234,18 +234,21 @@ def test_spans_run_from_started_to_the_next_line_of_the_same() -> None:
             event(4_000, "publish", "a", "published"),
             event(5_000, "publish", "b", "started"),  # killed, and begun again
             event(6_000, "publish", "b", "published"),
-            event(7_000, "land", "east", "started"),
+            event(7_000, "work", "east", "begin", pid=1),
+            event(7_500, "work", "east", "begin", pid=2),
+            event(8_000, "work", "east", "end", pid=2),
             event(9_000, "land", "west", "started"),
         ]
     )
-    assert [(s.lane, s.start_ms, s.end_ms) for s in spans] == [
-        ("publish a", 1_000, 4_000),
-        ("publish b", 1_500, 5_000),
-        ("publish b", 5_000, 6_000),
-        ("land east", 7_000, 9_000),
-        ("land west", 9_000, 9_000),
+    assert [(s.lane, s.start_ms, s.end_ms, s.open_ended) for s in spans] == [
+        ("publish a", 1_000, 4_000, False),
+        ("publish b", 1_500, 5_000, True),
+        ("publish b", 5_000, 6_000, False),
+        ("work east 1", 7_000, 9_000, True),
+        ("work east 2", 7_500, 8_000, False),
+        ("land west", 9_000, 9_000, True),
     ]
-    assert seconds_of(spans) == {"publish": 5.0, "land": 2.0, "total": 8.0}
+    assert seconds_of(spans) == {"publish": 5.0, "work": 2.0, "land": 0.0, "total": 8.0}
 
 
 def test_a_landing_is_spread_over_its_time_and_keeps_its_rows() -> None:

@@ -213,7 +213,8 @@ def timeline(spans: Sequence[Span], marks: Sequence[Mark], start_ms: int, end_ms
     rows = ""
     for lane, members in lanes.items():
         bars_of = "".join(
-            f'<i class="run {escape(span.stage)}" style="left:{place(span.start_ms):.2f}%;'
+            f'<i class="run {escape(span.stage)}{" open" if span.open_ended else ""}" '
+            f'style="left:{place(span.start_ms):.2f}%;'
             f'width:{max(0.15, place(span.end_ms) - place(span.start_ms)):.2f}%"></i>'
             for span in members
         )

@@ -1,7 +1,7 @@
 """What a report is made of, and what is derived from it. Times are milliseconds since the Unix epoch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,13 +31,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Span:
-    """A stage at work on something for a time: a bar of the timeline."""
+    """A stage at work on something for a time: a bar of the timeline. `open_ended`: its end is not known."""
 
     lane: str
     label: str
     stage: str
     start_ms: int
     end_ms: int
+    open_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,29 +161,46 @@ def name(key: str) -> str:
     return {"dead_lettered": "dead-lettered"}.get(key, key.replace("_", " "))
 
 
-def spans_of(events: Sequence[Event], end_ms: int | None = None) -> list[Span]:
-    """Bars from a job's timeline: from `started` to the next line about the same stage and label.
+_BEGINNINGS = frozenset({"begin", "started"})
 
-    A stage that never said anything more (it was killed, or is at work) ends at `end_ms`, or at the last event.
+
+def spans_of(events: Sequence[Event], end_ms: int | None = None) -> list[Span]:
+    """Bars from a job's timeline: from a beginning to the next line about the same stage, label and process.
+
+    A stage that never said anything more was killed, or is still at work: its bar is `open` and reaches to `end_ms`,
+    or to the last event.
     """
     spans: list[Span] = []
-    begun: dict[tuple[str, str], int] = {}
+    begun: dict[tuple[str, str, object], int] = {}
     last = end_ms if end_ms is not None else max((event["at_ms"] for event in events), default=0)
     for event in events:
-        key = (event["stage"], event["label"])
-        if event["what"] == "started":
-            if key in begun:
-                spans.append(_span(key, begun[key], event["at_ms"]))
-            begun[key] = event["at_ms"]
-        elif key in begun:
-            spans.append(_span(key, begun.pop(key), event["at_ms"]))
-    spans += [_span(key, start, max(start, last)) for key, start in begun.items()]
-    return sorted(spans, key=lambda span: (span.start_ms, span.end_ms))
+        key = (event["stage"], event["label"], event["detail"].get("pid"))
+        at_ms = event["at_ms"]
+        if key in begun:
+            # Begun again without an end: it ended somewhere in between.
+            beginning = event["what"] in _BEGINNINGS
+            spans.append(_span(key, begun.pop(key), at_ms, open_ended=beginning))
+        if event["what"] in _BEGINNINGS:
+            begun[key] = at_ms
+    spans += [_span(key, start, max(start, last), open_ended=True) for key, start in begun.items()]
+    return _told_apart(sorted(spans, key=lambda span: (span.start_ms, span.end_ms)))
 
 
-def _span(key: tuple[str, str], start_ms: int, end_ms: int) -> Span:
-    stage, label = key
-    return Span(f"{stage} {label}".strip(), label, stage, start_ms, end_ms)
+def _span(key: tuple[str, str, object], start_ms: int, end_ms: int, *, open_ended: bool) -> Span:
+    stage, label, pid = key
+    lane = f"{stage} {label}".strip()
+    return Span(lane if pid is None else f"{lane} ({pid})", label, stage, start_ms, end_ms, open_ended)
+
+
+def _told_apart(spans: list[Span]) -> list[Span]:
+    """Lanes by number instead of by pid: `work east 1`, `work east 2`; no number where there is but one."""
+    lanes = dict.fromkeys(span.lane for span in spans)
+    plain = {lane: lane.rpartition(" (")[0] if lane.endswith(")") else lane for lane in lanes}
+    names: dict[str, str] = {}
+    for lane, base in plain.items():
+        members = [other for other in lanes if plain[other] == base]
+        names[lane] = base if len(members) == 1 else f"{base} {members.index(lane) + 1}"
+    return [replace(span, lane=names[span.lane]) for span in spans]
 
 
 def spread_landings(samples: Sequence[Sample], spans: Sequence[Span]) -> list[Sample]:

@@ -249,7 +249,11 @@ def _timeline(data: ReportData) -> str:
         return ""
     start, end = _bounds(data)
     rows: list[list[Any]] = [
-        [f"{(s.start_ms - start) / 1000:.1f}", s.lane, f"{(s.end_ms - s.start_ms) / 1000:.1f} s"]
+        [
+            f"{(s.start_ms - start) / 1000:.1f}",
+            s.lane,
+            "no end noted" if s.open_ended else f"{(s.end_ms - s.start_ms) / 1000:.1f} s",
+        ]
         for s in data.spans
     ]
     rows += [[f"{(mark.at_ms - start) / 1000:.1f}", mark.label, ""] for mark in data.marks]
