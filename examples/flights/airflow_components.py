@@ -8,16 +8,16 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from demo_run.place import DemoError
+from demo_run.processes import Child, Processes
 
 HOST = "127.0.0.1"
 USER = "admin"
@@ -28,95 +28,23 @@ COMPONENTS = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-_STOP_S = 20.0
 
 
-class ComponentError(Exception):
+class ComponentError(DemoError):
     """A component ended, or does not answer; the text has its last log lines."""
-
-
-@dataclass
-class Child:
-    """A process of ours, its output in a file."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log_file: Path
-
-    def last_lines(self, count: int = 25) -> str:
-        """The end of its log."""
-        text = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-        return "\n".join(text.splitlines()[-count:])
-
-
-class Children:
-    """Processes that are started, watched and ended together, with all that they started in turn."""
-
-    def __init__(self, log_dir: Path, env: Mapping[str, str]) -> None:
-        # What our children start may leave their process groups; by this mark it is found all the same.
-        self._mark = f"KAPPAFLOW_DEMO_MARK={secrets.token_hex(8)}"
-        name, _, value = self._mark.partition("=")
-        # Airflow renames its processes, which would wipe their environment.
-        self.env = {**env, name: value, "SPT_NOENV": "1"}
-        self._log_dir = log_dir
-        self.running: dict[str, Child] = {}
-        log_dir.mkdir(parents=True, exist_ok=True)
-
-    def start(self, name: str, command: list[str], cwd: Path) -> Child:
-        """Starts a process in a session of its own, so that Ctrl-C reaches only us."""
-        log_file = self._log_dir / f"{name}.log"
-        with log_file.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        child = Child(name, process, log_file)
-        self.running[name] = child
-        return child
-
-    def stop(self) -> None:
-        """SIGTERM to each, SIGKILL to what is left of them and of their children. Later Ctrl-Cs don't disturb it."""
-        for child in reversed(self.running.values()):
-            with suppress(ProcessLookupError):
-                child.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for child in self.running.values():
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-        for pid in self._left():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        for child in self.running.values():
-            child.process.wait()
-        self.running.clear()
-
-    def _left(self) -> list[int]:
-        """Processes of our children's sessions, or with our mark in their environment."""
-        sessions = {str(child.process.pid) for child in self.running.values()}
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                session = (entry / "stat").read_text().rpartition(")")[2].split()[3]
-                marked = self._mark.encode() in (entry / "environ").read_bytes().split(b"\0")
-                if marked or session in sessions:
-                    found.append(int(entry.name))
-        return found
 
 
 class Airflow:
     """An Airflow of its own: home, database, components and REST client.
 
+    processes: what starts and ends the components.
     home: AIRFLOW_HOME, made if absent. dags: the folder of DAG files; write them before `start`, since a new one
     is only seen minutes later. All listens on loopback.
     """
 
-    def __init__(self, home: Path, dags: Path) -> None:
-        self.home = home
+    def __init__(self, processes: Processes, home: Path, dags: Path) -> None:
+        self._processes = processes
+        self._components: dict[str, Child] = {}
         self.port = _free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.password = secrets.token_urlsafe(9)
@@ -124,58 +52,62 @@ class Airflow:
         passwords = home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self.password}))
-        self.children = Children(
-            home / "logs" / "components",
-            os.environ
-            | {
-                "AIRFLOW_HOME": str(home),
-                "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-                "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-                "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-                # More tasks at a time end in "database is locked" on SQLite.
-                "AIRFLOW__CORE__PARALLELISM": "4",
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
-                "AIRFLOW__API__HOST": HOST,
-                "AIRFLOW__API__PORT": str(self.port),
-                "AIRFLOW__API__WORKERS": "1",
-                "AIRFLOW__API__BASE_URL": self.url,
-                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-                "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
-                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
-                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            },
-        )
+        # Tasks leave the sessions of our components; by this mark they are found all the same.
+        self._mark = secrets.token_hex(8)
+        self._env = {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            # More tasks at a time end in "database is locked" on SQLite.
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
+            "AIRFLOW__API__HOST": HOST,
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "KAPPAFLOW_DEMO_MARK": self._mark,
+            # Airflow renames its processes, which would wipe their environment.
+            "SPT_NOENV": "1",
+        }
         self._token = ""
 
     def start(self, timeout_s: float = 180.0) -> None:
         """Makes the database, starts the components and waits until all say that they are well."""
-        command = [sys.executable, "-m", "airflow"]
-        migrate = self.children.start("db-migrate", [*command, "db", "migrate"], self.home)
+        migrate = self._start("db migrate", "db", "migrate")
         if migrate.process.wait(timeout_s):
             raise ComponentError(f"airflow db migrate failed:\n{migrate.last_lines()}")
-        del self.children.running["db-migrate"]
         for name, words in COMPONENTS.items():
-            self.children.start(name, [*command, *words], self.home)
+            self._components[name] = self._start(name, *words)
         deadline = time.monotonic() + timeout_s
         while ill := self._ill():
             self.watch()
             if time.monotonic() > deadline:
-                raise ComponentError(
-                    f"after {timeout_s:.0f} s these do not answer: {ill}; logs: {self.home}/logs"
-                )
+                raise ComponentError(f"after {timeout_s:.0f} s these do not answer: {ill}")
             time.sleep(0.5)
 
     def watch(self) -> None:
         """Raises ComponentError if a component has ended."""
-        for name in COMPONENTS:
-            child = self.children.running[name]
-            code = child.process.poll()
+        for name, child in self._components.items():
+            code = child.code()
             if code is not None:
                 raise ComponentError(
                     f"Airflow's {name} ended with {code}. Its last lines:\n{child.last_lines()}"
                 )
+
+    def end_tasks(self) -> None:
+        """SIGKILL to what the components have left behind, once they are ended."""
+        mark = f"KAPPAFLOW_DEMO_MARK={self._mark}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
     def get(self, path: str) -> Any:
         """GET `/api/v2/<path>`. Raises urllib.error.HTTPError."""
@@ -184,6 +116,10 @@ class Airflow:
     def post(self, path: str, body: object) -> Any:
         """POST `/api/v2/<path>`."""
         return self._call("POST", path, body)
+
+    def _start(self, name: str, *words: str) -> Child:
+        command = [sys.executable, "-m", "airflow", *words]
+        return self._processes.start(f"airflow {name}", command, self._env)
 
     def _ill(self) -> str:
         try:
