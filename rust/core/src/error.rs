@@ -65,6 +65,17 @@ pub enum Error {
         unknown: u64,
         first_error: String,
     },
+    /// A stream that was not delivered whole. It can't be read twice, so nothing is sent again.
+    #[error(
+        "publish of the stream to {topic} is not complete: {acknowledged} rows acknowledged, {rejected} rejected, {unknown} unknown, and the rest not delivered; first error: {first_error}. Publish the stream again once that is mended: its records carry a job number of their own"
+    )]
+    StreamPublish {
+        topic: String,
+        acknowledged: u64,
+        rejected: u64,
+        unknown: u64,
+        first_error: String,
+    },
     /// More rows were rejected than the job allows.
     #[error(
         "{rejected} rows rejected, more than limits.max_rejects = {limit} allows; by reason: {summary}. The rejected rows are in {kept}",
@@ -144,7 +155,7 @@ impl Error {
             Self::Registry { .. } => "registry",
             Self::Kafka { .. } => "kafka",
             Self::Topic { .. } => "topic",
-            Self::Publish { .. } => "publish",
+            Self::Publish { .. } | Self::StreamPublish { .. } => "publish",
             Self::TooManyRejects { .. } => "too_many_rejects",
             Self::Service { .. } => "service",
             Self::Table { .. } => "table",

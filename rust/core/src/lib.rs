@@ -10,6 +10,7 @@ pub mod job;
 pub mod kafka;
 pub mod land;
 pub mod reconcile;
+pub mod publish;
 pub mod registry;
 pub mod session;
 pub mod snapshot;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -23,6 +23,8 @@ pub struct Cluster {
     pub region: Region,
     base: PathBuf,
     timeout: Duration,
+    /// Where the address was given, for messages.
+    setting: String,
 }
 
 /// What identifies a topic, and how many partitions it has.
@@ -57,11 +59,22 @@ impl Cluster {
                     format!("has no region {region:?}; it has: {known}"),
                 )
             })?;
+        let timeout = Duration::from_millis(job.file.limits.broker_timeout_ms);
         Ok(Self {
-            region: found.clone(),
-            base: job.dir.clone(),
-            timeout: Duration::from_millis(job.file.limits.broker_timeout_ms),
+            setting: format!("regions.{region}.bootstrap_servers"),
+            ..Self::new(found.clone(), job.dir.clone(), timeout)
         })
+    }
+
+    /// A cluster without a job file. `base` is what paths of secrets are relative to, `timeout` the longest wait for a
+    /// broker's answer.
+    pub fn new(region: Region, base: PathBuf, timeout: Duration) -> Self {
+        Self {
+            region,
+            base,
+            timeout,
+            setting: "bootstrap_servers".into(),
+        }
     }
 
     pub fn timeout(&self) -> Duration {
@@ -111,11 +124,11 @@ impl Cluster {
         self.error(
             "first contact",
             format!(
-                "no broker answered at {} within {} s ({}). Is it up, and is regions.{}.bootstrap_servers right?",
+                "no broker answered at {} within {} s ({}). Is it up, and is {} right?",
                 self.region.bootstrap_servers,
                 FIRST_CONTACT.as_secs(),
                 reason.to_string(),
-                self.region.name,
+                self.setting,
             ),
         )
     }
@@ -188,6 +201,16 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// The value of one of a topic's options, where it may be read.
+    pub async fn topic_option(&self, topic: &str, option: &str) -> Option<String> {
+        let options = AdminOptions::new().request_timeout(Some(self.timeout));
+        let asked = ResourceSpecifier::Topic(topic);
+        let admin = self.admin().ok()?;
+        let described = admin.describe_configs([&asked], &options).await.ok()?;
+        let resource = described.into_iter().next()?.ok()?;
+        resource.get(option)?.value.clone()
     }
 
     /// Log start and last stable offset of each partition.

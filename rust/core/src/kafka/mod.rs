@@ -1,10 +1,13 @@
 //! Kafka as the stages need it: one cluster a region, topics with their ids, bounded reads of ranges.
 
 mod cluster;
+mod produce;
 mod range;
 mod topic_id;
+pub mod transport;
 
 pub use cluster::{Cluster, TopicFacts};
+pub use produce::{KafkaTransport, ProduceOptions};
 pub use range::{PartitionRange, read_ranges};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};

@@ -101,11 +101,23 @@ impl Store {
 
     /// Rejected rows of a job by field and reason, most first.
     pub async fn reject_counts(&self, job: JobId) -> Result<Vec<RejectCount>> {
+        self.reject_counts_of(job, None).await
+    }
+
+    /// Rejected rows of a job, or of one child, by field and reason, most first.
+    pub async fn reject_counts_of(
+        &self,
+        job: JobId,
+        child: Option<&str>,
+    ) -> Result<Vec<RejectCount>> {
         let rows = sqlx::query(
-            "SELECT field, reason, SUM(count) AS count FROM reject_count WHERE job = $1
-             GROUP BY field, reason ORDER BY 3 DESC, 1, 2",
+            "SELECT r.field, r.reason, SUM(r.count) AS count
+             FROM reject_count r JOIN split s ON s.job = r.job AND s.split = r.split
+             WHERE r.job = $1 AND ($2 IS NULL OR s.child = $2)
+             GROUP BY r.field, r.reason ORDER BY 3 DESC, 1, 2",
         )
         .bind(job.to_string())
+        .bind(child)
         .fetch_all(&self.pool)
         .await
         .map_err(self.failed("read the reject counts"))?;

@@ -1,0 +1,401 @@
+//! Producing by librdkafka: the publisher's transport.
+//!
+//! The safe API allocates a topic name per record and calls back per delivered one. Here the topic is resolved once,
+//! and delivery reports are taken as librdkafka gives them: one event for each batch of the wire.
+
+use std::ffi::{CStr, CString, c_void};
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_vtype_t as vtype;
+
+use super::Cluster;
+use super::transport::{Failure, Origin, Report, Rows, Transport};
+use crate::error::Result;
+use crate::identity::HEADER;
+
+/// Kafka's own default of `max.message.bytes`, taken where the topic's can't be read.
+pub const DEFAULT_MESSAGE_BYTES: u32 = 1_048_588;
+/// What a record batch adds around its records, with room to spare.
+const BATCH_OVERHEAD: u32 = 512;
+/// What a record adds to its payload and key: the identity header, lengths, the head of its batch.
+const RECORD_OVERHEAD: usize = 128;
+/// librdkafka's own book-keeping for a queued record with a header, in bytes. Its queue limit counts payloads only.
+const QUEUED_OVERHEAD: u64 = 400;
+
+/// What the publisher decides about its producer.
+#[derive(Clone, Debug)]
+pub struct ProduceOptions {
+    pub topic: String,
+    pub compression: String,
+    /// Memory for queued records, in MiB.
+    pub queue_mib: u32,
+    /// How long a record may wait for its acknowledgement.
+    pub timeout: Duration,
+    /// The topic's `max.message.bytes`, if it could be read.
+    pub max_message_bytes: Option<u32>,
+    /// Sends batches of at most this many bytes; lowered after the broker refused one as too large.
+    pub batch_bytes: Option<u32>,
+}
+
+impl ProduceOptions {
+    /// The topic's `max.message.bytes`, or Kafka's default where it can't be read.
+    pub fn message_limit(&self) -> u32 {
+        self.max_message_bytes.unwrap_or(DEFAULT_MESSAGE_BYTES)
+    }
+
+    /// The largest batch, in bytes, that fits the topic. The topic's limit is on the batch, not on the record.
+    pub fn largest_batch(&self) -> u32 {
+        let limit = self.message_limit();
+        let fits = limit.saturating_sub(BATCH_OVERHEAD).max(1);
+        fits.min(self.batch_bytes.unwrap_or(1_000_000))
+    }
+
+    /// The largest payload and key together, in bytes, that the topic can take.
+    pub fn largest_record(&self) -> usize {
+        let limit = self.message_limit();
+        (limit as usize).saturating_sub(RECORD_OVERHEAD)
+    }
+
+    fn apply(&self, config: &mut ClientConfig, overridden: impl Fn(&str) -> bool) {
+        // What exactness rests on is not open to options of the job.
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("queue.buffering.max.messages", "0")
+            .set(
+                "queue.buffering.max.kbytes",
+                (u64::from(self.queue_mib) * 1024).to_string(),
+            )
+            .set("compression.type", &self.compression)
+            .set("message.timeout.ms", self.timeout.as_millis().to_string());
+        let limit = self.message_limit();
+        for (option, value) in [
+            ("linger.ms", "50".to_owned()),
+            ("batch.num.messages", "100000".to_owned()),
+            ("batch.size", self.largest_batch().to_string()),
+            ("message.max.bytes", limit.max(1_000).to_string()),
+        ] {
+            if !overridden(option) {
+                config.set(option, value);
+            }
+        }
+    }
+}
+
+/// An idempotent producer bound to one topic.
+pub struct KafkaTransport {
+    // Dropped in this order: the handles before the client they belong to.
+    topic: TopicHandle,
+    events: Queue,
+    producer: BaseProducer,
+    /// Most rows in flight, so that librdkafka's book-keeping stays within the memory that was allowed.
+    most: u64,
+    in_flight: u64,
+    in_flight_bytes_hint: u64,
+    trouble: Option<String>,
+}
+
+struct TopicHandle(*mut sys::rd_kafka_topic_t);
+struct Queue(*mut sys::rd_kafka_queue_t);
+struct Event(*mut sys::rd_kafka_event_t);
+
+impl Drop for TopicHandle {
+    fn drop(&mut self) {
+        // SAFETY: made by rd_kafka_topic_new, dropped once, before its client.
+        unsafe { sys::rd_kafka_topic_destroy(self.0) }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: a reference taken by rd_kafka_queue_get_main, given back once, before its client ends.
+        unsafe { sys::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: an event of rd_kafka_queue_poll, destroyed once. Its messages are not used after.
+        unsafe { sys::rd_kafka_event_destroy(self.0) }
+    }
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; `&mut self` keeps two threads from using one at once.
+unsafe impl Send for KafkaTransport {}
+
+impl KafkaTransport {
+    /// Makes the producer. No broker is contacted yet.
+    ///
+    /// # Errors
+    /// [`crate::Error::Kafka`] if librdkafka refuses an option.
+    pub fn new(cluster: &Cluster, options: &ProduceOptions) -> Result<Self> {
+        let mut config = cluster.config()?;
+        options.apply(&mut config, |o| cluster.region.kafka.contains_key(o));
+        let producer: BaseProducer = config
+            .create()
+            .map_err(|e| cluster.error("make a producer", e))?;
+        let name = CString::new(options.topic.as_str())
+            .map_err(|e| cluster.error("name of the topic", e))?;
+        let rk = producer.client().native_ptr();
+        // SAFETY: `rk` is alive; a null configuration means the default; the name is copied.
+        let topic = unsafe { sys::rd_kafka_topic_new(rk, name.as_ptr(), ptr::null_mut()) };
+        if topic.is_null() {
+            return Err(cluster.error("use the topic", format!("{} is refused", options.topic)));
+        }
+        // SAFETY: `rk` is alive; the reference is given back by `Queue`.
+        let events = Queue(unsafe { sys::rd_kafka_queue_get_main(rk) });
+        Ok(Self {
+            topic: TopicHandle(topic),
+            events,
+            producer,
+            most: u64::from(options.queue_mib) * 1024 * 1024,
+            in_flight: 0,
+            in_flight_bytes_hint: QUEUED_OVERHEAD,
+            trouble: None,
+        })
+    }
+
+    /// Rows that may be in flight while each takes about `in_flight_bytes_hint` bytes of memory.
+    fn room(&self) -> bool {
+        self.in_flight.saturating_mul(self.in_flight_bytes_hint) < self.most || self.in_flight == 0
+    }
+
+    /// Takes the reports out of one event.
+    ///
+    /// # Safety
+    /// `event` is an event of this producer's queue.
+    unsafe fn delivered(&mut self, event: &Event, into: &mut Vec<Report>) {
+        loop {
+            // SAFETY: as the caller says; the message lives until the event is destroyed.
+            let message = unsafe { sys::rd_kafka_event_message_next(event.0) };
+            if message.is_null() {
+                return;
+            }
+            self.in_flight = self.in_flight.saturating_sub(1);
+            // SAFETY: not null, and alive as said.
+            let (m, status) = unsafe { (&*message, sys::rd_kafka_message_status(message)) };
+            let (slot, seq) = unpack(m._private);
+            if m.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                acknowledged(into, slot, seq, m.partition, m.offset);
+                continue;
+            }
+            let code = RDKafkaErrorCode::from(m.err);
+            into.push(Report::Failed {
+                slot,
+                seq,
+                partition: m.partition,
+                failure: Failure {
+                    possibly_persisted: status
+                        != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED,
+                    batch_too_large: code == RDKafkaErrorCode::MessageSizeTooLarge,
+                    reason: code.to_string(),
+                },
+            });
+        }
+    }
+
+    fn event(&mut self, wait: Duration) -> Option<Event> {
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is alive; a returned event is owned by us.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.events.0, wait_ms) };
+        (!event.is_null()).then_some(Event(event))
+    }
+}
+
+/// Appends an acknowledgement, to the run before it if it goes on there.
+fn acknowledged(into: &mut Vec<Report>, slot: u32, seq: u32, partition: i32, offset: i64) {
+    if let Some(Report::Acknowledged {
+        slot: run_slot,
+        first_seq,
+        count,
+        partition: run_partition,
+        first_offset,
+    }) = into.last_mut()
+        && (*run_slot, *run_partition) == (slot, partition)
+        && first_seq.checked_add(*count) == Some(seq)
+        && *first_offset + i64::from(*count) == offset
+    {
+        *count += 1;
+        return;
+    }
+    into.push(Report::Acknowledged {
+        slot,
+        first_seq: seq,
+        count: 1,
+        partition,
+        first_offset: offset,
+    });
+}
+
+/// The opaque of a record is no address: it is the row's slot and number.
+fn pack(slot: u32, seq: u32) -> *mut c_void {
+    const { assert!(usize::BITS == 64) };
+    ptr::without_provenance_mut((slot as usize) << 32 | seq as usize)
+}
+
+fn unpack(opaque: *mut c_void) -> (u32, u32) {
+    let packed = opaque.addr() as u64;
+    // Both halves were u32 when they were packed.
+    ((packed >> 32) as u32, packed as u32)
+}
+
+impl Transport for KafkaTransport {
+    fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String> {
+        const { assert!(HEADER.len() == 5) };
+        const NAME: &CStr = c"kf-id";
+        debug_assert_eq!(NAME.to_bytes(), HEADER.as_bytes());
+        let count = rows.len().max(1) as u64;
+        self.in_flight_bytes_hint =
+            QUEUED_OVERHEAD + (rows.buffer.len() + rows.keys.len()) as u64 / count;
+        let rk = self.producer.client().native_ptr();
+        for i in from..rows.len() {
+            if !self.room() {
+                return Ok(i - from);
+            }
+            let (seq, partition) = (rows.seqs[i], rows.partitions[i]);
+            let (payload, key) = (rows.payload(i), rows.key(i));
+            let key_ptr = if key.is_empty() {
+                ptr::null()
+            } else {
+                key.as_ptr()
+            };
+            let identity = origin.identity(seq).to_bytes();
+            // SAFETY: each tag is followed by the arguments that rdkafka.h gives for it; payload, key and header are
+            // copied before the call returns; the topic handle belongs to `rk`; both are alive.
+            let code = unsafe {
+                sys::rd_kafka_producev(
+                    rk,
+                    vtype::RD_KAFKA_VTYPE_RKT,
+                    self.topic.0,
+                    vtype::RD_KAFKA_VTYPE_PARTITION,
+                    partition,
+                    vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+                    sys::RD_KAFKA_MSG_F_COPY,
+                    vtype::RD_KAFKA_VTYPE_VALUE,
+                    payload.as_ptr().cast::<c_void>(),
+                    payload.len(),
+                    vtype::RD_KAFKA_VTYPE_KEY,
+                    key_ptr.cast::<c_void>(),
+                    key.len(),
+                    vtype::RD_KAFKA_VTYPE_OPAQUE,
+                    pack(origin.slot, seq),
+                    vtype::RD_KAFKA_VTYPE_HEADER,
+                    NAME.as_ptr(),
+                    identity.as_ptr().cast::<c_void>(),
+                    identity.len() as isize,
+                    vtype::RD_KAFKA_VTYPE_END,
+                )
+            };
+            match RDKafkaErrorCode::from(code) {
+                RDKafkaErrorCode::NoError => self.in_flight += 1,
+                RDKafkaErrorCode::QueueFull => return Ok(i - from),
+                error => {
+                    let detail = self.fatal().unwrap_or_else(|| error.to_string());
+                    return Err(format!(
+                        "split {} row {seq} for partition {partition} was not taken: {detail}",
+                        origin.split
+                    ));
+                }
+            }
+        }
+        Ok(rows.len() - from)
+    }
+
+    fn reports(&mut self, wait: Duration, into: &mut Vec<Report>) {
+        let deadline = Instant::now() + wait;
+        let mut left = wait;
+        while let Some(event) = self.event(left) {
+            // SAFETY: the event is ours and alive.
+            match unsafe { sys::rd_kafka_event_type(event.0) } {
+                sys::RD_KAFKA_EVENT_DR => {
+                    // SAFETY: an event of this producer's queue.
+                    unsafe { self.delivered(&event, into) };
+                    // What waits already is taken too, without waiting for more.
+                    left = Duration::ZERO;
+                }
+                sys::RD_KAFKA_EVENT_ERROR => {
+                    // SAFETY: the text lives as long as the event; it is copied.
+                    let text = unsafe { CStr::from_ptr(sys::rd_kafka_event_error_string(event.0)) };
+                    self.trouble = Some(text.to_string_lossy().into_owned());
+                    left = left.min(deadline.saturating_duration_since(Instant::now()));
+                }
+                _ => left = left.min(deadline.saturating_duration_since(Instant::now())),
+            }
+        }
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+}
+
+impl KafkaTransport {
+    /// Why the producer will never send again, if so.
+    fn fatal(&self) -> Option<String> {
+        self.producer
+            .client()
+            .fatal_error()
+            .map(|(code, text)| format!("{text} ({code})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opaques_keep_slot_and_row() {
+        for (slot, seq) in [(0, 0), (1, u32::MAX), (u32::MAX, 7)] {
+            assert_eq!(unpack(pack(slot, seq)), (slot, seq));
+        }
+    }
+
+    #[test]
+    fn runs_join_only_where_both_numbers_go_on() {
+        let mut reports = Vec::new();
+        for (slot, seq, partition, offset) in [
+            (0, 5, 1, 10),
+            (0, 6, 1, 11),
+            (0, 7, 1, 13),
+            (0, 8, 2, 14),
+            (1, 9, 2, 15),
+            (1, 10, 2, 16),
+        ] {
+            acknowledged(&mut reports, slot, seq, partition, offset);
+        }
+        let counts: Vec<u32> = reports
+            .iter()
+            .map(|r| match r {
+                Report::Acknowledged { count, .. } => *count,
+                Report::Failed { .. } => 0,
+            })
+            .collect();
+        assert_eq!(counts, [2, 1, 1, 2]);
+    }
+
+    #[test]
+    fn batches_fit_the_topic() {
+        let mut options = ProduceOptions {
+            topic: "t".into(),
+            compression: "lz4".into(),
+            queue_mib: 64,
+            timeout: Duration::from_secs(30),
+            max_message_bytes: Some(20_000),
+            batch_bytes: None,
+        };
+        assert!(options.largest_batch() < 20_000);
+        options.max_message_bytes = None;
+        assert!(options.largest_batch() <= 1_000_000);
+        options.batch_bytes = Some(10);
+        assert_eq!(options.largest_batch(), 10);
+    }
+}

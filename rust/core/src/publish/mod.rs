@@ -1,0 +1,281 @@
+//! Publish: every row of the snapshot is acknowledged by the broker or rejected by name, whatever dies on the way.
+//!
+//! A split is the unit. Before anything of it is sent, the store notes where the topic ends; a publisher that died is
+//! followed by one that reads back from there, learns which rows arrived, and sends the rest. A receipt closes a split
+//! when nothing of it is unknown, and a closed split is never sent again.
+
+mod encode;
+mod pass;
+mod readback;
+mod region;
+mod rejects;
+mod source;
+mod split;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::job::ExtraColumns;
+use crate::session::Session;
+use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
+
+pub use rejects::RejectRow;
+pub use stream::{StreamReceipt, StreamTarget, publish_stream};
+
+/// What to publish.
+#[derive(Clone, Debug, Default)]
+pub struct PublishOptions {
+    /// One child job; `None`: every placed one.
+    pub child: Option<String>,
+}
+
+/// What a publish has done, and what is in the topics because of it and earlier ones.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishReceipt {
+    pub job: String,
+    pub children: Vec<String>,
+    /// `rows = acknowledged + rejected`.
+    pub rows: u64,
+    pub acknowledged: u64,
+    pub rejected: u64,
+    /// Rows that a publisher before this one had sent without closing their split.
+    pub read_back: u64,
+    /// Records beyond the first of their row that a read-back met. They are in the topic; landing keeps one.
+    pub doubled: u64,
+    pub splits: Vec<SplitReceipt>,
+    pub rejects: Vec<RejectCount>,
+    /// Where the rejected rows are kept, if there are any.
+    pub rejects_path: Option<String>,
+    pub seconds: f64,
+    /// Rows this call got acknowledged, by its seconds.
+    pub rows_per_s: f64,
+}
+
+/// The receipt of a split.
+#[derive(Clone, Debug, Serialize)]
+pub struct SplitReceipt {
+    pub split: u32,
+    pub child: String,
+    /// Relative to the snapshot's root.
+    pub file: String,
+    pub rows: u32,
+    pub acknowledged: u64,
+    pub rejected: u64,
+    /// `(partition, first offset, last offset)` of the acknowledged rows.
+    pub ranges: Vec<(i32, i64, i64)>,
+}
+
+/// Publishes the rows of the placed child jobs, or of one, to the ingress topics of their regions. Safe to repeat: what
+/// is closed is confirmed from its receipts, what is open is resumed.
+///
+/// # Errors
+/// [`Error::NotReady`] if nothing is placed or another process publishes the child; [`Error::SourceChanged`];
+/// [`Error::Plan`]; [`Error::TooManyRejects`]; [`Error::Topic`] if the topic was recreated or has expired past what must
+/// be read back; [`Error::Publish`] if rows are still not delivered after several attempts; [`Error::Interrupted`].
+pub async fn publish(
+    session: &Session,
+    options: PublishOptions,
+    ctx: &Context,
+) -> Result<PublishReceipt> {
+    let began = Instant::now();
+    let children = chosen(session, options.child.as_deref()).await?;
+    let _locks = children
+        .iter()
+        .map(|c| lock(session, &c.name))
+        .collect::<Result<Vec<File>>>()?;
+    let mut by_region: BTreeMap<String, Vec<(Child, Vec<SplitRow>)>> = BTreeMap::new();
+    for child in &children {
+        session.store.activate(session.id, &child.name).await?;
+        let splits = session.store.splits(session.id, Some(&child.name)).await?;
+        let open = splits.iter().any(|s| s.state != SplitState::Closed);
+        if let (true, Some(region)) = (open, child.region.clone()) {
+            by_region
+                .entry(region)
+                .or_default()
+                .push((child.clone(), splits));
+        }
+    }
+    let mut done = region::Done::default();
+    for (name, children) in by_region {
+        let run = prepare(session, &name, ctx).await?;
+        let ran = tokio::task::spawn_blocking(move || run.publish(children))
+            .await
+            .map_err(|e| Error::Kafka {
+                region: name.clone(),
+                what: "publish".into(),
+                reason: format!("the publisher ended unexpectedly: {e}"),
+            })??;
+        done.add(&ran);
+    }
+    receipt(session, &children, options.child.as_deref(), &done, began).await
+}
+
+async fn chosen(session: &Session, child: Option<&str>) -> Result<Vec<Child>> {
+    let Some(name) = child else {
+        return session.placed(None).await;
+    };
+    let all = session.store.children(session.id).await?;
+    match all.iter().find(|c| c.name == name) {
+        Some(found) if found.region.is_some() => Ok(vec![found.clone()]),
+        Some(_) => Err(Error::NotReady {
+            what: format!("child job {name} is placed in no region yet"),
+            fix: "run `kappaflow dispatch` on the job file first".into(),
+        }),
+        None => Err(Error::NotReady {
+            what: format!("there is no child job {name:?}"),
+            fix: format!(
+                "choose one of: {}",
+                all.iter()
+                    .map(|c| c.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        }),
+    }
+}
+
+/// Two publishers of one child would send rows twice: the second says so. The lock ends with its process.
+fn lock(session: &Session, child: &str) -> Result<File> {
+    let dir = session.work_dir();
+    let safe: String = child
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-._".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let path = dir.join(format!("publish-{safe}.lock"));
+    let file = File::create(&path).map_err(Error::io("make the lock file", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::NotReady {
+            what: format!("child job {child} is being published by another process"),
+            fix: "wait until it has ended, or end it".into(),
+        }),
+        // Some shared file systems have no locks: then there is none to take.
+        Err(std::fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<region::RegionRun> {
+    let topic = session.topic(region, Role::Ingress).await?;
+    let cluster = session.cluster(region)?;
+    let registry = session.registry(region)?;
+    let subject = crate::registry::value_subject(&topic.name);
+    let schema_id = registry.register(&subject, session.ingress.json())?;
+    let file = &session.job.file;
+    let plan = kappaflow_avro::PlanOptions {
+        extra: match file.schema.extra {
+            ExtraColumns::Refuse => kappaflow_avro::Extra::Refuse,
+            ExtraColumns::Ignore => kappaflow_avro::Extra::Ignore,
+        },
+        fields: file
+            .schema
+            .fields
+            .iter()
+            .map(|(name, d)| {
+                let declared = kappaflow_avro::FieldDeclaration {
+                    from: d.from.clone(),
+                    zone: d.zone.clone(),
+                };
+                (name.clone(), declared)
+            })
+            .collect(),
+    };
+    let rows = session.snapshot.rows();
+    Ok(region::RegionRun {
+        runtime: tokio::runtime::Handle::current(),
+        store: session.store.clone(),
+        job: session.id,
+        job_rows: rows,
+        work_dir: session.work_dir(),
+        snapshot: Arc::new(session.snapshot.clone()),
+        schema: session.ingress.clone(),
+        schema_id,
+        plan,
+        key: file.topics.key.clone(),
+        compression: file.topics.compression.clone(),
+        queue_mib: file.limits.publish_queue_mib,
+        max_rejects: file
+            .limits
+            .max_rejects
+            .as_ref()
+            .map(|limit| (limit.of(rows), region::shown(limit))),
+        rejects_before: session
+            .store
+            .reject_counts(session.id)
+            .await?
+            .into_iter()
+            .collect(),
+        cluster,
+        topic,
+        ctx: ctx.clone(),
+    })
+}
+
+async fn receipt(
+    session: &Session,
+    children: &[Child],
+    child: Option<&str>,
+    done: &region::Done,
+    began: Instant,
+) -> Result<PublishReceipt> {
+    let names: Vec<String> = children.iter().map(|c| c.name.clone()).collect();
+    let splits: Vec<SplitReceipt> = session
+        .store
+        .splits(session.id, child)
+        .await?
+        .into_iter()
+        .filter(|s| s.state == SplitState::Closed && names.contains(&s.split.child))
+        .map(|s| SplitReceipt {
+            split: s.split.split,
+            file: session
+                .snapshot
+                .files
+                .get(s.split.file)
+                .map(|f| f.path.clone())
+                .unwrap_or_default(),
+            child: s.split.child,
+            rows: s.split.rows,
+            acknowledged: s.acknowledged,
+            rejected: s.rejected,
+            ranges: s.ranges,
+        })
+        .collect();
+    let rejected: u64 = splits.iter().map(|s| s.rejected).sum();
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(PublishReceipt {
+        job: session.id.to_string(),
+        children: names,
+        rows: splits.iter().map(|s| u64::from(s.rows)).sum(),
+        acknowledged: splits.iter().map(|s| s.acknowledged).sum(),
+        rejected,
+        read_back: done.read_back,
+        doubled: done.doubled,
+        rejects: session.store.reject_counts_of(session.id, child).await?,
+        rejects_path: (rejected > 0).then(|| {
+            rejects::dir(&session.work_dir())
+                .to_string_lossy()
+                .into_owned()
+        }),
+        splits,
+        seconds,
+        rows_per_s: done.acknowledged as f64 / seconds.max(1e-9),
+    })
+}
+
+/// What the timeline keeps of the end of a child's publish.
+fn end_detail(rows: u64, acknowledged: u64, rejected: u64, seconds: f64) -> serde_json::Value {
+    json!({"rows": rows, "acknowledged": acknowledged, "rejected": rejected, "seconds": seconds})
+}

@@ -1,0 +1,281 @@
+//! One pass: chunks from a source go to a transport, reports come back and are counted. Knows neither Kafka nor store.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use super::rejects::RejectRow;
+use super::source::Step;
+use super::split::Tally;
+use crate::context::Context;
+use crate::error::Result;
+use crate::kafka::transport::{Origin, Report, Rows, Transport};
+
+/// How long a stopped pass still waits for what it has queued, so that less is left to be read back.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// How long to wait for reports when there is nothing to send.
+const REPORT_WAIT: Duration = Duration::from_millis(5);
+/// How long to wait for the source, or for room in the queue; a cancel is noticed at least this often.
+const SOURCE_WAIT: Duration = Duration::from_millis(50);
+/// Between two reports of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// A split on its way.
+#[derive(Debug)]
+pub struct Slot {
+    pub origin: Origin,
+    pub tally: Tally,
+    pub rejects: Vec<RejectRow>,
+    /// Rows of the split, once the source has given all of them.
+    pub rows: Option<u32>,
+    /// Where read-back starts; `None` before anything was sent.
+    pub noted: Option<Vec<(i32, i64)>>,
+    pub closed: bool,
+}
+
+impl Slot {
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            tally: Tally::default(),
+            rejects: Vec::new(),
+            rows: None,
+            noted: None,
+            closed: false,
+        }
+    }
+
+    /// Whether every row is acknowledged or rejected.
+    pub fn complete(&self) -> bool {
+        self.rows.is_some_and(|rows| self.tally.complete(rows))
+    }
+}
+
+/// What a pass tells whoever keeps the books.
+pub trait Keeper {
+    /// Before anything of a split is sent; `ends` are offsets that none of its records can be before.
+    fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()>;
+    /// Every row of the split is acknowledged or rejected.
+    fn close(&mut self, slot: &Slot) -> Result<()>;
+    /// Rows were rejected; an error stops the pass.
+    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()>;
+    /// Whether the slots shall hold their rejects until they are closed.
+    fn keeps_rejects(&self) -> bool;
+    /// Rows acknowledged by this pass so far; called a few times a second.
+    fn progress(&mut self, acknowledged: u64);
+}
+
+/// How a pass ended that was not stopped.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// Why it sent no further, if something was not delivered.
+    pub failure: Option<String>,
+    /// A batch was refused as too large: smaller ones may pass.
+    pub batch_too_large: bool,
+    pub acknowledged: u64,
+}
+
+/// A pass under way.
+pub struct Pass<'a> {
+    pub transport: &'a mut dyn Transport,
+    pub slots: &'a mut [Slot],
+    pub keeper: &'a mut dyn Keeper,
+    /// Where each partition ends at least; grows with acknowledgements.
+    pub ends: &'a mut BTreeMap<i32, i64>,
+    pub ctx: &'a Context,
+}
+
+impl Pass<'_> {
+    /// Sends what the source gives until it ends or a row fails, and waits for the fate of all that was sent.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], an error of the source, or one of the keeper. What was sent then may be unknown.
+    pub fn run(mut self, steps: Receiver<Result<Step>>) -> Result<Ended> {
+        let mut ended = Ended::default();
+        let result = self.send_all(steps, &mut ended);
+        if result.is_err() {
+            let deadline = Instant::now() + LAST_WORDS;
+            while self.transport.in_flight() > 0 && Instant::now() < deadline {
+                self.take_reports(SOURCE_WAIT, &mut ended);
+            }
+            // A split whose last acknowledgement has come meanwhile is closed; the first error is the one to tell.
+            let _ = self.close_complete();
+        }
+        result.map(|()| ended)
+    }
+
+    fn send_all(&mut self, steps: Receiver<Result<Step>>, ended: &mut Ended) -> Result<()> {
+        let mut steps = Some(steps);
+        let mut waiting: Option<(usize, Rows, usize)> = None;
+        let mut shown = Instant::now();
+        loop {
+            self.ctx.check("publish")?;
+            self.take_reports(Duration::ZERO, ended);
+            self.close_complete()?;
+            if shown.elapsed() >= PROGRESS_EVERY {
+                self.keeper.progress(ended.acknowledged);
+                shown = Instant::now();
+            }
+            if ended.failure.is_some() {
+                // What failed is settled by another pass; more would only fail alike.
+                steps = None;
+                waiting = None;
+            }
+            if let Some((slot, rows, from)) = waiting.take() {
+                match self.send(slot, &rows, from) {
+                    Ok(0) => {
+                        self.take_reports(SOURCE_WAIT, ended);
+                        waiting = Some((slot, rows, from));
+                    }
+                    Ok(taken) if from + taken < rows.len() => {
+                        waiting = Some((slot, rows, from + taken));
+                    }
+                    Ok(_) => {}
+                    Err(reason) => {
+                        ended.failure.get_or_insert(reason);
+                    }
+                }
+                continue;
+            }
+            let Some(source) = &steps else {
+                if self.transport.in_flight() == 0 {
+                    self.keeper.progress(ended.acknowledged);
+                    return self.close_complete();
+                }
+                self.take_reports(SOURCE_WAIT, ended);
+                continue;
+            };
+            let step = match source.try_recv() {
+                Err(TryRecvError::Empty) if self.transport.in_flight() > 0 => {
+                    self.take_reports(REPORT_WAIT, ended);
+                    continue;
+                }
+                Err(TryRecvError::Empty) => match source.recv_timeout(SOURCE_WAIT) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => None,
+                    Ok(step) => Some(step?),
+                },
+                Err(TryRecvError::Disconnected) => None,
+                Ok(step) => Some(step?),
+            };
+            match step {
+                None => steps = None,
+                Some(Step::Begin(slot)) => self.begin(slot)?,
+                Some(Step::Rows(slot, chunk)) => {
+                    if !chunk.rejects.is_empty() {
+                        self.reject(slot, chunk.rejects)?;
+                    }
+                    if !chunk.rows.is_empty() {
+                        waiting = Some((slot, chunk.rows, 0));
+                    }
+                }
+                Some(Step::End(slot, rows)) => {
+                    if let Some(slot) = self.slots.get_mut(slot) {
+                        slot.rows = Some(rows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, slot: usize) -> Result<()> {
+        match self.slots.get_mut(slot) {
+            // An open split keeps its first note.
+            Some(slot) if slot.noted.is_none() => self.keeper.open(slot, self.ends),
+            _ => Ok(()),
+        }
+    }
+
+    fn reject(&mut self, slot: usize, mut rejects: Vec<RejectRow>) -> Result<()> {
+        let Some(slot) = self.slots.get_mut(slot) else {
+            return Ok(());
+        };
+        // A second pass over a split meets the same rejects again.
+        rejects.retain(|r| slot.tally.rejected.insert(r.row));
+        let counted = self.keeper.rejected(&rejects);
+        // Also those that were one too many: they are what somebody has to look at.
+        if self.keeper.keeps_rejects() {
+            slot.rejects.append(&mut rejects);
+        }
+        counted
+    }
+
+    fn send(&mut self, slot: usize, rows: &Rows, from: usize) -> Result<usize, String> {
+        let Some(slot) = self.slots.get_mut(slot) else {
+            return Err(format!(
+                "the source gave rows of slot {slot}, which there is not"
+            ));
+        };
+        let before = self.transport.in_flight();
+        let taken = self.transport.send(slot.origin, rows, from);
+        // Counted by what is in flight now: a send that failed half-way has taken some rows too.
+        slot.tally
+            .sent(self.transport.in_flight().saturating_sub(before));
+        taken
+    }
+
+    fn take_reports(&mut self, wait: Duration, ended: &mut Ended) {
+        let mut reports = Vec::new();
+        self.transport.reports(wait, &mut reports);
+        for report in reports {
+            match report {
+                Report::Acknowledged {
+                    slot,
+                    first_seq,
+                    count,
+                    partition,
+                    first_offset,
+                } => {
+                    if let Some(slot) = self.slots.get_mut(slot as usize) {
+                        slot.tally
+                            .acknowledge(first_seq, count, partition, first_offset);
+                    }
+                    ended.acknowledged += u64::from(count);
+                    let end = self.ends.entry(partition).or_insert(0);
+                    *end = (*end).max(first_offset + i64::from(count));
+                }
+                Report::Failed {
+                    slot,
+                    seq,
+                    partition,
+                    failure,
+                } => {
+                    let Some(slot) = self.slots.get_mut(slot as usize) else {
+                        continue;
+                    };
+                    let fate = if failure.possibly_persisted {
+                        "the broker may have it"
+                    } else {
+                        "the broker does not have it"
+                    };
+                    ended.batch_too_large |= failure.batch_too_large;
+                    if ended.failure.is_none() || slot.tally.first_failure.is_none() {
+                        let trouble = self
+                            .transport
+                            .trouble()
+                            .map(|t| format!("; the client says: {t}"))
+                            .unwrap_or_default();
+                        let reason = format!(
+                            "split {} row {seq} to partition {partition}: {} ({fate}){trouble}",
+                            slot.origin.split, failure.reason
+                        );
+                        slot.tally.fail(seq, failure.possibly_persisted, &reason);
+                        ended.failure.get_or_insert(reason);
+                    } else {
+                        slot.tally.fail(seq, failure.possibly_persisted, "");
+                    }
+                }
+            }
+        }
+    }
+
+    fn close_complete(&mut self) -> Result<()> {
+        for slot in self.slots.iter_mut() {
+            if !slot.closed && slot.complete() {
+                self.keeper.close(slot)?;
+                slot.closed = true;
+            }
+        }
+        Ok(())
+    }
+}

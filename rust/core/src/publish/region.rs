@@ -1,0 +1,461 @@
+//! The publishing of child jobs in one region: resume, passes, settling, receipts. Blocking.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kappaflow_avro::{AvroSchema, PlanOptions};
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::encode::Recipe;
+use super::pass::{Ended, Keeper, Pass, Slot};
+use super::readback;
+use super::rejects::{self, RejectCounts, RejectRow};
+use super::source::{Source, Wanted};
+use super::split::Seen;
+use crate::context::{Context, Progress};
+use crate::error::{Error, Result};
+use crate::identity::JobId;
+use crate::job::RejectLimit;
+use crate::kafka::transport::Origin;
+use crate::kafka::{Cluster, KafkaTransport, ProduceOptions};
+use crate::snapshot::{Snapshot, Split};
+use crate::store::{Child, SplitRow, SplitState, Store, TopicRow};
+
+/// Times that rows which were not delivered are sent again before the publish fails.
+const ATTEMPTS: u32 = 4;
+/// Batches after the broker refused one as too large.
+const SMALL_BATCH_BYTES: u32 = 16_384;
+
+/// Everything a region's publish needs, owned.
+pub struct RegionRun {
+    pub runtime: Handle,
+    pub store: Store,
+    pub job: JobId,
+    /// Rows of the whole job: what a share of rejects is a share of.
+    pub job_rows: u64,
+    pub work_dir: PathBuf,
+    pub snapshot: Arc<Snapshot>,
+    pub schema: AvroSchema,
+    pub schema_id: u32,
+    pub plan: PlanOptions,
+    pub key: Vec<String>,
+    pub compression: String,
+    pub queue_mib: u32,
+    /// Most rows of the job that may be rejected, and how the job file says it.
+    pub max_rejects: Option<(u64, String)>,
+    /// What closed splits of the job have rejected.
+    pub rejects_before: RejectCounts,
+    pub cluster: Cluster,
+    pub topic: TopicRow,
+    pub ctx: Context,
+}
+
+/// What a run did beyond what the receipts in the store say.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    pub acknowledged: u64,
+    pub read_back: u64,
+    pub doubled: u64,
+}
+
+impl Done {
+    pub fn add(&mut self, other: &Self) {
+        self.acknowledged += other.acknowledged;
+        self.read_back += other.read_back;
+        self.doubled += other.doubled;
+    }
+}
+
+/// A limit as the job file has it.
+pub fn shown(limit: &RejectLimit) -> String {
+    match limit {
+        RejectLimit::Count(count) => count.to_string(),
+        RejectLimit::Share(share) => share.clone(),
+    }
+}
+
+/// A split of the run: what it is, and what is known of it.
+struct Book {
+    splits: Vec<Split>,
+    slots: Vec<Slot>,
+}
+
+impl RegionRun {
+    /// Publishes what is not closed of the children.
+    pub fn publish(self, children: Vec<(Child, Vec<SplitRow>)>) -> Result<Done> {
+        readback::check_topic(&self.cluster, &self.topic)?;
+        let max_message_bytes = self
+            .runtime
+            .block_on(
+                self.cluster
+                    .topic_option(&self.topic.name, "max.message.bytes"),
+            )
+            .and_then(|text| text.parse().ok());
+        let mut produce = ProduceOptions {
+            topic: self.topic.name.clone(),
+            compression: self.compression.clone(),
+            queue_mib: self.queue_mib,
+            timeout: self.cluster.timeout(),
+            max_message_bytes,
+            batch_bytes: None,
+        };
+        let source = Source {
+            snapshot: self.snapshot.clone(),
+            job: self.job,
+            recipe: Recipe {
+                schema: self.schema.clone(),
+                schema_id: self.schema_id,
+                plan: self.plan.clone(),
+                key: self.key.clone(),
+                partitions: self.topic.partitions,
+                largest_record: produce.largest_record(),
+                max_message_bytes: produce.message_limit(),
+            },
+        };
+        // Nothing of a split that is not open yet can be before these.
+        let mut ends = readback::ends(&self.cluster, &self.topic)?;
+        let seen = self.resume(&children)?;
+        let mut run = Running {
+            transport: None,
+            rejects: self.rejects_before.clone(),
+            done: Done::default(),
+        };
+        for (child, splits) in &children {
+            self.child(
+                child,
+                splits,
+                &seen,
+                &source,
+                &mut produce,
+                &mut ends,
+                &mut run,
+            )?;
+        }
+        Ok(run.done)
+    }
+
+    /// What the topic has of the splits that a publisher before this one left open, read once for all of them.
+    fn resume(&self, children: &[(Child, Vec<SplitRow>)]) -> Result<BTreeMap<u32, Seen>> {
+        let open: BTreeMap<u32, Vec<(i32, i64)>> = children
+            .iter()
+            .flat_map(|(_, splits)| splits)
+            .filter(|s| s.state == SplitState::Open)
+            .map(|s| (s.split.split, s.noted.clone()))
+            .collect();
+        if open.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        readback::read_back(&self.cluster, &self.topic, self.job, &open, &self.ctx)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn child(
+        &self,
+        child: &Child,
+        splits: &[SplitRow],
+        seen: &BTreeMap<u32, Seen>,
+        source: &Source,
+        produce: &mut ProduceOptions,
+        ends: &mut BTreeMap<i32, i64>,
+        run: &mut Running,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let mut book = self.book(splits, seen)?;
+        let here: u64 = book.slots.iter().map(|s| s.tally.acknowledged.len()).sum();
+        run.done.read_back += here;
+        run.done.doubled += book.slots.iter().map(|s| s.tally.doubled).sum::<u64>();
+        let closed: u64 = splits.iter().map(|s| s.acknowledged).sum();
+        self.note(
+            &child.name,
+            "begin",
+            json!({"rows": child.rows, "region": self.topic.region, "read_back": here}),
+        )?;
+        let result = self.attempts(child, closed + here, &mut book, source, produce, ends, run);
+        if let Err(error) = result {
+            self.keep_rejects(&book);
+            let detail = json!({"error": error.kind()});
+            // The error itself is what the caller has to see.
+            let _ = self.note(&child.name, "stopped", detail);
+            return Err(error);
+        }
+        let now = self
+            .runtime
+            .block_on(self.store.splits(self.job, Some(&child.name)))?;
+        let detail = super::end_detail(
+            child.rows,
+            now.iter().map(|s| s.acknowledged).sum(),
+            now.iter().map(|s| s.rejected).sum(),
+            began.elapsed().as_secs_f64(),
+        );
+        self.note(&child.name, "end", detail)
+    }
+
+    fn book(&self, splits: &[SplitRow], seen: &BTreeMap<u32, Seen>) -> Result<Book> {
+        let mut book = Book {
+            splits: Vec::new(),
+            slots: Vec::new(),
+        };
+        for row in splits.iter().filter(|s| s.state != SplitState::Closed) {
+            let slot =
+                u32::try_from(book.slots.len()).map_err(|e| self.cluster.error("splits", e))?;
+            let mut slot = Slot::new(Origin {
+                job: self.job,
+                split: row.split.split,
+                slot,
+            });
+            if row.state == SplitState::Open {
+                slot.noted = Some(row.noted.clone());
+            }
+            if let Some(seen) = seen.get(&row.split.split) {
+                slot.tally.settle(seen);
+            }
+            book.splits.push(row.split.clone());
+            book.slots.push(slot);
+        }
+        Ok(book)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn attempts(
+        &self,
+        child: &Child,
+        acknowledged_before: u64,
+        book: &mut Book,
+        source: &Source,
+        produce: &mut ProduceOptions,
+        ends: &mut BTreeMap<i32, i64>,
+        run: &mut Running,
+    ) -> Result<()> {
+        let mut before = acknowledged_before;
+        for attempt in 1.. {
+            let wanted: Vec<Wanted> = book
+                .splits
+                .iter()
+                .zip(&mut book.slots)
+                .enumerate()
+                .filter(|(_, (_, slot))| !slot.closed)
+                .map(|(index, (split, slot))| {
+                    slot.rows = None;
+                    Wanted {
+                        slot: index,
+                        split: split.clone(),
+                        done: slot.tally.done(),
+                    }
+                })
+                .collect();
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            let transport = match &mut run.transport {
+                Some(transport) => transport,
+                none => none.insert(KafkaTransport::new(&self.cluster, produce)?),
+            };
+            let mut keeper = StoreKeeper {
+                run: self,
+                child,
+                splits: &book.splits,
+                rejects: &mut run.rejects,
+                acknowledged_before: before,
+            };
+            let pass = Pass {
+                transport,
+                slots: &mut book.slots,
+                keeper: &mut keeper,
+                ends,
+                ctx: &self.ctx,
+            };
+            let ended = pass.run(source.clone().start(wanted)?)?;
+            before += ended.acknowledged;
+            run.done.acknowledged += ended.acknowledged;
+            let Some(failure) = ended.failure.clone() else {
+                // Everything was reported and delivered: nothing is left, unless the source stopped short.
+                match book.slots.iter().position(|s| !s.closed) {
+                    None => return Ok(()),
+                    Some(_) => {
+                        return Err(self.incomplete(book, "the source ended before its rows did"));
+                    }
+                }
+            };
+            // What the old producer still had may no longer be sent beside the new one.
+            run.transport = None;
+            if attempt >= ATTEMPTS {
+                return Err(self.incomplete(book, &failure));
+            }
+            self.settle(book, produce, &ended, &failure, &mut before, run)?;
+        }
+        Ok(())
+    }
+
+    /// After rows were not delivered: what is unknown is looked up in the topic.
+    fn settle(
+        &self,
+        book: &mut Book,
+        produce: &mut ProduceOptions,
+        ended: &Ended,
+        failure: &str,
+        before: &mut u64,
+        run: &mut Running,
+    ) -> Result<()> {
+        if ended.batch_too_large {
+            produce.batch_bytes = Some(SMALL_BATCH_BYTES.min(produce.largest_batch() / 2));
+        }
+        let unknown: BTreeMap<u32, Vec<(i32, i64)>> = book
+            .slots
+            .iter()
+            .filter(|s| !s.closed && !s.tally.unknown.is_empty())
+            .map(|s| (s.origin.split, s.noted.clone().unwrap_or_default()))
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let seen = readback::check_topic(&self.cluster, &self.topic)
+            .and_then(|()| {
+                readback::read_back(&self.cluster, &self.topic, self.job, &unknown, &self.ctx)
+            })
+            .map_err(|e| match e {
+                Error::Kafka { .. } => self.incomplete(book, &format!("{failure}; then {e}")),
+                other => other,
+            })?;
+        for slot in &mut book.slots {
+            if let Some(seen) = seen.get(&slot.origin.split) {
+                let known = slot.tally.acknowledged.len();
+                let doubled = slot.tally.doubled;
+                slot.tally.settle(seen);
+                *before += slot.tally.acknowledged.len() - known;
+                run.done.doubled += slot.tally.doubled.saturating_sub(doubled);
+            }
+        }
+        Ok(())
+    }
+
+    fn incomplete(&self, book: &Book, first_error: &str) -> Error {
+        let open = book.splits.iter().zip(&book.slots).find(|(_, s)| !s.closed);
+        let (split, rows, acknowledged, rejected) = open.map_or((0, 0, 0, 0), |(split, slot)| {
+            let tally = &slot.tally;
+            (
+                split.split,
+                u64::from(split.rows),
+                tally.acknowledged.len(),
+                tally.rejected.len(),
+            )
+        });
+        Error::Publish {
+            topic: self.topic.name.clone(),
+            split,
+            rows,
+            acknowledged,
+            rejected,
+            unknown: rows.saturating_sub(acknowledged + rejected),
+            first_error: first_error.to_owned(),
+        }
+    }
+
+    /// Rejects of splits that stay open, for the person who has to look at them now. The next run writes them anew.
+    fn keep_rejects(&self, book: &Book) {
+        for (split, slot) in book.splits.iter().zip(&book.slots) {
+            if !slot.closed {
+                let _ = self.write_rejects(split, slot);
+            }
+        }
+    }
+
+    fn write_rejects(&self, split: &Split, slot: &Slot) -> Result<()> {
+        let file = self.snapshot.files.get(split.file);
+        let file = file.map_or("", |f| f.path.as_str());
+        rejects::write(
+            &self.work_dir,
+            split.split,
+            file,
+            split.first_row,
+            &slot.rejects,
+        )
+    }
+
+    fn note(&self, child: &str, what: &str, detail: serde_json::Value) -> Result<()> {
+        self.runtime
+            .block_on(self.store.note(self.job, "publish", child, what, detail))
+    }
+}
+
+/// What goes on from child to child.
+struct Running {
+    /// Made when needed; a new one after a failure.
+    transport: Option<KafkaTransport>,
+    rejects: RejectCounts,
+    done: Done,
+}
+
+/// Keeps the books of a child in the store.
+struct StoreKeeper<'a> {
+    run: &'a RegionRun,
+    child: &'a Child,
+    splits: &'a [Split],
+    /// Of the whole job.
+    rejects: &'a mut RejectCounts,
+    acknowledged_before: u64,
+}
+
+impl Keeper for StoreKeeper<'_> {
+    fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
+        self.run.runtime.block_on(self.run.store.open_split(
+            self.run.job,
+            slot.origin.split,
+            &noted,
+        ))?;
+        slot.noted = Some(noted);
+        Ok(())
+    }
+
+    fn close(&mut self, slot: &Slot) -> Result<()> {
+        let run = self.run;
+        if let Some(split) = self.splits.get(slot.origin.slot as usize) {
+            // Before the receipt: a closed split is not looked at again.
+            run.write_rejects(split, slot)?;
+        }
+        let mut counts = RejectCounts::default();
+        slot.rejects
+            .iter()
+            .for_each(|r| counts.add(&r.column, &r.reason, 1));
+        run.runtime.block_on(run.store.close_split(
+            run.job,
+            slot.origin.split,
+            &slot.tally.acknowledged,
+            &slot.tally.rejected,
+            &slot.tally.extents.ranges(),
+            &counts.list(),
+        ))
+    }
+
+    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
+        for reject in rejects {
+            self.rejects.add(&reject.column, &reject.reason, 1);
+        }
+        match &self.run.max_rejects {
+            Some((limit, shown)) if self.rejects.total() > *limit => Err(Error::TooManyRejects {
+                rejected: self.rejects.total(),
+                limit: format!("{shown} of {} rows", self.run.job_rows),
+                summary: self.rejects.summary(),
+                kept: rejects::dir(&self.run.work_dir),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn keeps_rejects(&self) -> bool {
+        true
+    }
+
+    fn progress(&mut self, acknowledged: u64) {
+        self.run.ctx.report(Progress {
+            stage: "publish",
+            label: self.child.name.clone(),
+            done: self.acknowledged_before + acknowledged,
+            total: Some(self.child.rows),
+            note: String::new(),
+        });
+    }
+}

@@ -1,0 +1,201 @@
+//! Rejected rows: counted by field and reason, and kept as Parquet beside the job.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::store::RejectCount;
+
+/// A row that could not become a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RejectRow {
+    /// Number of the row in its split (in the stream, where there are no splits).
+    pub row: u32,
+    /// Source column; empty where the row as a whole is refused.
+    pub column: String,
+    pub value: String,
+    pub reason: String,
+}
+
+/// Counts by (field, reason).
+#[derive(Clone, Debug, Default)]
+pub struct RejectCounts(BTreeMap<(String, String), u64>);
+
+impl RejectCounts {
+    pub fn add(&mut self, field: &str, reason: &str, count: u64) {
+        // Rejects are the exception: two small allocations for each are nothing.
+        let key = (field.to_owned(), reason.to_owned());
+        *self.0.entry(key).or_default() += count;
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Most first.
+    pub fn list(&self) -> Vec<RejectCount> {
+        let mut counts: Vec<RejectCount> = self
+            .0
+            .iter()
+            .map(|((field, reason), count)| RejectCount {
+                field: field.clone(),
+                reason: reason.clone(),
+                count: *count,
+            })
+            .collect();
+        counts.sort_by_key(|c| std::cmp::Reverse(c.count));
+        counts
+    }
+
+    /// The commonest few, for a message.
+    pub fn summary(&self) -> String {
+        const SHOWN: usize = 5;
+        let counts = self.list();
+        let mut parts: Vec<String> = counts
+            .iter()
+            .take(SHOWN)
+            .map(|c| format!("{} × {}: {}", c.count, c.field, c.reason))
+            .collect();
+        if counts.len() > SHOWN {
+            parts.push(format!("{} more reasons", counts.len() - SHOWN));
+        }
+        parts.join("; ")
+    }
+}
+
+impl FromIterator<RejectCount> for RejectCounts {
+    fn from_iter<T: IntoIterator<Item = RejectCount>>(counts: T) -> Self {
+        let mut all = Self::default();
+        counts
+            .into_iter()
+            .for_each(|c| all.add(&c.field, &c.reason, c.count));
+        all
+    }
+}
+
+/// Where the rejects of a split are kept below the job's working directory.
+pub fn path(work_dir: &Path, split: u32) -> PathBuf {
+    dir(work_dir).join(format!("split-{split}.parquet"))
+}
+
+pub fn dir(work_dir: &Path) -> PathBuf {
+    work_dir.join("rejects")
+}
+
+/// Keeps the rejects of a split whole, or not at all: a reader never sees half a file. Replaces those of an earlier
+/// attempt. Without rejects no file is written.
+///
+/// # Errors
+/// [`Error::Io`] if the file can't be written.
+pub fn write(
+    work_dir: &Path,
+    split: u32,
+    file: &str,
+    first_row: u64,
+    rejects: &[RejectRow],
+) -> Result<()> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let dir = dir(work_dir);
+    fs::create_dir_all(&dir).map_err(Error::io("make the directory", &dir))?;
+    let path = path(work_dir, split);
+    let temporary = path.with_extension(format!("parquet.tmp-{}", std::process::id()));
+    let failed = |e: parquet::errors::ParquetError| Error::Io {
+        what: "write",
+        path: temporary.clone(),
+        source: std::io::Error::other(e),
+    };
+    let batch = batch(split, file, first_row, rejects).map_err(|e| failed(e.into()))?;
+    let out = File::create(&temporary).map_err(Error::io("write", &temporary))?;
+    let mut writer = ArrowWriter::try_new(out, batch.schema(), None).map_err(failed)?;
+    writer.write(&batch).map_err(failed)?;
+    let out = writer.into_inner().map_err(failed)?;
+    out.sync_all().map_err(Error::io("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
+    File::open(&dir)
+        .and_then(|d| d.sync_all())
+        .map_err(Error::io("write", &dir))
+}
+
+fn batch(
+    split: u32,
+    file: &str,
+    first_row: u64,
+    rejects: &[RejectRow],
+) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let text = |field: fn(&RejectRow) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rejects.iter().map(field)))
+    };
+    let columns: [(&str, ArrayRef); 7] = [
+        (
+            "split",
+            Arc::new(UInt32Array::from_value(split, rejects.len())),
+        ),
+        (
+            "seq",
+            Arc::new(UInt32Array::from_iter_values(rejects.iter().map(|r| r.row))),
+        ),
+        (
+            "file",
+            Arc::new(StringArray::from_iter_values(rejects.iter().map(|_| file))),
+        ),
+        (
+            "row_in_file",
+            Arc::new(UInt64Array::from_iter_values(
+                rejects.iter().map(|r| first_row + u64::from(r.row)),
+            )),
+        ),
+        ("column", text(|r| &r.column)),
+        ("value", text(|r| &r.value)),
+        ("reason", text(|r| &r.reason)),
+    ];
+    RecordBatch::try_from_iter(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::UInt64Type;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    #[test]
+    fn rejects_are_kept_with_their_row_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let reject = RejectRow {
+            row: 3,
+            column: "dep_time".into(),
+            value: "12.5".into(),
+            reason: "not a whole number".into(),
+        };
+        write(dir.path(), 7, "m=1/a.parquet", 100, &[]).unwrap();
+        assert!(!path(dir.path(), 7).exists());
+        write(dir.path(), 7, "m=1/a.parquet", 100, &[reject]).unwrap();
+        let file = File::open(path(dir.path(), 7)).unwrap();
+        let mut reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .unwrap()
+            .build()
+            .unwrap();
+        let batch = reader.next().unwrap().unwrap();
+        let rows = batch.column_by_name("row_in_file").unwrap();
+        assert_eq!(rows.as_primitive::<UInt64Type>().value(0), 103);
+        let names: Vec<_> = fs::read_dir(super::dir(dir.path())).unwrap().collect();
+        assert_eq!(names.len(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_summary_names_the_commonest_first() {
+        let mut counts = RejectCounts::default();
+        counts.add("a", "too large", 1);
+        counts.add("b", "null", 4);
+        assert_eq!(counts.summary(), "4 × b: null; 1 × a: too large");
+        assert_eq!(counts.total(), 5);
+    }
+}

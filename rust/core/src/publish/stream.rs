@@ -1,0 +1,379 @@
+//! Publishing without a job file: any stream of Arrow batches to one topic. One split, no store, so no resume.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, SchemaRef};
+use kappaflow_avro::{AvroSchema, PlanOptions};
+use roaring::RoaringBitmap;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::encode::{Maker, Recipe};
+use super::pass::{Keeper, Pass, Slot};
+use super::readback;
+use super::rejects::RejectRow;
+use super::source::{self, Step};
+use crate::context::{Context, Progress};
+use crate::error::{Error, Result};
+use crate::identity::JobId;
+use crate::job::Region;
+use crate::kafka::transport::Origin;
+use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, TopicFacts};
+use crate::registry;
+use crate::store::{Role, TopicRow};
+
+/// Rejects a receipt shows; all are counted.
+const REJECTS_SHOWN: usize = 100;
+/// Larger batches are cut, so that queues stay bounded in bytes.
+const SLICE_ROWS: usize = 8_192;
+/// How long a topic that was just created may take to be known.
+const TOPIC_WAIT: Duration = Duration::from_secs(5);
+
+/// Where a stream goes, and how.
+#[derive(Clone, Debug)]
+pub struct StreamTarget {
+    pub bootstrap_servers: String,
+    /// Further librdkafka options; a secret is a reference (`env:NAME`, `file:PATH`).
+    pub kafka: BTreeMap<String, String>,
+    pub topic: String,
+    /// Partitions of the topic if it has to be made; one that is there keeps its own.
+    pub partitions: u32,
+    pub replication: u32,
+    /// Avro schema, JSON.
+    pub schema: String,
+    /// Schema registry: `dir:PATH`, relative to `base`.
+    pub registry: String,
+    /// What relative paths are relative to.
+    pub base: PathBuf,
+    pub plan: PlanOptions,
+    /// Key columns; empty: rows are spread in runs.
+    pub key: Vec<String>,
+    /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
+    pub compression: String,
+    /// Memory for queued records, in MiB.
+    pub queue_mib: u32,
+    /// Longest wait for a broker's answer.
+    pub timeout: Duration,
+}
+
+/// What a stream has become: `rows = acknowledged + rejected`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamReceipt {
+    /// The job number in the records' identity, 16 hex digits, new for each call.
+    pub job: String,
+    pub topic: String,
+    pub rows: u64,
+    pub acknowledged: u64,
+    pub rejected: u64,
+    /// The first hundred, with their row in the stream.
+    pub rejects: Vec<RejectRow>,
+    /// `(partition, first offset, last offset)` of the acknowledged rows.
+    pub ranges: Vec<(i32, i64, i64)>,
+    pub seconds: f64,
+}
+
+/// Publishes a stream of batches; the topic is made if it is missing. A row that can't be what the schema says is
+/// rejected, every other one is acknowledged, or the call fails.
+///
+/// # Errors
+/// [`Error::Kafka`] if no broker answers; [`Error::Schema`], [`Error::Plan`]; [`Error::Source`] if the stream breaks
+/// off; [`Error::StreamPublish`] with counts if rows were not delivered (the stream can't be read twice, so they are not sent
+/// again); [`Error::Interrupted`].
+pub async fn publish_stream(
+    target: StreamTarget,
+    schema: SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+    ctx: &Context,
+) -> Result<StreamReceipt> {
+    let began = Instant::now();
+    let avro = AvroSchema::parse(&target.schema).map_err(|e| Error::Schema {
+        what: format!("of topic {}", target.topic),
+        reason: e.to_string(),
+    })?;
+    let cluster = Cluster::new(
+        Region {
+            name: target.bootstrap_servers.clone(),
+            bootstrap_servers: target.bootstrap_servers.clone(),
+            registry: target.registry.clone(),
+            cap_max: 0,
+            kafka: target.kafka.clone(),
+        },
+        target.base.clone(),
+        target.timeout,
+    );
+    // The plan before the broker: what can't be published at all is told at once.
+    let mut recipe = Recipe {
+        schema: avro,
+        schema_id: 0,
+        plan: target.plan.clone(),
+        key: target.key.clone(),
+        partitions: 1,
+        largest_record: 0,
+        max_message_bytes: 0,
+    };
+    Maker::new(recipe.clone(), &schema)?;
+    let facts = topic(&cluster, &target).await?;
+    let max_message_bytes = cluster
+        .topic_option(&target.topic, "max.message.bytes")
+        .await
+        .and_then(|text| text.parse().ok());
+    let produce = ProduceOptions {
+        topic: target.topic.clone(),
+        compression: target.compression.clone(),
+        queue_mib: target.queue_mib,
+        timeout: target.timeout,
+        max_message_bytes,
+        batch_bytes: None,
+    };
+    let subject = registry::value_subject(&target.topic);
+    recipe.schema_id =
+        registry::open(&target.registry, &target.base)?.register(&subject, &target.schema)?;
+    recipe.partitions = facts.partitions;
+    recipe.largest_record = produce.largest_record();
+    recipe.max_message_bytes = produce.message_limit();
+    let maker = Maker::new(recipe, &schema)?;
+    let run = StreamRun {
+        job: new_job(),
+        topic: TopicRow {
+            region: target.bootstrap_servers.clone(),
+            role: Role::Ingress,
+            name: target.topic.clone(),
+            cluster_id: facts.cluster_id,
+            topic_id: facts.topic_id,
+            partitions: facts.partitions,
+            start: Vec::new(),
+        },
+        produce,
+        cluster: cluster.clone(),
+        ctx: ctx.clone(),
+    };
+    tokio::task::spawn_blocking(move || run.publish(maker, batches, began))
+        .await
+        .map_err(|e| cluster.error("publish", format!("the publisher ended unexpectedly: {e}")))?
+}
+
+/// The topic's facts; it is made if it is missing.
+async fn topic(cluster: &Cluster, target: &StreamTarget) -> Result<TopicFacts> {
+    let look = || {
+        let (cluster, name) = (cluster.clone(), target.topic.clone());
+        async move {
+            tokio::task::spawn_blocking(move || cluster.topic(&name))
+                .await
+                .unwrap_or_else(|e| {
+                    Err(Error::Kafka {
+                        region: target.bootstrap_servers.clone(),
+                        what: "look at the topic".into(),
+                        reason: e.to_string(),
+                    })
+                })
+        }
+    };
+    if let Some(facts) = look().await? {
+        return Ok(facts);
+    }
+    cluster
+        .create_topic(&target.topic, target.partitions, target.replication)
+        .await?;
+    let deadline = Instant::now() + TOPIC_WAIT;
+    while Instant::now() < deadline {
+        if let Some(facts) = look().await? {
+            return Ok(facts);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Error::Topic {
+        topic: target.topic.clone(),
+        partition: None,
+        offset: None,
+        reason: format!(
+            "was created but the broker does not know it after {} s",
+            TOPIC_WAIT.as_secs()
+        ),
+    })
+}
+
+/// A job number that no other call has.
+fn new_job() -> JobId {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos());
+    let mut hash = Sha256::new();
+    hash.update(now.to_be_bytes());
+    hash.update(std::process::id().to_be_bytes());
+    hash.update(COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    // Seeded by the operating system, so that two machines at the same moment differ too.
+    hash.update(
+        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now).to_be_bytes(),
+    );
+    let digest = hash.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    JobId(u64::from_be_bytes(first))
+}
+
+struct StreamRun {
+    job: JobId,
+    topic: TopicRow,
+    produce: ProduceOptions,
+    cluster: Cluster,
+    ctx: Context,
+}
+
+impl StreamRun {
+    fn publish(
+        self,
+        maker: Maker,
+        batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+        began: Instant,
+    ) -> Result<StreamReceipt> {
+        let origin = Origin {
+            job: self.job,
+            split: 0,
+            slot: 0,
+        };
+        let steps = source::spawn(PathBuf::from("the stream"), move |to| {
+            read(maker, batches, origin, to)
+        })?;
+        let mut ends = readback::ends(&self.cluster, &self.topic)?;
+        let mut transport = KafkaTransport::new(&self.cluster, &self.produce)?;
+        let mut slots = [Slot::new(origin)];
+        let mut keeper = StreamKeeper {
+            ctx: &self.ctx,
+            topic: &self.topic.name,
+            shown: Vec::new(),
+        };
+        let pass = Pass {
+            transport: &mut transport,
+            slots: &mut slots,
+            keeper: &mut keeper,
+            ends: &mut ends,
+            ctx: &self.ctx,
+        };
+        let ended = pass.run(steps)?;
+        drop(transport);
+        let rejects = keeper.shown;
+        let [mut slot] = slots;
+        if !slot.tally.unknown.is_empty() {
+            let noted = slot.noted.clone().unwrap_or_default();
+            let noted = BTreeMap::from([(origin.split, noted)]);
+            let seen = readback::check_topic(&self.cluster, &self.topic).and_then(|()| {
+                readback::read_back(&self.cluster, &self.topic, self.job, &noted, &self.ctx)
+            });
+            match seen {
+                Ok(seen) => seen.values().for_each(|seen| slot.tally.settle(seen)),
+                Err(e @ Error::Kafka { .. }) => {
+                    let reason = ended.failure.clone().unwrap_or_default();
+                    return Err(self.incomplete(&slot, format!("{reason}; then {e}")));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if !slot.complete() {
+            let reason = ended
+                .failure
+                .unwrap_or_else(|| "the stream ended before its rows did".into());
+            return Err(self.incomplete(&slot, reason));
+        }
+        Ok(StreamReceipt {
+            job: self.job.to_string(),
+            topic: self.topic.name.clone(),
+            rows: u64::from(slot.rows.unwrap_or(0)),
+            acknowledged: slot.tally.acknowledged.len(),
+            rejected: slot.tally.rejected.len(),
+            rejects,
+            ranges: slot.tally.extents.ranges(),
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn incomplete(&self, slot: &Slot, first_error: String) -> Error {
+        let tally = &slot.tally;
+        Error::StreamPublish {
+            topic: self.topic.name.clone(),
+            acknowledged: tally.acknowledged.len(),
+            rejected: tally.rejected.len(),
+            unknown: tally.unknown.len(),
+            first_error,
+        }
+    }
+}
+
+fn read(
+    mut maker: Maker,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    origin: Origin,
+    to: &source::Steps,
+) -> Result<()> {
+    let failed = |row: u32, reason: String| Error::Source {
+        path: PathBuf::from("stream"),
+        reason: format!("after row {row}: {reason}"),
+    };
+    let none = RoaringBitmap::new();
+    let mut base = 0_u32;
+    if !to.give(Step::Begin(0)) {
+        return Ok(());
+    }
+    for batch in batches {
+        let batch = batch.map_err(|e| failed(base, e.to_string()))?;
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let count = SLICE_ROWS.min(batch.num_rows() - from);
+            let slice = batch.slice(from, count);
+            let chunk = maker
+                .chunk(origin, &slice, base, &none)
+                .map_err(|e| failed(base, e))?;
+            from += count;
+            base = u32::try_from(count)
+                .ok()
+                .and_then(|n| base.checked_add(n))
+                .ok_or_else(|| failed(base, "has 2^32 rows or more; publish it in parts".into()))?;
+            if !to.give(Step::Rows(0, chunk)) {
+                return Ok(());
+            }
+        }
+    }
+    to.give(Step::End(0, base));
+    Ok(())
+}
+
+struct StreamKeeper<'a> {
+    ctx: &'a Context,
+    topic: &'a str,
+    shown: Vec<RejectRow>,
+}
+
+impl Keeper for StreamKeeper<'_> {
+    fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        slot.noted = Some(ends.iter().map(|(p, o)| (*p, *o)).collect());
+        Ok(())
+    }
+
+    fn close(&mut self, _: &Slot) -> Result<()> {
+        Ok(())
+    }
+
+    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
+        let room = REJECTS_SHOWN.saturating_sub(self.shown.len());
+        self.shown.extend(rejects.iter().take(room).cloned());
+        Ok(())
+    }
+
+    fn keeps_rejects(&self) -> bool {
+        false
+    }
+
+    fn progress(&mut self, acknowledged: u64) {
+        self.ctx.report(Progress {
+            stage: "publish",
+            label: self.topic.to_owned(),
+            done: acknowledged,
+            total: None,
+            note: String::new(),
+        });
+    }
+}
