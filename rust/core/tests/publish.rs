@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, RecordBatchIterator, StringArray};
 use kappaflow_avro::{AvroSchema, Decoder, framing};
 use kappaflow_core::identity::{HEADER, Identity, key_partition};
 use kappaflow_core::kafka::transport::{Origin, Rows, Transport};
@@ -490,11 +490,12 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         ),
         registry: "dir:registry".into(),
         base: dir.path().to_path_buf(),
-        plan: kappaflow_avro::PlanOptions::default(),
+        extra: Default::default(),
+        fields: BTreeMap::new(),
         key: vec!["id".into()],
         compression: "zstd".into(),
         queue_mib: 64,
-        timeout: Duration::from_secs(30),
+        timeout_ms: 30_000,
     }
 }
 
@@ -509,9 +510,13 @@ async fn a_stream_is_published_with_keys() {
     ];
     let schema = batches[0].schema();
     let ctx = Context::default();
-    let receipt = publish_stream(target.clone(), schema, batches.into_iter().map(Ok), &ctx)
-        .await
-        .unwrap();
+    let receipt = publish_stream(
+        target.clone(),
+        RecordBatchIterator::new(batches.map(Ok), schema),
+        &ctx,
+    )
+    .await
+    .unwrap();
     assert_eq!(
         (receipt.rows, receipt.acknowledged, receipt.rejected),
         (10_005, 10_004, 1)
@@ -551,8 +556,7 @@ async fn no_broker_is_told_in_seconds() {
     let batch = rows(0, 1, &[]);
     let error = publish_stream(
         target,
-        batch.schema(),
-        std::iter::once(Ok(batch)),
+        RecordBatchIterator::new([Ok(batch.clone())], batch.schema()),
         &Context::default(),
     )
     .await

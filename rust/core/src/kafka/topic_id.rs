@@ -9,7 +9,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 
 /// Frees with the function it was made with when it goes out of scope.
-struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+pub(super) struct Owned<T>(pub(super) *mut T, pub(super) unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {

@@ -102,6 +102,9 @@ pub trait Transport: Send {
     /// The reason why this transport will never take a row again.
     fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String>;
 
+    /// What was taken is all there is for now: it need not wait for fuller batches. May block for a few milliseconds.
+    fn hurry(&mut self);
+
     /// Adds what became of rows, waiting up to `wait` for the first report.
     fn reports(&mut self, wait: Duration, into: &mut Vec<Report>);
 

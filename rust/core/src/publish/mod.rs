@@ -5,6 +5,7 @@
 //! when nothing of it is unknown, and a closed split is never sent again.
 
 mod encode;
+mod keeper;
 mod pass;
 mod readback;
 mod region;
@@ -12,6 +13,7 @@ mod rejects;
 mod source;
 mod split;
 mod stream;
+mod target;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,16 +21,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::job::ExtraColumns;
+use crate::job::{ExtraColumns, FieldDeclaration};
 use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
 pub use rejects::RejectRow;
-pub use stream::{StreamReceipt, StreamTarget, publish_stream};
+pub use stream::{StreamReceipt, publish_stream};
+pub use target::StreamTarget;
 
 /// What to publish.
 #[derive(Clone, Debug, Default)]
@@ -175,24 +177,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
     let subject = crate::registry::value_subject(&topic.name);
     let schema_id = registry.register(&subject, session.ingress.json())?;
     let file = &session.job.file;
-    let plan = kappaflow_avro::PlanOptions {
-        extra: match file.schema.extra {
-            ExtraColumns::Refuse => kappaflow_avro::Extra::Refuse,
-            ExtraColumns::Ignore => kappaflow_avro::Extra::Ignore,
-        },
-        fields: file
-            .schema
-            .fields
-            .iter()
-            .map(|(name, d)| {
-                let declared = kappaflow_avro::FieldDeclaration {
-                    from: d.from.clone(),
-                    zone: d.zone.clone(),
-                };
-                (name.clone(), declared)
-            })
-            .collect(),
-    };
+    let plan = plan_options(file.schema.extra, &file.schema.fields);
     let rows = session.snapshot.rows();
     Ok(region::RegionRun {
         runtime: tokio::runtime::Handle::current(),
@@ -222,6 +207,27 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         topic,
         ctx: ctx.clone(),
     })
+}
+
+/// The job file's words for a plan as the plan takes them.
+fn plan_options(
+    extra: ExtraColumns,
+    fields: &BTreeMap<String, FieldDeclaration>,
+) -> kappaflow_avro::PlanOptions {
+    let declared = |d: &FieldDeclaration| kappaflow_avro::FieldDeclaration {
+        from: d.from.clone(),
+        zone: d.zone.clone(),
+    };
+    kappaflow_avro::PlanOptions {
+        extra: match extra {
+            ExtraColumns::Refuse => kappaflow_avro::Extra::Refuse,
+            ExtraColumns::Ignore => kappaflow_avro::Extra::Ignore,
+        },
+        fields: fields
+            .iter()
+            .map(|(name, d)| (name.clone(), declared(d)))
+            .collect(),
+    }
 }
 
 async fn receipt(
@@ -273,9 +279,4 @@ async fn receipt(
         seconds,
         rows_per_s: done.acknowledged as f64 / seconds.max(1e-9),
     })
-}
-
-/// What the timeline keeps of the end of a child's publish.
-fn end_detail(rows: u64, acknowledged: u64, rejected: u64, seconds: f64) -> serde_json::Value {
-    json!({"rows": rows, "acknowledged": acknowledged, "rejected": rejected, "seconds": seconds})
 }

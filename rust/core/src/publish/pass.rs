@@ -95,6 +95,7 @@ impl Pass<'_> {
         let result = self.send_all(steps, &mut ended);
         if result.is_err() {
             let deadline = Instant::now() + LAST_WORDS;
+            self.transport.hurry();
             while self.transport.in_flight() > 0 && Instant::now() < deadline {
                 self.take_reports(SOURCE_WAIT, &mut ended);
             }
@@ -142,6 +143,7 @@ impl Pass<'_> {
                     self.keeper.progress(ended.acknowledged);
                     return self.close_complete();
                 }
+                self.transport.hurry();
                 self.take_reports(SOURCE_WAIT, ended);
                 continue;
             };
@@ -279,3 +281,7 @@ impl Pass<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "pass_tests.rs"]
+mod tests;

@@ -10,12 +10,13 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::encode::Recipe;
-use super::pass::{Ended, Keeper, Pass, Slot};
+use super::keeper::{self, StoreKeeper};
+use super::pass::{Ended, Pass, Slot};
 use super::readback;
-use super::rejects::{self, RejectCounts, RejectRow};
+use super::rejects::RejectCounts;
 use super::source::{Source, Wanted};
 use super::split::Seen;
-use crate::context::{Context, Progress};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::job::RejectLimit;
@@ -184,12 +185,12 @@ impl RegionRun {
         let now = self
             .runtime
             .block_on(self.store.splits(self.job, Some(&child.name)))?;
-        let detail = super::end_detail(
-            child.rows,
-            now.iter().map(|s| s.acknowledged).sum(),
-            now.iter().map(|s| s.rejected).sum(),
-            began.elapsed().as_secs_f64(),
-        );
+        let detail = json!({
+            "rows": child.rows,
+            "acknowledged": now.iter().map(|s| s.acknowledged).sum::<u64>(),
+            "rejected": now.iter().map(|s| s.rejected).sum::<u64>(),
+            "seconds": began.elapsed().as_secs_f64(),
+        });
         self.note(&child.name, "end", detail)
     }
 
@@ -357,21 +358,9 @@ impl RegionRun {
     fn keep_rejects(&self, book: &Book) {
         for (split, slot) in book.splits.iter().zip(&book.slots) {
             if !slot.closed {
-                let _ = self.write_rejects(split, slot);
+                let _ = keeper::write_rejects(self, split, slot);
             }
         }
-    }
-
-    fn write_rejects(&self, split: &Split, slot: &Slot) -> Result<()> {
-        let file = self.snapshot.files.get(split.file);
-        let file = file.map_or("", |f| f.path.as_str());
-        rejects::write(
-            &self.work_dir,
-            split.split,
-            file,
-            split.first_row,
-            &slot.rejects,
-        )
     }
 
     fn note(&self, child: &str, what: &str, detail: serde_json::Value) -> Result<()> {
@@ -386,76 +375,4 @@ struct Running {
     transport: Option<KafkaTransport>,
     rejects: RejectCounts,
     done: Done,
-}
-
-/// Keeps the books of a child in the store.
-struct StoreKeeper<'a> {
-    run: &'a RegionRun,
-    child: &'a Child,
-    splits: &'a [Split],
-    /// Of the whole job.
-    rejects: &'a mut RejectCounts,
-    acknowledged_before: u64,
-}
-
-impl Keeper for StoreKeeper<'_> {
-    fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
-        let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
-        self.run.runtime.block_on(self.run.store.open_split(
-            self.run.job,
-            slot.origin.split,
-            &noted,
-        ))?;
-        slot.noted = Some(noted);
-        Ok(())
-    }
-
-    fn close(&mut self, slot: &Slot) -> Result<()> {
-        let run = self.run;
-        if let Some(split) = self.splits.get(slot.origin.slot as usize) {
-            // Before the receipt: a closed split is not looked at again.
-            run.write_rejects(split, slot)?;
-        }
-        let mut counts = RejectCounts::default();
-        slot.rejects
-            .iter()
-            .for_each(|r| counts.add(&r.column, &r.reason, 1));
-        run.runtime.block_on(run.store.close_split(
-            run.job,
-            slot.origin.split,
-            &slot.tally.acknowledged,
-            &slot.tally.rejected,
-            &slot.tally.extents.ranges(),
-            &counts.list(),
-        ))
-    }
-
-    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
-        for reject in rejects {
-            self.rejects.add(&reject.column, &reject.reason, 1);
-        }
-        match &self.run.max_rejects {
-            Some((limit, shown)) if self.rejects.total() > *limit => Err(Error::TooManyRejects {
-                rejected: self.rejects.total(),
-                limit: format!("{shown} of {} rows", self.run.job_rows),
-                summary: self.rejects.summary(),
-                kept: rejects::dir(&self.run.work_dir),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn keeps_rejects(&self) -> bool {
-        true
-    }
-
-    fn progress(&mut self, acknowledged: u64) {
-        self.run.ctx.report(Progress {
-            stage: "publish",
-            label: self.child.name.clone(),
-            done: self.acknowledged_before + acknowledged,
-            total: Some(self.child.rows),
-            note: String::new(),
-        });
-    }
 }

@@ -1,15 +1,17 @@
 //! Rejected rows: counted by field and reason, and kept as Parquet beside the job.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::store::RejectCount;
 
 /// A row that could not become a record.
@@ -106,22 +108,24 @@ pub fn write(
     let dir = dir(work_dir);
     fs::create_dir_all(&dir).map_err(Error::io("make the directory", &dir))?;
     let path = path(work_dir, split);
-    let temporary = path.with_extension(format!("parquet.tmp-{}", std::process::id()));
-    let failed = |e: parquet::errors::ParquetError| Error::Io {
+    let bytes = parquet(split, file, first_row, rejects).map_err(|e| Error::Io {
         what: "write",
-        path: temporary.clone(),
+        path: path.clone(),
         source: std::io::Error::other(e),
-    };
-    let batch = batch(split, file, first_row, rejects).map_err(|e| failed(e.into()))?;
-    let out = File::create(&temporary).map_err(Error::io("write", &temporary))?;
-    let mut writer = ArrowWriter::try_new(out, batch.schema(), None).map_err(failed)?;
-    writer.write(&batch).map_err(failed)?;
-    let out = writer.into_inner().map_err(failed)?;
-    out.sync_all().map_err(Error::io("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
-    File::open(&dir)
-        .and_then(|d| d.sync_all())
-        .map_err(Error::io("write", &dir))
+    })?;
+    files::replace_whole(&path, &bytes).map_err(Error::io("write", &path))
+}
+
+fn parquet(
+    split: u32,
+    file: &str,
+    first_row: u64,
+    rejects: &[RejectRow],
+) -> Result<Vec<u8>, ParquetError> {
+    let batch = batch(split, file, first_row, rejects)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
+    writer.write(&batch)?;
+    writer.into_inner()
 }
 
 fn batch(
@@ -178,7 +182,7 @@ mod tests {
         write(dir.path(), 7, "m=1/a.parquet", 100, &[]).unwrap();
         assert!(!path(dir.path(), 7).exists());
         write(dir.path(), 7, "m=1/a.parquet", 100, &[reject]).unwrap();
-        let file = File::open(path(dir.path(), 7)).unwrap();
+        let file = fs::File::open(path(dir.path(), 7)).unwrap();
         let mut reader = ParquetRecordBatchReaderBuilder::try_new(file)
             .unwrap()
             .build()

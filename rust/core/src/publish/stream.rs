@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, SchemaRef};
-use kappaflow_avro::{AvroSchema, PlanOptions};
+use arrow_array::RecordBatchReader;
+use kappaflow_avro::AvroSchema;
 use roaring::RoaringBitmap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use super::pass::{Keeper, Pass, Slot};
 use super::readback;
 use super::rejects::RejectRow;
 use super::source::{self, Step};
+use super::target::StreamTarget;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
@@ -31,33 +31,6 @@ const REJECTS_SHOWN: usize = 100;
 const SLICE_ROWS: usize = 8_192;
 /// How long a topic that was just created may take to be known.
 const TOPIC_WAIT: Duration = Duration::from_secs(5);
-
-/// Where a stream goes, and how.
-#[derive(Clone, Debug)]
-pub struct StreamTarget {
-    pub bootstrap_servers: String,
-    /// Further librdkafka options; a secret is a reference (`env:NAME`, `file:PATH`).
-    pub kafka: BTreeMap<String, String>,
-    pub topic: String,
-    /// Partitions of the topic if it has to be made; one that is there keeps its own.
-    pub partitions: u32,
-    pub replication: u32,
-    /// Avro schema, JSON.
-    pub schema: String,
-    /// Schema registry: `dir:PATH`, relative to `base`.
-    pub registry: String,
-    /// What relative paths are relative to.
-    pub base: PathBuf,
-    pub plan: PlanOptions,
-    /// Key columns; empty: rows are spread in runs.
-    pub key: Vec<String>,
-    /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
-    pub compression: String,
-    /// Memory for queued records, in MiB.
-    pub queue_mib: u32,
-    /// Longest wait for a broker's answer.
-    pub timeout: Duration,
-}
 
 /// What a stream has become: `rows = acknowledged + rejected`.
 #[derive(Clone, Debug, Serialize)]
@@ -84,11 +57,12 @@ pub struct StreamReceipt {
 /// again); [`Error::Interrupted`].
 pub async fn publish_stream(
     target: StreamTarget,
-    schema: SchemaRef,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+    batches: impl RecordBatchReader + Send + 'static,
     ctx: &Context,
 ) -> Result<StreamReceipt> {
     let began = Instant::now();
+    let schema = batches.schema();
+    let timeout = Duration::from_millis(target.timeout_ms);
     let avro = AvroSchema::parse(&target.schema).map_err(|e| Error::Schema {
         what: format!("of topic {}", target.topic),
         reason: e.to_string(),
@@ -102,13 +76,13 @@ pub async fn publish_stream(
             kafka: target.kafka.clone(),
         },
         target.base.clone(),
-        target.timeout,
+        timeout,
     );
     // The plan before the broker: what can't be published at all is told at once.
     let mut recipe = Recipe {
         schema: avro,
         schema_id: 0,
-        plan: target.plan.clone(),
+        plan: super::plan_options(target.extra, &target.fields),
         key: target.key.clone(),
         partitions: 1,
         largest_record: 0,
@@ -124,7 +98,7 @@ pub async fn publish_stream(
         topic: target.topic.clone(),
         compression: target.compression.clone(),
         queue_mib: target.queue_mib,
-        timeout: target.timeout,
+        timeout,
         max_message_bytes,
         batch_bytes: None,
     };
@@ -228,7 +202,7 @@ impl StreamRun {
     fn publish(
         self,
         maker: Maker,
-        batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+        batches: impl RecordBatchReader + Send + 'static,
         began: Instant,
     ) -> Result<StreamReceipt> {
         let origin = Origin {
@@ -305,7 +279,7 @@ impl StreamRun {
 
 fn read(
     mut maker: Maker,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    batches: impl RecordBatchReader,
     origin: Origin,
     to: &source::Steps,
 ) -> Result<()> {

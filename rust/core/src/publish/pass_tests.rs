@@ -1,0 +1,237 @@
+//! A pass over a transport that fails at will: what it tells its keeper is what happened.
+
+use std::collections::HashMap;
+use std::sync::mpsc::sync_channel;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::identity::JobId;
+use crate::kafka::transport::Failure;
+use crate::publish::encode::Chunk;
+
+/// Takes a few rows at a time; gives some up, some of them after the "broker" has them.
+#[derive(Default)]
+struct Flaky {
+    room: usize,
+    /// Every so many rows one fails; 0: none.
+    fails_every: usize,
+    persisted_though: bool,
+    queued: Vec<(u32, u32)>,
+    log: Vec<(u32, u32)>,
+    sent: HashMap<(u32, u32), u32>,
+    count: usize,
+}
+
+impl Transport for Flaky {
+    fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String> {
+        let room = self.room.saturating_sub(self.queued.len());
+        let taken = room.min(rows.len() - from);
+        for seq in &rows.seqs[from..from + taken] {
+            self.queued.push((origin.slot, *seq));
+            *self.sent.entry((origin.slot, *seq)).or_default() += 1;
+        }
+        Ok(taken)
+    }
+
+    fn hurry(&mut self) {}
+
+    fn reports(&mut self, _: Duration, into: &mut Vec<Report>) {
+        for (slot, seq) in self.queued.drain(..) {
+            self.count += 1;
+            let fails = self.fails_every > 0 && self.count.is_multiple_of(self.fails_every);
+            let offset = self.log.len() as i64;
+            if !fails || self.persisted_though {
+                self.log.push((slot, seq));
+            }
+            into.push(if fails {
+                Report::Failed {
+                    slot,
+                    seq,
+                    partition: 0,
+                    failure: Failure {
+                        possibly_persisted: self.persisted_though,
+                        batch_too_large: false,
+                        reason: "timed out".into(),
+                    },
+                }
+            } else {
+                Report::Acknowledged {
+                    slot,
+                    first_seq: seq,
+                    count: 1,
+                    partition: 0,
+                    first_offset: offset,
+                }
+            });
+        }
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.queued.len() as u64
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+}
+
+#[derive(Default)]
+struct Books {
+    opened: Vec<u32>,
+    closed: Vec<u32>,
+    rejected: usize,
+    most_rejects: usize,
+}
+
+impl Keeper for Books {
+    fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        slot.noted = Some(ends.iter().map(|(p, o)| (*p, *o)).collect());
+        self.opened.push(slot.origin.split);
+        Ok(())
+    }
+
+    fn close(&mut self, slot: &Slot) -> Result<()> {
+        self.closed.push(slot.origin.split);
+        Ok(())
+    }
+
+    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
+        self.rejected += rejects.len();
+        if self.rejected > self.most_rejects {
+            return Err(crate::error::Error::Interrupted { stage: "test" });
+        }
+        Ok(())
+    }
+
+    fn keeps_rejects(&self) -> bool {
+        true
+    }
+
+    fn progress(&mut self, _: u64) {}
+}
+
+/// Chunks of the rows that the slots still want; every tenth row is rejected.
+fn source(slots: &[Slot], rows: u32) -> Receiver<Result<Step>> {
+    let (to, steps) = sync_channel(1_000);
+    for (index, slot) in slots.iter().enumerate().filter(|(_, s)| !s.closed) {
+        to.send(Ok(Step::Begin(index))).unwrap();
+        let wanted: Vec<u32> = (0..rows).filter(|s| slot.tally.wants(*s)).collect();
+        for part in wanted.chunks(7) {
+            let (bad, good): (Vec<u32>, Vec<u32>) = part.iter().partition(|s| *s % 10 == 9);
+            let mut chunk = Chunk::default();
+            chunk.rows.partitions = vec![0; good.len()];
+            chunk.rows.seqs = good;
+            chunk.rejects = bad
+                .into_iter()
+                .map(|row| RejectRow {
+                    row,
+                    column: "c".into(),
+                    value: String::new(),
+                    reason: "bad".into(),
+                })
+                .collect();
+            to.send(Ok(Step::Rows(index, chunk))).unwrap();
+        }
+        to.send(Ok(Step::End(index, rows))).unwrap();
+    }
+    steps
+}
+
+fn slots(count: u32) -> Vec<Slot> {
+    let origin = |slot| Origin {
+        job: JobId(1),
+        split: slot + 10,
+        slot,
+    };
+    (0..count).map(|slot| Slot::new(origin(slot))).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_split_closes_once_and_no_row_that_is_there_is_sent_again(
+        splits in 1u32..4,
+        rows in 1u32..80,
+        room in 1usize..20,
+        fails_every in 0usize..40,
+        persisted_though: bool,
+    ) {
+        let mut transport = Flaky { room, fails_every, persisted_though, ..Flaky::default() };
+        let mut slots = slots(splits);
+        let mut books = Books { most_rejects: usize::MAX, ..Books::default() };
+        let mut ends = BTreeMap::new();
+        let ctx = Context::default();
+        for round in 0.. {
+            if slots.iter().all(|s| s.closed) {
+                break;
+            }
+            prop_assert!(round < 1_000, "no end");
+            // A transport that fails the first row of each pass never gets anywhere.
+            if round > 500 {
+                transport.fails_every = 0;
+            }
+            slots.iter_mut().for_each(|s| s.rows = None);
+            let steps = source(&slots, rows);
+            let pass = Pass {
+                transport: &mut transport,
+                slots: &mut slots,
+                keeper: &mut books,
+                ends: &mut ends,
+                ctx: &ctx,
+            };
+            let ended = pass.run(steps).unwrap();
+            prop_assert_eq!(ended.failure.is_some(), slots.iter().any(|s| !s.closed));
+            for slot in slots.iter_mut().filter(|s| !s.tally.unknown.is_empty()) {
+                let mut seen = crate::publish::split::Seen::default();
+                for (offset, (of, seq)) in transport.log.iter().enumerate() {
+                    if *of == slot.origin.slot {
+                        seen.add(*seq, 0, offset as i64);
+                    }
+                }
+                slot.tally.settle(&seen);
+            }
+        }
+        let expected: Vec<u32> = (0..splits).map(|s| s + 10).collect();
+        books.closed.sort_unstable();
+        prop_assert_eq!(&books.closed, &expected);
+        prop_assert_eq!(&books.opened, &expected);
+        let bad = (0..rows).filter(|s| s % 10 == 9).count();
+        prop_assert_eq!(books.rejected, bad * splits as usize);
+        // The log has each good row exactly once: nothing lost, nothing doubled.
+        let mut log = transport.log.clone();
+        log.sort_unstable();
+        log.dedup();
+        prop_assert_eq!(log.len(), transport.log.len());
+        prop_assert_eq!(log.len(), (rows as usize - bad) * splits as usize);
+        for slot in &slots {
+            prop_assert_eq!(slot.tally.in_flight, 0);
+            prop_assert_eq!(slot.rejects.len(), bad);
+        }
+    }
+}
+
+#[test]
+fn one_reject_too_many_stops_the_pass_and_is_kept() {
+    let mut slots = slots(1);
+    let steps = source(&slots, 50);
+    let mut books = Books {
+        most_rejects: 2,
+        ..Books::default()
+    };
+    let pass = Pass {
+        transport: &mut Flaky {
+            room: 1_000,
+            ..Flaky::default()
+        },
+        slots: &mut slots,
+        keeper: &mut books,
+        ends: &mut BTreeMap::new(),
+        ctx: &Context::default(),
+    };
+    assert!(pass.run(steps).is_err());
+    assert_eq!(slots[0].rejects.len(), 3);
+    assert!(books.closed.is_empty());
+    // What was sent before has been waited for.
+    assert_eq!(slots[0].tally.in_flight, 0);
+    assert!(slots[0].tally.acknowledged.len() > 10);
+}

@@ -1,0 +1,65 @@
+//! Where a stream is published to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::job::{ExtraColumns, FieldDeclaration, Limits, Topics};
+
+/// Where a stream goes, and how.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamTarget {
+    pub bootstrap_servers: String,
+    /// Further librdkafka options; a secret is a reference (`env:NAME`, `file:PATH`).
+    #[serde(default)]
+    pub kafka: BTreeMap<String, String>,
+    pub topic: String,
+    /// Partitions of the topic if it has to be made (default 6); one that is there keeps its own.
+    #[serde(default = "default_partitions")]
+    pub partitions: u32,
+    /// Replicas of the topic if it has to be made (default 1).
+    #[serde(default = "default_replication")]
+    pub replication: u32,
+    /// Avro schema, JSON.
+    pub schema: String,
+    /// Schema registry: `dir:PATH`, relative to `base`.
+    pub registry: String,
+    /// What relative paths are relative to.
+    pub base: PathBuf,
+    /// What to do with columns that the schema lacks (default: refuse).
+    #[serde(default)]
+    pub extra: ExtraColumns,
+    /// Declarations by field of the schema.
+    #[serde(default)]
+    pub fields: BTreeMap<String, FieldDeclaration>,
+    /// Key columns; empty: rows are spread in runs.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// `none`, `lz4` (default), `zstd`, `gzip` or `snappy`.
+    #[serde(default = "default_compression")]
+    pub compression: String,
+    /// Memory for queued records, in MiB (default 64).
+    #[serde(default = "default_queue_mib")]
+    pub queue_mib: u32,
+    /// Longest wait for a broker's answer (default 30,000).
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_partitions() -> u32 {
+    Topics::default().partitions
+}
+fn default_replication() -> u32 {
+    Topics::default().replication
+}
+fn default_compression() -> String {
+    Topics::default().compression
+}
+fn default_queue_mib() -> u32 {
+    Limits::default().publish_queue_mib
+}
+fn default_timeout_ms() -> u64 {
+    Limits::default().broker_timeout_ms
+}
