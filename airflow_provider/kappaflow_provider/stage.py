@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from kappaflow_provider.exceptions import KappaFlowStopped, as_airflow_errors
+from kappaflow_provider.exceptions import KappaFlowFailed, KappaFlowStopped, as_airflow_errors
 from kappaflow_provider.hooks.kafka import KappaFlowKafkaHook
 from kappaflow_provider.job_file import declared_params
 
@@ -26,6 +27,11 @@ class Stage:
 
         The regions' connections are in the environment of this process within the block, and nowhere after it.
         """
+        if not Path(self.job_file).is_file():
+            raise KappaFlowFailed(
+                f"{self.job_file}: no such job file on this worker; give its path as the worker sees it",
+                "job_file",
+            )
         with ExitStack() as stack:
             stack.enter_context(as_airflow_errors())
             params = connect(stack, self.job_file, self.job_params, self.region_connections)

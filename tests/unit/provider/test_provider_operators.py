@@ -1,6 +1,7 @@
 """Each operator calls its stage, and returns small, plain JSON."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,8 +43,6 @@ LEDGER = {
     "missing": 1,
     "duplicated": 0,
     "explained": False,
-    "examples": [{"fate": "missing", "split": 3, "seq": 7, "file": "part-0.parquet", "row": 8}],
-    "notes": [],
 }
 
 
@@ -153,16 +152,15 @@ def test_egress_lands(stage: Any, context: Json, job_file: str, region: str | No
 
 def test_reconcile_pushes_the_ledger_and_fails_naming_rows(stage: Any, context: Json, job_file: str) -> None:
     stage("reconcile", LEDGER)
-    with pytest.raises(
-        KappaFlowFailed, match=r"1 of 10 rows are missing(.|\n)*part-0.parquet row 8"
-    ) as caught:
+    calls = stage("check_ledger", UnexplainedError("1 of 10 rows are missing: part-0.parquet row 8"))
+    with pytest.raises(KappaFlowFailed, match=r"1 of 10 rows are missing: part-0.parquet row 8"):
         OffsetReconcileOperator(task_id="t", job_file=job_file).execute(context)
-    assert isinstance(caught.value.__cause__, UnexplainedError)
+    assert calls.made[1] == ("check_ledger", (LEDGER,), {})
     assert context["ti"].xcoms["ledger"]["missing"] == 1
 
 
 def test_reconcile_returns_an_explained_ledger(stage: Any, context: Json, job_file: str) -> None:
-    stage("reconcile", LEDGER | {"explained": True, "landed": 10, "missing": 0, "examples": []})
+    stage("reconcile", LEDGER | {"explained": True, "landed": 10, "missing": 0})
     assert OffsetReconcileOperator(task_id="t", job_file=job_file).execute(context)["landed"] == 10
 
 
@@ -196,6 +194,13 @@ def test_what_no_retry_mends_fails_at_once(
     stage("land", error)
     with pytest.raises(KappaFlowFailed, match=str(error)):
         KafkaEgressOperator(task_id="t", job_file=job_file).execute(context)
+
+
+def test_a_missing_job_file_fails_at_once(stage: Any, context: Json, tmp_path: Path) -> None:
+    calls = stage("land", {})
+    with pytest.raises(KappaFlowFailed, match="no such job file"):
+        KafkaEgressOperator(task_id="t", job_file=str(tmp_path / "none.toml")).execute(context)
+    assert not calls.made
 
 
 def test_a_broker_error_is_retried(stage: Any, context: Json, job_file: str) -> None:
