@@ -217,7 +217,7 @@ def events(job: JobPath, *, params: ParamValues | None = None) -> list[Event]:
 
 
 def table(job: JobPath, *, params: ParamValues | None = None) -> Summary:
-    """The landed table now: `{"job", "dir", "version", "files"}`, the files being those its newest manifest names."""
+    """The landed table now: `{"job", "dir", "files"}`, the files being those of this job in its newest manifest."""
     from kappaflow import _native
 
     return cast(Summary, json.loads(_native.table(fspath(job), _texts(params))))

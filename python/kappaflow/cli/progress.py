@@ -35,7 +35,8 @@ def _lines() -> OnProgress:
         last[key] = now
         total = f" of {report['total']:,}" if report["total"] is not None else ""
         note = f" ({report['note']})" if report["note"] else ""
-        sys.stderr.write(f"{report['stage']} {report['label']}: {report['done']:,}{total} rows{note}\n")
+        unit = "child jobs" if report["stage"] == "dispatch" else "rows"
+        sys.stderr.write(f"{report['stage']} {report['label']}: {report['done']:,}{total} {unit}{note}\n")
 
     return on_progress
 

@@ -1,5 +1,6 @@
 """Summaries as tables on stderr, so that stdout stays for machines (`--json`)."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ _SHOWN = 40
 
 
 def _console() -> Console:
-    return Console(stderr=True, highlight=False)
+    # Where there is no terminal nothing wraps: a log has room.
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 
 
 def _text(value: Any) -> str:
@@ -28,13 +30,15 @@ def _text(value: Any) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """One table; numbers to the right."""
-    shown = Table(title=title or None, title_justify="left")
+    console = _console()
+    if title:
+        console.print(title, style="italic", soft_wrap=True)
+    shown = Table()
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left")
     for row in rows[:_SHOWN]:
         shown.add_row(*map(_text, row))
-    console = _console()
     console.print(shown)
     if len(rows) > _SHOWN:
         console.print(f"... and {len(rows) - _SHOWN:,} more rows")
@@ -99,27 +103,20 @@ def ledger(report: Summary) -> None:
     rows += [["= expected", report["expected"]], ["doubled in the table", report["duplicated"]]]
     rows += [["done twice", report["done_twice"]], ["mended", report["mended"]]]
     table("ledger", ["fate", "rows"], rows)
-    causes = [
-        [fate, cause, count]
-        for fate, by_cause in report["by_cause"].items()
-        for cause, count in _pairs(by_cause)
-    ]
-    if causes:
+    if report["by_cause"]:
+        causes = [[c["fate"], c["reason"], c["rows"]] for c in report["by_cause"]]
         table("by cause", ["fate", "cause", "rows"], causes)
-    if report["examples"]:
+    if report["missing_examples"]:
         table(
-            "unexplained rows (first ones)",
-            ["fate", "split", "seq", "file", "row"],
-            [[e["fate"], e["split"], e["seq"], e["file"], e["row"]] for e in report["examples"]],
+            "missing rows (the first ones)",
+            ["why", "file", "row", "split", "seq"],
+            [
+                [m["why"], m["file"], m["row_in_file"], m["split"], m["seq"]]
+                for m in report["missing_examples"]
+            ],
         )
     for note in report["notes"]:
         _console().print(note)
-
-
-def _pairs(by_cause: Any) -> list[tuple[str, int]]:
-    if isinstance(by_cause, dict):
-        return list(by_cause.items())
-    return [(f"{c['field']}: {c['reason']}", c["count"]) for c in by_cause]
 
 
 def status(status: Summary) -> None:
@@ -128,8 +125,22 @@ def status(status: Summary) -> None:
         ["child", "rows", "state", "region"],
         [[c["name"], c["rows"], c["state"], c["region"] or ""] for c in status["children"]],
     )
-    for region in status["regions"]:
-        facts(f"region {region.get('region', region.get('name', ''))}", region)
+    keys = ["cap_max", "active", "queued", "headroom"]
+    table(
+        "regions (rows)",
+        ["region", *keys, "ingress", "committed", "lag", "egress", "landed"],
+        [[r["name"], *(r[key] for key in keys), *_progress(r["progress"])] for r in status["regions"]],
+    )
+    landed = status["table"]
+    _console().print(
+        f"table {landed['path']}: version {landed['version']}, {landed['rows']:,} rows", soft_wrap=True
+    )
+
+
+def _progress(progress: Summary | None) -> list[int | None]:
+    """What a region has done; nothing before it was prepared."""
+    keys = ["ingress_end", "committed", "lag", "egress_end", "landed"]
+    return [progress[key] if progress else None for key in keys]
 
 
 def metrics(results: dict[str, Metric]) -> None:

@@ -93,6 +93,7 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
     if missing::write(&path, missing_rows(&session.snapshot, &splits, &fates))? {
         report.missing_file = Some(path);
     }
+    report.problem = report.check().err().map(|e| e.to_string());
     keep(session, &evidence).await?;
     for child in report.children.iter().filter(|c| c.explained) {
         session.store.release(session.id, &child.child).await?;

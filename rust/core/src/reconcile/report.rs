@@ -37,6 +37,8 @@ pub struct LedgerReport {
     /// Dead letters whose rows have an answer after all.
     pub mended: u64,
     pub by_cause: Vec<Cause>,
+    /// What [`LedgerReport::check`] fails with, if anything is unexplained.
+    pub problem: Option<String>,
     pub children: Vec<ChildLedger>,
     /// What a person should know: stages that have not caught up, topics that were cut.
     pub notes: Vec<String>,
