@@ -101,13 +101,13 @@ class Runner:
         async def one(row: int, record: dict[str, Any], call: tuple[str, int, int, int]) -> Outcome:
             self._begin(row)
             CURRENT.set(call)
+            limit = asyncio.timeout(self._deadline_seconds)
             try:
-                return _answer(await asyncio.wait_for(self._call(record), self._deadline_seconds))
-            except TimeoutError as error:
-                return Outcome(
-                    RETRY, [], type(error).__name__, f"no answer within {self._deadline_seconds:g} s"
-                )
+                async with limit:
+                    return _answer(await self._call(record))
             except BaseException as error:
+                if limit.expired():
+                    return Outcome(RETRY, [], "Deadline", f"no answer within {self._deadline_seconds:g} s")
                 return self._raised(error)
 
         return await asyncio.gather(

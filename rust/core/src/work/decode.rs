@@ -19,6 +19,9 @@ pub struct Decoders {
 /// Numbers of the records that share a schema, and their rows.
 pub type Group = (Vec<usize>, RecordBatch);
 
+/// The groups, and the records that can't be read with why not.
+pub type Decoded = (Vec<Group>, Vec<(usize, String)>);
+
 impl Decoders {
     pub fn new(registry: Arc<dyn SchemaRegistry>) -> Self {
         Self {
@@ -27,11 +30,11 @@ impl Decoders {
         }
     }
 
-    /// Rows by schema, and the records that can't be read with why not.
+    /// Rows by schema.
     ///
     /// # Errors
     /// If the registry can't be asked.
-    pub fn decode(&mut self, records: &[Record]) -> Result<(Vec<Group>, Vec<(usize, String)>)> {
+    pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
         let mut rows_by_id: Vec<(u32, Vec<usize>)> = Vec::new();
         let mut undecodable = Vec::new();
         for (row, record) in records.iter().enumerate() {

@@ -255,13 +255,9 @@ impl Egress {
     ) -> Result<bool> {
         let origin = format!("{}/{partition}/{}", self.ingress, record.offset);
         let attempts = attempts.to_string();
-        let cut = reason.floor_char_boundary(REASON_BYTES);
         let headers = [
             (HEADER, &record.identity.to_bytes()[..]),
-            (
-                REASON_HEADER,
-                reason.get(..cut).unwrap_or(reason).as_bytes(),
-            ),
+            (REASON_HEADER, shortened(reason).as_bytes()),
             (ATTEMPTS_HEADER, attempts.as_bytes()),
             (ORIGIN_HEADER, origin.as_bytes()),
         ]
@@ -338,6 +334,14 @@ impl Egress {
             }
         }
     }
+}
+
+fn shortened(reason: &str) -> &str {
+    (0..=REASON_BYTES)
+        .rev()
+        .find_map(|end| reason.get(..end))
+        .filter(|_| reason.len() > REASON_BYTES)
+        .unwrap_or(reason)
 }
 
 /// An answer that no broker would take becomes a dead letter, before any of its family is sent.

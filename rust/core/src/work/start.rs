@@ -118,7 +118,7 @@ pub async fn start(
 
     // First contact, before minutes may go into warming up.
     let check = cluster.clone();
-    let wanted = vec![ingress.clone(), egress.clone()];
+    let wanted = [ingress.clone(), egress.clone()];
     blocking(&cluster, move || {
         wanted.iter().try_for_each(|t| same(&check, t))
     })

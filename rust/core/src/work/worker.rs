@@ -182,10 +182,7 @@ impl Worker {
             return Ok(());
         };
         let result = consumer.commit(&list, CommitMode::Sync);
-        self.committed(
-            &list,
-            result.as_ref().map(|()| ()).map_err(ToString::to_string),
-        )
+        self.committed(&list, result.map_err(|e| e.to_string()))
     }
 
     fn committed(&self, list: &TopicPartitionList, result: Result<(), String>) -> Result<()> {
