@@ -75,7 +75,9 @@ not_callable = 3
 class Process:
     """A service process and the worker's end of its socket."""
 
-    def __init__(self, child: subprocess.Popen[bytes], connection: Connection, sock: socket.socket, mark: Path) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], connection: Connection, sock: socket.socket, mark: Path
+    ) -> None:
         self.child = child
         self.connection = connection
         self.sock = sock
@@ -92,10 +94,17 @@ class Process:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, RECORDS) as writer:
             writer.write_batch(pa.RecordBatch.from_pylist([{"x": x} for x in values], schema=RECORDS))
-        head = {"type": "batch", "id": self.batches, "split": [3] * len(values), "seq": list(range(len(values)))}
+        head = {
+            "type": "batch",
+            "id": self.batches,
+            "split": [3] * len(values),
+            "seq": list(range(len(values))),
+        }
         self.connection.send({**head, "attempt": [attempt] * len(values)}, sink.getvalue().to_pybytes())
 
-    def ask(self, values: list[int], attempt: int = 1) -> tuple[list[int], dict[str, list[str]], list[dict[str, Any]]]:
+    def ask(
+        self, values: list[int], attempt: int = 1
+    ) -> tuple[list[int], dict[str, list[str]], list[dict[str, Any]]]:
         self.give(values, attempt)
         head, body = self.receive()
         assert (head["type"], head["id"]) == ("answers", self.batches)
@@ -233,7 +242,11 @@ def test_ctrl_c_is_the_workers_to_decide(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "step", "expected"),
     [
-        ({"callable": "nowhere.at_all:f"}, "import", ["there is no module 'nowhere'", "service.python_path has", "put the"]),
+        (
+            {"callable": "nowhere.at_all:f"},
+            "import",
+            ["there is no module 'nowhere'", "service.python_path has", "put the"],
+        ),
         ({"callable": "service_under_test:other"}, "import", ["has no 'other'"]),
         ({"callable": "service_under_test:not_callable"}, "import", ["can't be called"]),
         ({"callable": "price"}, "import", ['expected "module:name"']),
