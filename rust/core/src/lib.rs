@@ -18,6 +18,7 @@ pub mod status;
 pub mod store;
 pub mod table;
 pub mod verdict;
+pub mod work;
 
 pub use context::{Context, Progress};
 pub use error::{Error, Result};

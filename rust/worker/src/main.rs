@@ -1,1 +1,154 @@
-fn main() {}
+//! `kappaflow-worker`: the work stage as one program, to run beside a service or by itself in a fleet.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use kappaflow_core::work::{WorkOptions, WorkSummary, work};
+use kappaflow_core::{Context, Error, Progress, Session};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Works on a region's ingress until it is done: each record through the job's service, each answer to egress.
+///
+/// Exit codes: 0 done; 1 the stage failed; 2 wrong usage or wrong job file; 130 interrupted (run it again to go on).
+#[derive(Parser)]
+#[command(name = "kappaflow-worker", version)]
+struct Arguments {
+    /// The job file.
+    job: PathBuf,
+    /// The region to work in, as the job file names it.
+    #[arg(long)]
+    region: String,
+    /// A param of the job file, NAME=VALUE; may be given several times.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, String)>,
+    /// The interpreter of the service processes; the package `kappaflow` must be importable in it.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// A directory that holds the package `kappaflow`, if the interpreter doesn't have it.
+    #[arg(long, value_name = "DIR")]
+    package_dir: Option<PathBuf>,
+    /// End at what is in the topic now, instead of waiting for publishing to end.
+    #[arg(long)]
+    no_follow: bool,
+    /// Print the summary as one JSON object on stdout, last.
+    #[arg(long)]
+    json: bool,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("expected NAME=VALUE, got {text:?}"))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: no runtime: {e}");
+            return ExitCode::from(1);
+        }
+    };
+    let json = arguments.json;
+    match runtime.block_on(run(arguments)) {
+        Ok(summary) => print(&summary, json),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(match error {
+                Error::Interrupted { .. } => 130,
+                Error::JobFile { .. } => 2,
+                _ => 1,
+            })
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<WorkSummary, Error> {
+    let ctx = Context::new(show);
+    let cancel = ctx.cancel.clone();
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            return;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        eprintln!("stopping: finishing what is under way");
+        cancel.cancel();
+        // A second signal doesn't wait.
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    let params: BTreeMap<String, String> = arguments.params.into_iter().collect();
+    let session = Session::open(&arguments.job, &params).await?;
+    let options = WorkOptions {
+        follow: !arguments.no_follow,
+        package_dir: arguments.package_dir,
+        ..WorkOptions::new(arguments.region, arguments.python)
+    };
+    work(&session, options, &ctx).await
+}
+
+/// A line every ten seconds or when the note changes: a worker's stderr is a log.
+fn show(progress: Progress) {
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+    static LAST: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+    let Ok(mut last) = LAST.lock() else {
+        return;
+    };
+    let due = last.as_ref().is_none_or(|(at, note)| {
+        at.elapsed() >= Duration::from_secs(10)
+            || *note != progress.note && !progress.note.is_empty()
+    });
+    if !due {
+        return;
+    }
+    let total = progress
+        .total
+        .map_or(String::new(), |total| format!(" of {total}"));
+    let (label, done, note) = (&progress.label, progress.done, &progress.note);
+    let dash = if note.is_empty() { "" } else { ": " };
+    eprintln!("work {label}: {done}{total} records{dash}{note}");
+    *last = Some((Instant::now(), progress.note));
+}
+
+fn print(summary: &WorkSummary, json: bool) -> ExitCode {
+    let text = if json {
+        serde_json::to_string(summary).unwrap_or_default()
+    } else {
+        let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+        format!(
+            "{}: {} records in {:.1} s ({:.0}/s): {} answered with {} records, {} filtered, {} dead letters; {} tries repeated, {} processes replaced",
+            summary.region,
+            summary.read,
+            summary.seconds,
+            summary.rows_per_s,
+            summary.answered,
+            summary.children,
+            sum(&summary.filtered),
+            sum(&summary.dead_lettered),
+            summary.retried,
+            summary.service_restarts,
+        )
+    };
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(1),
+    }
+}

@@ -1,0 +1,87 @@
+//! Ingress records back into rows, each by the schema that it was written with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use kappaflow_avro::{AvroSchema, Decoder, framing};
+
+use super::partitions::Record;
+use crate::error::{Error, Result};
+use crate::registry::SchemaRegistry;
+
+/// Decoders by schema id, made when an id is first met.
+pub struct Decoders {
+    registry: Arc<dyn SchemaRegistry>,
+    by_id: HashMap<u32, std::result::Result<Decoder, String>>,
+}
+
+/// Numbers of the records that share a schema, and their rows.
+pub type Group = (Vec<usize>, RecordBatch);
+
+/// The groups, and the records that can't be read with why not.
+pub type Decoded = (Vec<Group>, Vec<(usize, String)>);
+
+impl Decoders {
+    pub fn new(registry: Arc<dyn SchemaRegistry>) -> Self {
+        Self {
+            registry,
+            by_id: HashMap::new(),
+        }
+    }
+
+    /// Rows by schema.
+    ///
+    /// # Errors
+    /// If the registry can't be asked.
+    pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
+        let mut rows_by_id: Vec<(u32, Vec<usize>)> = Vec::new();
+        let mut undecodable = Vec::new();
+        for (row, record) in records.iter().enumerate() {
+            match self.push(&record.payload)? {
+                Ok(id) => match rows_by_id.iter_mut().find(|(i, _)| *i == id) {
+                    Some((_, rows)) => rows.push(row),
+                    None => rows_by_id.push((id, vec![row])),
+                },
+                Err(why) => undecodable.push((row, why)),
+            }
+        }
+        let mut groups = Vec::with_capacity(rows_by_id.len());
+        for (id, rows) in rows_by_id {
+            if let Some(Ok(decoder)) = self.by_id.get_mut(&id) {
+                let batch = decoder.flush().map_err(|e| Error::Schema {
+                    what: format!("of id {id}"),
+                    reason: e.to_string(),
+                })?;
+                groups.push((rows, batch));
+            }
+        }
+        Ok((groups, undecodable))
+    }
+
+    fn push(&mut self, payload: &[u8]) -> Result<std::result::Result<u32, String>> {
+        let (id, datum) = match framing::split(payload) {
+            Ok(found) => found,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        if !self.by_id.contains_key(&id) {
+            let decoder = match self.registry.by_id(id) {
+                Ok(json) => AvroSchema::parse(&json)
+                    .map_err(|e| e.to_string())
+                    .and_then(|schema| Decoder::new(&schema).map_err(|e| e.to_string())),
+                // The registry answered, and has no such schema: the record is at fault.
+                Err(Error::Registry { url, reason }) => Err(format!("registry {url}: {reason}")),
+                Err(e) => return Err(e),
+            };
+            self.by_id.insert(id, decoder);
+        }
+        Ok(match self.by_id.get_mut(&id) {
+            Some(Ok(decoder)) => decoder
+                .push(datum)
+                .map(|()| id)
+                .map_err(|e| format!("schema id {id}: {e}")),
+            Some(Err(reason)) => Err(format!("schema id {id}: {reason}")),
+            None => Err(format!("schema id {id} is not known")),
+        })
+    }
+}
