@@ -12,6 +12,7 @@ pub mod land;
 pub mod publish;
 pub mod reconcile;
 pub mod registry;
+pub mod run;
 pub mod session;
 pub mod snapshot;
 pub mod status;

@@ -1,1 +1,18 @@
+//! The extension module `kappaflow._native`. Glue only: no decision is taken here.
+//!
+//! Each stage is one function: job file and params in, the stage's summary out as JSON. The GIL is released while a
+//! stage runs; the calling thread returns to Python ten times a second to look at signals and to report progress.
 
+mod drive;
+mod errors;
+mod stages;
+mod stream;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    stages::add(module)?;
+    stream::add(module)
+}

@@ -1,7 +1,14 @@
 //! Admission: how many records, and how many bytes of them, are under way at once. Pure.
 //!
-//! Credit is taken when a record is read and given back when all of it is delivered. Out of credit, the partitions
-//! pause; they resume at half, because pausing discards what the client has prefetched.
+//! Credit is taken when a record is read and given back when all of it is delivered. Out of credit, the worker stops
+//! reading; the client's own bounded prefetch fills and stops too. Only when no credit comes back for [`PATIENCE`] do
+//! the partitions pause, so that the client can be polled for the group's life without handing over records: pausing
+//! discards what was prefetched and resuming takes the client up to a second. They resume at half.
+
+use std::time::Duration;
+
+/// How long a worker out of credit may leave the client unpolled.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +18,8 @@ pub struct Admission {
     records: u64,
     bytes: u64,
     paused: bool,
+    /// Since when there is no credit, on the caller's clock.
+    full_since: Option<Duration>,
 }
 
 /// What to do with the partitions.
@@ -29,6 +38,7 @@ impl Admission {
             records: 0,
             bytes: 0,
             paused: false,
+            full_since: None,
         }
     }
 
@@ -44,26 +54,32 @@ impl Admission {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Whether the partitions must pause or may resume now; `None` if they stay as they are.
-    pub fn change(&mut self) -> Option<Change> {
-        let full = self.records >= self.max_records || self.bytes >= self.max_bytes;
-        let low = self.records <= self.max_records / 2 && self.bytes <= self.max_bytes / 2;
-        match (self.paused, full, low) {
-            (false, true, _) => {
-                self.paused = true;
-                Some(Change::Pause)
-            }
-            (true, _, true) => {
-                self.paused = false;
-                Some(Change::Resume)
-            }
-            _ => None,
+    /// Whether the partitions must pause or may resume now; `None` if they stay as they are. `now` is the time since
+    /// any fixed moment.
+    pub fn change(&mut self, now: Duration) -> Option<Change> {
+        if !self.is_full() {
+            self.full_since = None;
         }
+        let low = self.records <= self.max_records / 2 && self.bytes <= self.max_bytes / 2;
+        if self.paused {
+            self.paused = !low;
+            return low.then_some(Change::Resume);
+        }
+        if self.is_full() {
+            let since = *self.full_since.get_or_insert(now);
+            self.paused = now.saturating_sub(since) >= PATIENCE;
+        }
+        self.paused.then_some(Change::Pause)
     }
 
-    /// Whether reading must stop before anything else is done.
-    pub fn change_is_due(&self) -> bool {
-        !self.paused && (self.records >= self.max_records || self.bytes >= self.max_bytes)
+    /// Whether there is no credit: nothing more may be read.
+    pub fn is_full(&self) -> bool {
+        self.records >= self.max_records || self.bytes >= self.max_bytes
+    }
+
+    /// Whether the client must be left alone: out of credit, and its partitions not paused.
+    pub fn must_wait(&self) -> bool {
+        self.is_full() && !self.paused
     }
 
     pub fn is_paused(&self) -> bool {
@@ -86,15 +102,17 @@ mod tests {
         ) {
             let mut admission = Admission::new(max_records, max_bytes);
             let mut held: Vec<u64> = Vec::new();
+            let mut now = Duration::ZERO;
             for (size, pick) in sizes {
-                if admission.is_paused() {
+                if admission.is_paused() || admission.is_full() {
                     let bytes = held.remove(pick.index(held.len()));
                     admission.release(1, bytes);
                 } else {
                     admission.admit(size);
                     held.push(size);
                 }
-                let changed = admission.change();
+                now += PATIENCE / 3;
+                let changed = admission.change(now);
                 prop_assert!(held.len() as u64 <= max_records);
                 prop_assert!(held.iter().sum::<u64>() < max_bytes + 600);
                 if held.is_empty() {
@@ -108,17 +126,27 @@ mod tests {
     }
 
     #[test]
-    fn pauses_when_full_and_resumes_at_half() {
+    fn pauses_when_nothing_moves_and_resumes_at_half() {
         let mut admission = Admission::new(4, 1_000);
-        for _ in 0..3 {
+        let ms = Duration::from_millis;
+        for _ in 0..4 {
+            assert!(!admission.is_full());
             admission.admit(1);
-            assert_eq!(admission.change(), None);
         }
+        assert!(admission.is_full());
+        assert_eq!(admission.change(ms(10)), None);
+        assert_eq!(admission.change(ms(400)), None);
+        // Credit that comes back in time starts the patience anew.
+        admission.release(1, 1);
+        assert_eq!(admission.change(ms(450)), None);
         admission.admit(1);
-        assert_eq!(admission.change(), Some(Change::Pause));
+        assert_eq!(admission.change(ms(500)), None);
+        assert_eq!(admission.change(ms(999)), None);
+        assert_eq!(admission.change(ms(1_000)), Some(Change::Pause));
+        assert_eq!(admission.change(ms(1_001)), None);
         admission.release(1, 1);
-        assert_eq!(admission.change(), None);
+        assert_eq!(admission.change(ms(1_002)), None);
         admission.release(1, 1);
-        assert_eq!(admission.change(), Some(Change::Resume));
+        assert_eq!(admission.change(ms(1_003)), Some(Change::Resume));
     }
 }

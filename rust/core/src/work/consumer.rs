@@ -20,6 +20,8 @@ use crate::kafka::{Cluster, header};
 
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How soon credit that came back is noticed.
+const CREDIT_TICK: Duration = Duration::from_millis(1);
 /// A part of a batch is handed over once a process has nothing to do and this long after the last hand-over.
 const LINGER: Duration = Duration::from_millis(20);
 /// Messages taken between two looks at everything else.
@@ -95,26 +97,18 @@ impl Loop {
         let (mut committed, mut reported, mut handed) =
             (Instant::now(), Instant::now(), Instant::now());
         let mut down: Option<Instant> = None;
+        let began = Instant::now();
         loop {
             self.ctx.check("work")?;
-            let mut wait = if self.worker.state().partitions.is_idle() {
+            let wait = if self.worker.state().partitions.is_idle() {
                 Duration::from_millis(50)
             } else {
                 Duration::from_millis(2)
             };
-            for _ in 0..BURST {
-                match consumer.poll(wait) {
-                    Some(Ok(message)) => {
-                        self.take(&message);
-                        down = None;
-                    }
-                    Some(Err(error)) => self.trouble(&error, &mut down)?,
-                    None => break,
-                }
-                wait = Duration::ZERO;
-                if self.worker.state().admission.change_is_due() {
-                    break;
-                }
+            if self.worker.state().admission.must_wait() {
+                std::thread::sleep(CREDIT_TICK);
+            } else {
+                self.poll_burst(consumer, wait, &mut down)?;
             }
             self.worker.read_mail(Duration::ZERO);
             let change = {
@@ -125,7 +119,7 @@ impl Loop {
                 if state.finish {
                     return Ok(());
                 }
-                state.admission.change()
+                state.admission.change(began.elapsed())
             };
             if let Some(change) = change {
                 self.flow(consumer, change)?;
@@ -145,6 +139,30 @@ impl Loop {
                 self.report();
             }
         }
+    }
+
+    fn poll_burst(
+        &self,
+        consumer: &BaseConsumer<Member>,
+        first_wait: Duration,
+        down: &mut Option<Instant>,
+    ) -> Result<()> {
+        let mut wait = first_wait;
+        for _ in 0..BURST {
+            match consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    self.take(&message);
+                    *down = None;
+                }
+                Some(Err(error)) => self.trouble(&error, down)?,
+                None => break,
+            }
+            wait = Duration::ZERO;
+            if self.worker.state().admission.must_wait() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn take(&self, message: &BorrowedMessage<'_>) {

@@ -1,0 +1,251 @@
+//! One function a stage.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kappaflow_core::{
+    Result, Session, dispatch, job, land, publish, reconcile, run, status, table, work,
+};
+use pyo3::prelude::*;
+use serde_json::json;
+
+use crate::drive::{drive, runtime, to_json};
+use crate::errors;
+
+type Params = BTreeMap<String, String>;
+
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(job_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(resolve, module)?)?;
+    module.add_function(wrap_pyfunction!(plan, module)?)?;
+    module.add_function(wrap_pyfunction!(py_dispatch, module)?)?;
+    module.add_function(wrap_pyfunction!(py_publish, module)?)?;
+    module.add_function(wrap_pyfunction!(py_work, module)?)?;
+    module.add_function(wrap_pyfunction!(watch, module)?)?;
+    module.add_function(wrap_pyfunction!(py_land, module)?)?;
+    module.add_function(wrap_pyfunction!(py_reconcile, module)?)?;
+    module.add_function(wrap_pyfunction!(py_run, module)?)?;
+    module.add_function(wrap_pyfunction!(py_status, module)?)?;
+    module.add_function(wrap_pyfunction!(lag, module)?)?;
+    module.add_function(wrap_pyfunction!(lag_async, module)?)?;
+    module.add_function(wrap_pyfunction!(regions, module)?)?;
+    module.add_function(wrap_pyfunction!(events, module)?)?;
+    module.add_function(wrap_pyfunction!(py_table, module)?)?;
+    Ok(())
+}
+
+async fn open(job: &str, params: &Params) -> Result<Session> {
+    Session::open(Path::new(job), params).await
+}
+
+#[pyfunction]
+fn job_schema(py: Python<'_>) -> PyResult<String> {
+    to_json(py, &job::json_schema())
+}
+
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over")]
+fn resolve(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    let job = py
+        .detach(|| job::load(Path::new(&job), &params))
+        .map_err(|e| errors::raise(py, &e))?;
+    let metrics = job
+        .file
+        .output
+        .metrics
+        .as_deref()
+        .map(|path| job.resolve(path));
+    let table = job.resolve(&job.file.output.path);
+    to_json(
+        py,
+        &json!({
+            "path": job.path, "dir": job.dir, "params": job.params, "file": job.file,
+            "table": table, "metrics": metrics,
+        }),
+    )
+}
+
+#[pyfunction]
+fn plan(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        open(&job, &params).await?.plan().await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "dispatch", signature = (job, params, on_progress=None))]
+fn py_dispatch(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        dispatch::dispatch(&open(&job, &params).await?, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "publish", signature = (job, params, child=None, on_progress=None))]
+fn py_publish(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    child: Option<String>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        let options = publish::PublishOptions { child };
+        publish::publish(&open(&job, &params).await?, options, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "work", signature = (job, params, region, python, on_progress=None))]
+fn py_work(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    region: String,
+    python: PathBuf,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        let options = work::WorkOptions::new(region, python);
+        work::work(&open(&job, &params).await?, options, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (job, params, region, on_progress=None))]
+fn watch(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    region: String,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        work::watch(
+            &open(&job, &params).await?,
+            work::WatchOptions::new(region),
+            &ctx,
+        )
+        .await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "land", signature = (job, params, region=None, on_progress=None))]
+fn py_land(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    region: Option<String>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        land::land(
+            &open(&job, &params).await?,
+            land::LandOptions { region },
+            &ctx,
+        )
+        .await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "reconcile", signature = (job, params, on_progress=None))]
+fn py_reconcile(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        reconcile::reconcile(&open(&job, &params).await?, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "run", signature = (job, params, python, on_progress=None))]
+fn py_run(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    python: PathBuf,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        run::run(&open(&job, &params).await?, &python, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "status")]
+fn py_status(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    drive(py, None, |ctx| async move {
+        status::status(&open(&job, &params).await?, &ctx).await
+    })
+}
+
+#[pyfunction]
+fn lag(py: Python<'_>, job: String, params: Params, region: String) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        status::lag(&open(&job, &params).await?, &region).await
+    })
+}
+
+#[pyfunction]
+fn lag_async(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    region: String,
+) -> PyResult<Bound<'_, PyAny>> {
+    runtime(py)?;
+    pyo3_async_runtimes::tokio::future_into_py(py, async move {
+        let lag = match open(&job, &params).await {
+            Ok(session) => status::lag(&session, &region).await,
+            Err(error) => Err(error),
+        };
+        Python::attach(|py| match lag {
+            Ok(lag) => to_json(py, &lag),
+            Err(error) => Err(errors::raise(py, &error)),
+        })
+    })
+}
+
+#[pyfunction]
+fn regions(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        let session = open(&job, &params).await?;
+        let rows = dispatch::regions(&session).await?;
+        let with_headroom = |r: &kappaflow_core::store::RegionRow| {
+            json!({
+                "name": r.name, "cap_max": r.cap_max, "active": r.active, "queued": r.queued,
+                "headroom": r.headroom(),
+            })
+        };
+        Ok(rows.iter().map(with_headroom).collect::<Vec<_>>())
+    })
+}
+
+#[pyfunction]
+fn events(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        let session = open(&job, &params).await?;
+        session.store.events(session.id).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "table")]
+fn py_table(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        let session = open(&job, &params).await?;
+        let dir = session.job.resolve(&session.job.file.output.path);
+        let files = table::live_files(&dir, Some(session.id))?;
+        Ok(json!({"job": session.id.to_string(), "dir": dir, "files": files}))
+    })
+}
