@@ -61,6 +61,11 @@ impl<'s> Ending<'s> {
         })
     }
 
+    /// How long the broker may fail to do what it was asked.
+    pub fn timeout(&self) -> Duration {
+        self.cluster.timeout()
+    }
+
     /// One look. `None` while the broker can't be asked, which may last as long as the cluster's time-out.
     pub async fn look(&mut self) -> Result<Option<Look>> {
         match self.try_look().await {

@@ -120,6 +120,11 @@ async fn finish(mut ending: Ending<'_>, worker: &Worker, ctx: &Context) -> Resul
                 let total = i64::try_from(total).unwrap_or(i64::MAX);
                 worker.total.store(total, Ordering::Release);
             }
+            let committed = look.partitions.iter().map(|(p, at, _)| (*p, *at));
+            let limit = ending.timeout();
+            worker
+                .mail
+                .push(Mail::Committed(committed.collect(), limit));
             if look.is_done() {
                 worker.mail.push(Mail::Finish);
                 return Ok(());

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaResult;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::admission::Admission;
@@ -19,6 +18,8 @@ use crate::store::Store;
 
 /// How long a revoke, or the end of a run, waits for what is under way. Then it is done again by whoever is next.
 pub const DRAIN: Duration = Duration::from_secs(3);
+/// A commit that doesn't show at the broker after this is sent again.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// What reaches the consumer's thread from others.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Mail {
     Failed(Error),
     /// There is no record between a partition's frontier and this offset.
     Pass(i32, i64),
+    /// What the broker has as the group's offsets, by partition, and how long a commit may take.
+    Committed(Vec<(i32, i64)>, Duration),
     /// The ingress is done: leave.
     Finish,
 }
@@ -51,8 +54,10 @@ pub struct State {
     pub partitions: Partitions,
     pub admission: Admission,
     pub summary: WorkSummary,
-    /// Offsets handed to the client for commit; an entry goes when the commit fails, so that it is sent again.
+    /// Offsets handed to the client for commit. An entry goes when the broker doesn't have it, so that it is sent again.
     pub sent: HashMap<i32, i64>,
+    /// Partitions whose commits don't show at the broker: the offset it has, and since when it was seen to be behind.
+    behind: HashMap<i32, (i64, Instant)>,
     pub failed: Option<Error>,
     pub finish: bool,
 }
@@ -80,6 +85,7 @@ impl Worker {
                     ..WorkSummary::default()
                 },
                 sent: HashMap::new(),
+                behind: HashMap::new(),
                 failed: None,
                 finish: false,
             }),
@@ -116,6 +122,11 @@ impl Worker {
                     state.failed.get_or_insert(error);
                 }
                 Mail::Pass(partition, upto) => state.partitions.pass(partition, upto),
+                Mail::Committed(offsets, limit) => {
+                    for (partition, offset) in offsets {
+                        state.confirm(&self.topic, partition, offset, limit);
+                    }
+                }
                 Mail::Finish => state.finish = true,
             }
         }
@@ -137,8 +148,8 @@ impl Worker {
         }
         // What was taken back from the queue stays open in the frontier, so it is never committed.
         let withdrawn = |p: i32| queued.iter().filter(|b| b.partition == p).count();
-        let end = std::time::Instant::now() + DRAIN;
-        while self.goes_on() && std::time::Instant::now() < end {
+        let end = Instant::now() + DRAIN;
+        while self.goes_on() && Instant::now() < end {
             {
                 let state = self.state();
                 let busy = |p: &i32| state.partitions.running(*p) > withdrawn(*p);
@@ -223,7 +234,7 @@ impl Worker {
                 for partition in partitions {
                     let dropped = state.partitions.assign(*partition, attempt);
                     state.release(dropped);
-                    state.sent.remove(partition);
+                    state.forget(*partition);
                 }
             }
             Err(error) => {
@@ -237,14 +248,52 @@ impl Worker {
         for partition in partitions {
             let dropped = state.partitions.revoke(*partition);
             state.release(dropped);
-            state.sent.remove(partition);
+            state.forget(*partition);
         }
     }
 }
 
 impl State {
+    fn forget(&mut self, partition: i32) {
+        self.sent.remove(&partition);
+        self.behind.remove(&partition);
+    }
+
     pub fn release(&mut self, dropped: Dropped) {
         self.admission.release(dropped.records, dropped.bytes);
+    }
+
+    /// Compares what was sent for commit with what the broker has. An asynchronous commit reports nothing: one that was
+    /// refused in the middle of a rebalance is noticed here, and sent again.
+    fn confirm(&mut self, topic: &str, partition: i32, offset: i64, limit: Duration) {
+        let Some(sent) = self.sent.get(&partition).copied() else {
+            return;
+        };
+        if sent <= offset {
+            self.summary.committed.insert(partition, offset);
+            self.behind.remove(&partition);
+            return;
+        }
+        let seen = self
+            .behind
+            .entry(partition)
+            .or_insert((offset, Instant::now()));
+        if seen.0 != offset {
+            *seen = (offset, Instant::now());
+        }
+        if seen.1.elapsed() > limit {
+            self.failed.get_or_insert_with(|| Error::Topic {
+                topic: topic.to_owned(),
+                partition: Some(partition),
+                offset: Some(sent),
+                reason: format!(
+                    "the broker has not taken this commit for {} s, it still has {offset}; what was done since will be done again",
+                    limit.as_secs()
+                ),
+            });
+        } else if seen.1.elapsed() > PATIENCE {
+            self.sent.remove(&partition);
+        }
     }
 
     fn complete(&mut self, done: &Done) {
@@ -291,17 +340,16 @@ impl ConsumerContext for Member {
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        // While the worker is out of credit, partitions that join are paused like the others.
-        if let Rebalance::Assign(list) = rebalance
-            && self.0.state().admission.is_paused()
-        {
-            let _ = consumer.pause(list);
+        // A partition that joins flows or stands still like the others. The client remembers a pause from an earlier
+        // assignment of the same partition, so that must be undone too.
+        if let Rebalance::Assign(list) = rebalance {
+            let paused = self.0.state().admission.is_paused();
+            let _ = if paused {
+                consumer.pause(list)
+            } else {
+                consumer.resume(list)
+            };
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        // One that failed is sent again with the next; the last one of a run is synchronous, and is told.
-        let _ = self.0.committed(offsets, result.map_err(|e| e.to_string()));
     }
 }
 

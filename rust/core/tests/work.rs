@@ -1,0 +1,304 @@
+//! The worker against a real Kafka and a real Python service. `KAPPAFLOW_TEST_KAFKA=host:port` names a broker that has
+//! nothing to lose, `KAPPAFLOW_TEST_PYTHON` an interpreter that has pyarrow (default `python3`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, RecordBatch};
+use kappaflow_avro::{AvroSchema, Decoder, framing};
+use kappaflow_core::identity::{EgressIdentity, HEADER, Identity};
+use kappaflow_core::kafka::{PartitionRange, header, read_ranges};
+use kappaflow_core::publish::{PublishOptions, publish};
+use kappaflow_core::store::Role;
+use kappaflow_core::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
+use kappaflow_core::work::{WatchOptions, WorkOptions, WorkSummary, watch, work};
+use kappaflow_core::{Context, Error, Session, dispatch};
+use parquet::arrow::ArrowWriter;
+use rdkafka::message::Message;
+use tempfile::TempDir;
+
+const ROWS: i64 = 4_000;
+const SCHEMA: &str = r#"{"type":"record","name":"Row","fields":[{"name":"id","type":"long"}]}"#;
+
+/// Of 100 ids each: 1 is filtered, 2 dead, 3 has two children, 4 raises once; id 55 kills its process, always.
+const SERVICE: &str = r#"
+import os, signal, time
+from kappaflow.service import context
+
+class Skip(Exception): pass
+class Broken(Exception): pass
+
+SECONDS = 0.0
+
+def load(seconds=0.0, broken=False):
+    global SECONDS
+    SECONDS = seconds
+    if broken:
+        raise RuntimeError("the cache is not there")
+
+def call(record):
+    print("a service that prints", flush=True)
+    if SECONDS:
+        time.sleep(SECONDS)
+    i = record["id"]
+    if i == 55: os.kill(os.getpid(), signal.SIGKILL)
+    if i % 100 == 1: raise Skip("not of interest")
+    if i % 100 == 2: raise Broken("cannot be priced")
+    if i % 100 == 3: return [{"id": i}, {"id": -i}]
+    if i % 100 == 4 and context().attempt == 1: raise ConnectionError("not now")
+    return {"id": i * 10}
+"#;
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn options() -> WorkOptions {
+    let python = env("KAPPAFLOW_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
+    WorkOptions {
+        package_dir: Some(package.canonicalize().unwrap()),
+        ..WorkOptions::new("east", python)
+    }
+}
+
+fn job(dir: &TempDir, test: &str, service: &str) -> PathBuf {
+    let kafka = env("KAPPAFLOW_TEST_KAFKA")
+        .expect("set KAPPAFLOW_TEST_KAFKA=host:port of a running Kafka (`make test` does)");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let name = format!("work-{test}-{}", now.as_nanos());
+    let id: Int64Array = (0..ROWS).collect();
+    let batch = RecordBatch::try_from_iter([("id", Arc::new(id) as _)]).unwrap();
+    let file = std::fs::File::create(dir.path().join("rows.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    std::fs::write(dir.path().join("row.avsc"), SCHEMA).unwrap();
+    std::fs::write(dir.path().join("tested.py"), SERVICE).unwrap();
+    let path = dir.path().join("job.toml");
+    let text = format!(
+        r#"
+name = "{name}"
+side_effects = "none"
+[source]
+path = "rows.parquet"
+[schema]
+ingress = "row.avsc"
+egress = "row.avsc"
+[topics]
+partitions = 4
+[service]
+version = "1"
+callable = "tested:call"
+warm_up = "tested:load"
+python_path = ["."]
+batch_records = 200
+{service}
+[service.verdicts]
+"tested:Skip" = "filtered"
+"tested:Broken" = "dead_letter"
+[output]
+path = "landed"
+[limits]
+max_in_flight_records = 1000
+session_timeout_ms = 6000
+[[regions]]
+name = "east"
+bootstrap_servers = "{kafka}"
+cap_max = 100000
+"#
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+async fn dispatched(job: &Path) -> (Session, Context) {
+    let ctx = Context::default();
+    let session = Session::open(job, &BTreeMap::new()).await.unwrap();
+    dispatch::dispatch(&session, &ctx).await.unwrap();
+    (session, ctx)
+}
+
+struct Found {
+    payload: Vec<u8>,
+    headers: HashMap<&'static str, Vec<u8>>,
+    partition: i32,
+}
+
+async fn topic(session: &Session, role: Role) -> Vec<Found> {
+    let topic = session.topic("east", role).await.unwrap();
+    let cluster = session.cluster("east").unwrap();
+    tokio::task::spawn_blocking(move || {
+        let ranges: Vec<PartitionRange> = cluster
+            .watermarks(&topic.name, topic.partitions)
+            .unwrap()
+            .into_iter()
+            .map(|(partition, start, end)| PartitionRange {
+                partition,
+                start,
+                end,
+            })
+            .collect();
+        let mut found = Vec::new();
+        let ctx = Context::default();
+        read_ranges(&cluster, &topic.name, &ranges, "test", &ctx, |m| {
+            let names = [HEADER, REASON_HEADER, ATTEMPTS_HEADER, ORIGIN_HEADER];
+            found.push(Found {
+                payload: m.payload().unwrap_or_default().to_vec(),
+                headers: names
+                    .into_iter()
+                    .filter_map(|name| Some((name, header(m, name)?.to_vec())))
+                    .collect(),
+                partition: m.partition(),
+            });
+            Ok(())
+        })
+        .unwrap();
+        found
+    })
+    .await
+    .unwrap()
+}
+
+/// What every row must have become. Returns how many egress records are there more than once.
+async fn check(session: &Session) -> usize {
+    let mut decoder = Decoder::new(&AvroSchema::parse(SCHEMA).unwrap()).unwrap();
+    let mut families: BTreeMap<u32, BTreeSet<(u32, i64)>> = BTreeMap::new();
+    let mut doubled = 0;
+    for message in topic(session, Role::Egress).await {
+        let id = EgressIdentity::from_bytes(&message.headers[HEADER]).unwrap();
+        let datum = framing::split(&message.payload).unwrap().1;
+        decoder.push(datum).unwrap();
+        let batch = decoder.flush().unwrap();
+        let value = batch.column(0).as_primitive::<Int64Type>().value(0);
+        assert_eq!(message.partition, id.input.partition(4));
+        let family = families.entry(id.input.seq).or_default();
+        doubled += usize::from(!family.insert((id.child, value)));
+    }
+    let mut dead: BTreeMap<u32, String> = BTreeMap::new();
+    for message in topic(session, Role::Deadletter).await {
+        let id = Identity::from_bytes(&message.headers[HEADER]).unwrap();
+        let text = |header| String::from_utf8_lossy(&message.headers[header]).into_owned();
+        assert!(text(ORIGIN_HEADER).contains("ingress/"));
+        assert!(text(ATTEMPTS_HEADER).parse::<u32>().unwrap() >= 1);
+        assert!(framing::split(&message.payload).is_ok());
+        dead.insert(id.seq, text(REASON_HEADER));
+    }
+    let mut verdicts: BTreeMap<i64, (i64, String)> = BTreeMap::new();
+    for message in topic(session, Role::Verdict).await {
+        let datum = framing::split(&message.payload).unwrap().1;
+        for range in Verdicts::decode(datum).unwrap().ranges {
+            for seq in range.first..=range.last {
+                verdicts.insert(seq, (range.of, range.reason.clone()));
+            }
+        }
+    }
+    for (i, seq) in (0..ROWS).zip(0u32..) {
+        let family: Vec<(u32, i64)> = families
+            .remove(&seq)
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let dead = dead.remove(&seq).unwrap_or_default();
+        let (children, reason, verdict) = match i % 100 {
+            _ if i == 55 => (vec![], "KilledProcess: ", None),
+            1 => (vec![], "", Some((0, "Skip".into()))),
+            2 => (vec![], "Broken: cannot be priced", None),
+            3 => (vec![(0, i), (1, -i)], "", Some((2, String::new()))),
+            _ => (vec![(0, i * 10)], "", None),
+        };
+        assert_eq!(family, children, "row {i}");
+        assert!(
+            dead.starts_with(reason) && dead.is_empty() == reason.is_empty(),
+            "row {i}: {dead}"
+        );
+        assert_eq!(verdicts.remove(&i), verdict, "row {i}");
+    }
+    doubled
+}
+
+fn check_counts(s: &WorkSummary) {
+    let counts = |counts: &[(&str, u64)]| -> BTreeMap<String, u64> {
+        counts.iter().map(|(r, n)| ((*r).to_owned(), *n)).collect()
+    };
+    assert_eq!(s.read, ROWS as u64, "{s:?}");
+    assert_eq!(s.filtered, counts(&[("Skip", 40)]));
+    let dead = [("Broken", 40), ("KilledProcess", 1)];
+    assert_eq!(s.dead_lettered, counts(&dead));
+    assert_eq!(s.answered, s.read - 81);
+    assert_eq!(s.children, s.answered + 40);
+    assert!(s.retried >= 40 && s.service_restarts == 2, "{s:?}");
+    assert_eq!((s.stale_dropped, s.foreign), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_gets_its_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, ctx) = dispatched(&job(&dir, "all", "")).await;
+    // The worker is there before the publisher, and waits for it.
+    let (watched, worked, published) = tokio::join!(
+        watch(&session, WatchOptions::new("east"), &ctx),
+        work(&session, options(), &ctx),
+        async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            publish(&session, PublishOptions::default(), &ctx).await
+        },
+    );
+    published.unwrap();
+    check_counts(&worked.unwrap());
+    assert_eq!(watched.unwrap().records, ROWS as u64);
+    assert_eq!(check(&session).await, 0);
+    // Again: there is nothing to do, and that is found out at once.
+    let again = work(&session, options(), &ctx).await.unwrap();
+    assert_eq!(again.read, 0, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_share_the_work_and_one_may_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = "options = { seconds = 0.002 }\nprocesses = 1";
+    let (session, ctx) = dispatched(&job(&dir, "shared", slow)).await;
+    publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    let stopped = Context::default();
+    let stop = stopped.cancel.clone();
+    let (first, second, ()) = tokio::join!(
+        work(&session, options(), &stopped),
+        work(&session, options(), &ctx),
+        async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            stop.cancel();
+        },
+    );
+    assert!(matches!(first, Err(Error::Interrupted { .. })), "{first:?}");
+    assert!(second.unwrap().read > 0);
+    // A batch that was under way when the first one left may be there twice; nothing is missing.
+    check(&session).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_cannot_start_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, ctx) = dispatched(&job(&dir, "broken", "options = { broken = true }")).await;
+    publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let error = work(&session, options(), &ctx).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(matches!(error, Error::Service { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the cache is not there"), "{text}");
+    let topic = session.topic("east", Role::Ingress).await.unwrap();
+    let (cluster, group) = (session.cluster("east").unwrap(), session.group("east"));
+    let offsets = tokio::task::spawn_blocking(move || {
+        cluster.committed(&group, &topic.name, topic.partitions)
+    });
+    let offsets = offsets.await.unwrap().unwrap();
+    assert!(offsets.iter().all(|(_, o)| *o == Some(0)), "{offsets:?}");
+}
