@@ -72,9 +72,10 @@ class Fleet:
         return child
 
     def tend(self, counts: Counts) -> None:
-        """Starts workers where dispatch has prepared a region, kills one half-way, replaces what died."""
-        for region in sorted(counts.ready):
-            if not self.workers[region]:
+        """Starts workers in the regions that have rows, kills one half-way, replaces what died."""
+        missing = [region for region in sorted(counts.region_rows) if not self.workers[region]]
+        if missing and airflow_run.has_succeeded(self.place, "dispatch"):
+            for region in missing:
                 for _ in range(WORKERS[region]):
                     self.start(region)
         if self.killed is None and counts.half_way(KILLED_REGION):

@@ -19,6 +19,10 @@ from kappaflow.report.tables import text
 T0 = 1_780_000_000_000
 
 
+def cause(fate: str, reason: str, rows: int) -> dict[str, Any]:
+    return {"fate": fate, "reason": reason, "rows": rows}
+
+
 def ledger(**changes: Any) -> dict[str, Any]:
     return {
         "expected": 336_776,
@@ -31,11 +35,7 @@ def ledger(**changes: Any) -> dict[str, Any]:
         "done_twice": 0,
         "explained": True,
         "notes": [],
-        "by_cause": {
-            "filtered": {"Cancelled": 8_255},
-            "dead_lettered": {"NotArrived": 1_175},
-            "rejected": [],
-        },
+        "by_cause": [cause("filtered", "Cancelled", 8_255), cause("dead_lettered", "NotArrived", 1_175)],
         "children": [{"child": "2013-01", "landed": 327_346}],
         **changes,
     }
@@ -158,7 +158,7 @@ def test_everything_is_escaped() -> None:
         checks=[Check(evil, 1, 2)],
         versions={evil: evil},
         children=[{"name": evil, "rows": 1, "state": "done", "region": evil, "token": 1}],
-        ledger=ledger(by_cause={"filtered": {evil: 8_255}}, notes=[evil]),
+        ledger=ledger(by_cause=[cause("filtered", evil, 8_255)], notes=[evil]),
         source=None,
     )
     reader = read(data)
@@ -167,8 +167,10 @@ def test_everything_is_escaped() -> None:
 
 
 def test_missing_rows_are_the_headline_and_are_named() -> None:
-    examples = [{"fate": "missing", "split": 3, "seq": 17, "file": "part-0.parquet", "row": 10_017}]
-    found = read(full(ledger=ledger(landed=327_345, missing=1, explained=False, examples=examples))).text
+    examples = [{"split": 3, "seq": 17, "file": "part-0.parquet", "row_in_file": 10_017, "why": "lost"}]
+    found = read(
+        full(ledger=ledger(landed=327_345, missing=1, explained=False, missing_examples=examples))
+    ).text
     assert "✗ 1 rows missing" in found
     assert "part-0.parquet" in found
     assert "Every row explained" not in found
@@ -182,7 +184,7 @@ def test_missing_rows_are_the_headline_and_are_named() -> None:
         ({"checks": [Check("unknown planes", 1, 48_329)]}, "unknown planes: 1, expected 48,329"),
         ({"source": {}}, "landed: the ledger has 327,346 rows, the source 0"),
         (
-            {"ledger": ledger(by_cause={"filtered": {}, "dead_lettered": {"NotArrived": 1_175}})},
+            {"ledger": ledger(by_cause=[cause("dead_lettered", "NotArrived", 1_175)])},
             "filtered for Cancelled: the ledger has 0 rows, the source 8,255",
         ),
         ({"ledger": ledger(explained=False)}, "the ledger is not explained"),
@@ -198,13 +200,18 @@ def test_nothing_wrong_is_no_problem() -> None:
     assert report.problems(full(source=None, checks=[])) == []
 
 
-def test_causes_of_a_flat_list_and_of_rejects_by_field() -> None:
-    flat = ledger(by_cause=[{"fate": "filtered", "reason": "Cancelled", "rows": 8_255}])
-    found = {(c.fate, c.cause): c.rows for c in report.causes(full(ledger=flat, source=None))}
-    assert found == {("landed", ""): 327_346, ("filtered", "Cancelled"): 8_255}
-    rejects = ledger(by_cause={"rejected": [{"field": "hour", "reason": "too large", "count": 4}]})
-    found = {(c.fate, c.cause): c.rows for c in report.causes(full(ledger=rejects, source=None))}
-    assert found[("rejected", "hour: too large")] == 4
+def test_causes_stand_beside_the_source_and_none_is_left_out() -> None:
+    by_cause = [cause("filtered", "Cancelled", 8_255), cause("rejected", "hour: too large", 4)]
+    data = full(
+        ledger=ledger(by_cause=by_cause), source={"landed": {"": 5}, "dead_lettered": {"NotArrived": 3}}
+    )
+    found = {(c.fate, c.cause): (c.rows, c.source) for c in report.causes(data)}
+    assert found == {
+        ("landed", ""): (327_346, 5),
+        ("filtered", "Cancelled"): (8_255, 0),
+        ("dead_lettered", "NotArrived"): (0, 3),
+        ("rejected", "hour: too large"): (4, 0),
+    }
 
 
 def test_a_bare_ledger_makes_a_report() -> None:

@@ -82,6 +82,12 @@ def _ms(text: str | None) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
+def has_succeeded(place: Place, task: str) -> bool:
+    """Whether a task, with all that it is mapped over, has succeeded."""
+    found = [one.state for one in tasks(place) if one.task == task]
+    return bool(found) and all(state in _DONE for state in found)
+
+
 def in_words(found: list[Task]) -> str:
     """`publish 2013-07 (9 of 24 tasks done)`."""
     if not found:

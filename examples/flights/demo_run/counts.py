@@ -25,8 +25,6 @@ class Counts:
     samples: list[Sample] = field(default_factory=list)
     region_rows: dict[str, int] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=dict)
-    ready: set[str] = field(default_factory=set)
-    """Regions that dispatch has prepared: workers may start there."""
     _failures: int = 0
 
     def look(self) -> None:
@@ -53,7 +51,6 @@ class Counts:
             progress = region["progress"]
             if progress is None:
                 continue
-            self.ready.add(region["name"])
             self.committed[region["name"]] = progress["committed"]
             published += progress["ingress_end"]
             worked += progress["committed"]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
 from kappaflow.types import Child, Event, Metric, Summary
 
@@ -104,8 +103,9 @@ class Cause:
 def causes(data: ReportData) -> list[Cause]:
     """The ledger by fate and cause, side by side with the source; a cause only one of them knows has 0 in the other."""
     found: list[Cause] = []
-    by_cause = _by_fate(data.ledger.get("by_cause", {}))
-    by_cause.setdefault("landed", {"": int(data.ledger["landed"])})
+    by_cause: dict[str, dict[str, int]] = {"landed": {"": int(data.ledger["landed"])}}
+    for item in data.ledger.get("by_cause", ()):
+        by_cause.setdefault(item["fate"], {})[item["reason"]] = int(item["rows"])
     for fate in FATES[:-1]:
         rows = by_cause.get(fate, {})
         source = None if data.source is None else data.source.get(fate, {})
@@ -115,23 +115,6 @@ def causes(data: ReportData) -> list[Cause]:
             for name in names
         ]
     return found
-
-
-def _by_fate(by_cause: Any) -> dict[str, dict[str, int]]:
-    """Counts by fate and cause, from a mapping of fates or a list of `{"fate", "reason", "rows"}`."""
-    found: dict[str, dict[str, int]] = {}
-    if isinstance(by_cause, Mapping):
-        return {fate: dict(_counts(causes)) for fate, causes in by_cause.items()}
-    for item in by_cause:
-        found.setdefault(str(item["fate"]), {})[str(item["reason"])] = int(item["rows"])
-    return found
-
-
-def _counts(by_cause: Any) -> list[tuple[str, int]]:
-    """Counts by cause: a mapping, or a list of rejects by field and reason."""
-    if isinstance(by_cause, Mapping):
-        return [(str(cause), int(rows)) for cause, rows in by_cause.items()]
-    return [(f"{item['field']}: {item['reason']}", int(item["count"])) for item in by_cause]
 
 
 def problems(data: ReportData) -> list[str]:

@@ -82,16 +82,13 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _examples(ledger: Summary) -> str:
-    keys = [key for key in ledger if key == "examples" or key.endswith("_examples")]
     content = ""
-    for key in keys:
-        rows: list[Mapping[str, Any]] = list(ledger[key] or ())[:_MOST_ROWS]
+    for fate in ("missing", "duplicated"):
+        rows: list[Mapping[str, Any]] = list(ledger.get(f"{fate}_examples") or ())[:_MOST_ROWS]
         if rows:
             columns = list(rows[0])
-            title = key.removesuffix("examples").strip("_") or "unexplained"
-            content += more(
-                f"The first {title} rows", table(columns, [[row.get(c) for c in columns] for row in rows])
-            )
+            cells = [[row.get(column) for column in columns] for row in rows]
+            content += more(f"The first {fate} rows", table(columns, cells))
     return content
 
 
@@ -268,7 +265,7 @@ def _timeline(data: ReportData) -> str:
 def _children(data: ReportData) -> str:
     if not data.children:
         return ""
-    of_child = _ledger_by_child(data.ledger.get("children"))
+    of_child = {child["child"]: child for child in data.ledger.get("children", ())}
     fates = [
         f
         for f in ("landed", "filtered", "dead_lettered", "rejected", "missing")
@@ -293,12 +290,6 @@ def _children(data: ReportData) -> str:
     bars = charts.bars("Rows by region", sorted(((k, float(v)) for k, v in by_region.items())), "rows")
     head = ["region", "child job", "rows", *(name(fate) for fate in fates), "state"]
     return _section("Child jobs", bars, table(head, rows))
-
-
-def _ledger_by_child(children: Any) -> dict[str, Mapping[str, Any]]:
-    if isinstance(children, Mapping):
-        return {str(child): counts for child, counts in children.items() if isinstance(counts, Mapping)}
-    return {str(c.get("child", c.get("name", ""))): c for c in children or () if isinstance(c, Mapping)}
 
 
 def _metrics(metrics: Mapping[str, Metric]) -> str:
