@@ -42,7 +42,7 @@ def kept_rejects(job: Job) -> list[dict[str, Any]]:
         for path in sorted(Path(job.dir).glob(".kappaflow/*/rejects/*.parquet"))
         for row in pq.read_table(path).to_pylist()
     ]
-    return sorted(rows, key=lambda row: (row["file"], row["row"]))
+    return sorted(rows, key=lambda row: (row["file"], row["row_in_file"]))
 
 
 def test_rejects_name_row_column_value_and_reason_and_the_rest_arrives(
@@ -60,7 +60,7 @@ def test_rejects_name_row_column_value_and_reason_and_the_rest_arrives(
     assert len(kept) == len(cells)
     for reject, cell in zip(kept, cells, strict=True):
         assert reject["file"].endswith(cell["file"])
-        assert (reject["row"], reject["column"]) == (cell["row"], cell["column"])
+        assert (reject["row_in_file"], reject["column"]) == (cell["row"], cell["column"])
         assert REASONS[cell["fault"]] in reject["reason"], reject
         if cell["value"] is not None and isinstance(cell["value"], str):
             assert cell["value"] in reject["value"]

@@ -201,14 +201,13 @@ def test_stock_clients_read_both_topics(make_job: JobMaker) -> None:
     region = kappaflow.plan(job.file, params=job.params)["children"][0]["region"]
     assert region is not None
 
-    class Directory(SchemaRegistryClient):  # type: ignore[misc]
-        """The stock client, asking the registry's directory where it would ask a server."""
-
-        def get_schema(self, schema_id: int, *_args: Any, **_more: Any) -> Schema:
-            path = job.dir / ".kappaflow" / "registry" / "schemas" / f"{schema_id}.avsc"
-            return Schema(path.read_text(), "AVRO")
-
-    decode = AvroDeserializer(Directory({"url": "http://127.0.0.1:1"}))
+    # The stock client's in-memory registry gives ids from 1, as our directory does: filled in that order they agree.
+    registry = SchemaRegistryClient.new_client({"url": "mock://directory"})
+    schemas = job.dir / ".kappaflow" / "registry" / "schemas"
+    for schema_id in range(1, len(list(schemas.iterdir())) + 1):
+        schema = Schema((schemas / f"{schema_id}.avsc").read_text(), "AVRO")
+        assert registry.register_schema(f"subject-{schema_id}", schema) == schema_id
+    decode = AvroDeserializer(registry)
     decoded: dict[str, list[tuple[bytes, dict[str, Any]]]] = {}
     for role in ("ingress", "egress"):
         topic = f"{job_name(job)}.{summary['job']}.{region}.{role}"

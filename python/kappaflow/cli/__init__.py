@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = parser().parse_args(argv)
+    args = _parse(argv)
     if args.command == "dev":
         # It has its own signal handling: a half-started stack is stopped again.
         dev_run: Callable[[argparse.Namespace], int] = args.run
@@ -57,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    top = parser()
+    args, rest = top.parse_known_args(argv)
+    if args.command == "sql" and args.query is None and len(rest) == 1 and not rest[0].startswith("-"):
+        # argparse fills an optional positional before it has seen the options that follow the job file.
+        args.query = rest.pop()
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def _fail(error: KappaFlowError, code: int, args: argparse.Namespace) -> int:

@@ -160,6 +160,10 @@ impl Session {
     /// # Errors
     /// [`Error::NotReady`] if none is placed there.
     pub async fn placed(&self, region: Option<&str>) -> Result<Vec<Child>> {
+        if let Some(region) = region {
+            // A region that the job does not have is another mistake than one without a child job.
+            self.cluster(region)?;
+        }
         let children: Vec<Child> = self
             .store
             .children(self.id)
