@@ -1,7 +1,6 @@
 //! What a worker sends: answers, dead letters, verdict ranges. A batch is complete when the broker has acknowledged all
 //! of it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,13 +14,14 @@ use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use super::handle::{Handled, Outcome};
 use super::partitions::{Batch, Record};
 use super::queue::{Queue, lock};
+use super::ranges::Ranges;
 use super::summary::Tally;
 use super::worker::Mail;
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, HEADER, JobId};
 use crate::kafka::Cluster;
 use crate::store::TopicRow;
-use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, VerdictRange, Verdicts};
+use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
 
 /// librdkafka's default `message.max.bytes`, less what headers and framing may take.
 const LARGEST: usize = 1_000_000 - 1_024;
@@ -359,80 +359,5 @@ fn fitting(outcome: Outcome) -> Outcome {
             large.len()
         ),
         attempts: 1,
-    }
-}
-
-/// Verdicts of one batch that leave another number of egress records than one.
-#[derive(Default)]
-struct Ranges(BTreeMap<(u32, u32), (usize, String)>);
-
-impl Ranges {
-    fn add(&mut self, record: &Record, of: usize, reason: &str) {
-        let id = record.identity;
-        self.0.insert((id.split, id.seq), (of, reason.to_owned()));
-    }
-
-    fn merged(self) -> Vec<VerdictRange> {
-        let mut ranges: Vec<VerdictRange> = Vec::new();
-        for ((split, seq), (of, reason)) in self.0 {
-            let (split, seq) = (i64::from(split), i64::from(seq));
-            let of = i64::try_from(of).unwrap_or(i64::MAX);
-            match ranges.last_mut() {
-                Some(last)
-                    if (last.split, last.last + 1, last.of, &last.reason)
-                        == (split, seq, of, &reason) =>
-                {
-                    last.last = seq;
-                }
-                _ => ranges.push(VerdictRange {
-                    split,
-                    first: seq,
-                    last: seq,
-                    of,
-                    reason,
-                }),
-            }
-        }
-        ranges
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::Identity;
-
-    #[test]
-    fn neighbours_with_one_verdict_share_a_range() {
-        let mut ranges = Ranges::default();
-        for (split, seq, of, reason) in [
-            (0, 5, 0, "Cancelled"),
-            (0, 4, 0, "Cancelled"),
-            (0, 6, 0, "Other"),
-            (0, 8, 3, ""),
-            (1, 9, 3, ""),
-        ] {
-            let identity = Identity {
-                job: JobId(1),
-                split,
-                seq,
-            };
-            let record = Record {
-                offset: 0,
-                identity,
-                key: None,
-                payload: Vec::new(),
-            };
-            ranges.add(&record, of, reason);
-        }
-        let merged: Vec<_> = ranges
-            .merged()
-            .into_iter()
-            .map(|r| (r.split, r.first, r.last, r.of))
-            .collect();
-        assert_eq!(
-            merged,
-            [(0, 4, 5, 0), (0, 6, 6, 0), (0, 8, 8, 3), (1, 9, 9, 3)]
-        );
     }
 }

@@ -1,10 +1,7 @@
 //! A Python callable in a subprocess of our own entry module. Never `multiprocessing`: inside a task it hangs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use arrow_schema::Schema;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::service::{Call, CallError, Reply, Service, Verdict};
+use super::process::{Guard, MARK_BYTES, describe, read_mark, tail, wait};
+use super::service::{Call, CallError, Reply, Service};
 use super::wire::{self, WireError};
 use crate::error::{Error, Result};
 
@@ -24,8 +21,6 @@ const TICK: Duration = Duration::from_millis(50);
 const OVERHEAD: Duration = Duration::from_secs(60);
 /// How long a process may take to leave once its socket is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
-const MARK_BYTES: usize = 24;
-const SHOWN_LOG_BYTES: u64 = 2_000;
 
 /// What all processes of a service share.
 #[derive(Debug)]
@@ -60,8 +55,6 @@ struct Process {
     child: Child,
     socket: UnixStream,
     mark: File,
-    /// Holds the socket's path and the mark; goes with the process.
-    _dir: TempDir,
 }
 
 impl PythonService {
@@ -177,12 +170,13 @@ impl PythonService {
             child,
             socket,
             mark,
-            _dir: dir,
         });
         let ready = self.greet(&mark_path, log_from, deadline, go);
         if !matches!(ready, Ok(true)) {
             self.end();
         }
+        // Both sides have the socket and the mark open: nothing of them is left behind, however this worker ends.
+        drop(dir);
         ready
     }
 
@@ -313,7 +307,7 @@ impl Service for PythonService {
             .map(|(row, _)| row)
             .filter(|row| *row < rows);
         match reply {
-            Ok((head, body)) => parse(&head, &body, id, rows).map_err(|reason| {
+            Ok((head, body)) => wire::reply(&head, &body, id, rows).map_err(|reason| {
                 CallError::Fatal(self.error(format!("its process answered wrongly: {reason}")))
             }),
             Err(WireError::Garbage(reason)) => {
@@ -362,117 +356,5 @@ impl Drop for PythonService {
             let _ = wait(&mut process.child, FAREWELL);
         }
         self.end();
-    }
-}
-
-/// A process that isn't handed on is ended.
-struct Guard(Option<Child>);
-
-impl Guard {
-    fn exited(&mut self) -> Option<ExitStatus> {
-        self.0.as_mut().and_then(|c| c.try_wait().ok().flatten())
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(child) = self.0.as_mut() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + limit;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
-            _ => return None,
-        }
-    }
-}
-
-/// Row and count of calls, if the process has begun the batch.
-fn read_mark(mark: &File, id: u64) -> Option<(usize, u64)> {
-    let mut bytes = [0; MARK_BYTES];
-    mark.read_exact_at(&mut bytes, 0).ok()?;
-    let mut words = bytes.chunks_exact(8).map(|word| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(word);
-        u64::from_ne_bytes(eight)
-    });
-    let (batch, row, calls) = (words.next()?, words.next()?, words.next()?);
-    (batch == id).then_some((usize::try_from(row).ok()?, calls))
-}
-
-fn parse(head: &Value, body: &[u8], id: u64, rows: usize) -> std::result::Result<Reply, String> {
-    if head.get("type") != Some(&json!("answers")) || head.get("id") != Some(&json!(id)) {
-        return Err(format!(
-            "{head} where the answers to batch {id} were expected"
-        ));
-    }
-    let numbers = head
-        .get("n")
-        .and_then(Value::as_array)
-        .ok_or("no verdicts")?;
-    if numbers.len() != rows {
-        return Err(format!("{} verdicts for {rows} records", numbers.len()));
-    }
-    let why = head.get("why");
-    let mut verdicts = Vec::with_capacity(rows);
-    for (row, n) in numbers.iter().enumerate() {
-        let text = |at: usize| {
-            why.and_then(|w| w.get(row.to_string()))
-                .and_then(|w| w.get(at))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        verdicts.push(match n.as_i64() {
-            Some(0) => Verdict::Filtered(text(0)),
-            Some(wire::RETRY) => Verdict::Retry {
-                reason: text(0),
-                detail: text(1),
-            },
-            Some(wire::DEAD_LETTER) => Verdict::DeadLetter {
-                reason: text(0),
-                detail: text(1),
-            },
-            Some(n) => Verdict::Answered(usize::try_from(n).map_err(|_| format!("verdict {n}"))?),
-            None => return Err(format!("verdict {n}")),
-        });
-    }
-    Ok(Reply {
-        verdicts,
-        answers: wire::batch_from_ipc(body)?,
-    })
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("left with exit code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended".into(),
-    }
-}
-
-/// The end of what was printed since.
-fn tail(log: &std::path::Path, from: u64) -> String {
-    let read = || {
-        let mut file = File::open(log)?;
-        let end = file.metadata()?.len();
-        file.seek(SeekFrom::Start(
-            from.max(end.saturating_sub(SHOWN_LOG_BYTES)),
-        ))?;
-        let mut bytes = Vec::new();
-        file.take(SHOWN_LOG_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    match read() {
-        Ok(text) if text.is_empty() => "(nothing)".into(),
-        Ok(text) => text,
-        Err(e) => format!("(the log {} can't be read: {e})", log.display()),
     }
 }

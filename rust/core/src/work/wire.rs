@@ -9,7 +9,9 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::service::{Reply, Verdict};
 
 /// Version of the protocol, in both hellos.
 pub const VERSION: u64 = 1;
@@ -103,6 +105,50 @@ fn pause(error: &std::io::Error, tick: Tick<'_>) -> Result<(), WireError> {
         ErrorKind::Interrupted => Ok(()),
         _ => Err(WireError::Closed),
     }
+}
+
+/// A reply from an `answers` frame to batch `id`, which had so many rows.
+pub fn reply(head: &Value, body: &[u8], id: u64, rows: usize) -> Result<Reply, String> {
+    if head.get("type") != Some(&json!("answers")) || head.get("id") != Some(&json!(id)) {
+        return Err(format!(
+            "{head} where the answers to batch {id} were expected"
+        ));
+    }
+    let numbers = head
+        .get("n")
+        .and_then(Value::as_array)
+        .ok_or("no verdicts")?;
+    if numbers.len() != rows {
+        return Err(format!("{} verdicts for {rows} records", numbers.len()));
+    }
+    let why = head.get("why");
+    let mut verdicts = Vec::with_capacity(rows);
+    for (row, n) in numbers.iter().enumerate() {
+        let text = |at: usize| {
+            why.and_then(|w| w.get(row.to_string()))
+                .and_then(|w| w.get(at))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        verdicts.push(match n.as_i64() {
+            Some(0) => Verdict::Filtered(text(0)),
+            Some(RETRY) => Verdict::Retry {
+                reason: text(0),
+                detail: text(1),
+            },
+            Some(DEAD_LETTER) => Verdict::DeadLetter {
+                reason: text(0),
+                detail: text(1),
+            },
+            Some(n) => Verdict::Answered(usize::try_from(n).map_err(|_| format!("verdict {n}"))?),
+            None => return Err(format!("verdict {n}")),
+        });
+    }
+    Ok(Reply {
+        verdicts,
+        answers: batch_from_ipc(body)?,
+    })
 }
 
 /// A schema alone, as an Arrow IPC stream.
