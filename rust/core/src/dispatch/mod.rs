@@ -2,12 +2,14 @@
 
 mod headroom;
 
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::job::CreateTopics;
+use crate::kafka::{Cluster, TopicFacts};
 use crate::session::Session;
 use crate::store::{ChildState, Placement, RegionRow, Role, TopicRow};
 
@@ -86,11 +88,10 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
             regions: room.collect::<Vec<_>>().join(", "),
         });
     }
-    for region in &names {
-        if placed.iter().any(|p| &p.region == region) {
-            prepare(session, region).await?;
-        }
-    }
+    let given = names
+        .iter()
+        .filter(|name| placed.iter().any(|p| &p.region == *name));
+    try_join_all(given.map(|region| prepare(session, region))).await?;
     placed.sort_by(|a, b| a.child.cmp(&b.child));
     Ok(Dispatched {
         job: session.id.to_string(),
@@ -121,63 +122,8 @@ pub async fn regions(session: &Session) -> Result<Vec<RegionRow>> {
 /// seeds the workers' group, so that nobody ever has to guess an offset.
 async fn prepare(session: &Session, region: &str) -> Result<()> {
     let cluster = session.cluster(region)?;
-    let topics = &session.job.file.topics;
     let known = session.store.topics(session.id, region).await?;
-    for role in Role::ALL {
-        let name = session.topic_name(region, role);
-        let facts = blocking(&cluster, {
-            let name = name.clone();
-            move |c| c.topic(&name)
-        })
-        .await?;
-        let facts = match facts {
-            Some(facts) => facts,
-            None if known.iter().any(|t| t.role == role) => {
-                return Err(Error::Topic {
-                    topic: name,
-                    partition: None,
-                    offset: None,
-                    reason: "is gone, though this job has used it; run the job under a new name or param".into(),
-                });
-            }
-            None if topics.create == CreateTopics::Never => {
-                return Err(Error::Topic {
-                    topic: name,
-                    partition: None,
-                    offset: None,
-                    reason: format!(
-                        "does not exist and topics.create = \"never\"; ask for it with {} partitions",
-                        topics.partitions
-                    ),
-                });
-            }
-            None => {
-                cluster
-                    .create_topic(&name, topics.partitions, topics.replication)
-                    .await?;
-                described(&cluster, &name).await?
-            }
-        };
-        let start = blocking(&cluster, {
-            let name = name.clone();
-            move |c| c.watermarks(&name, facts.partitions)
-        })
-        .await?;
-        let row = TopicRow {
-            region: region.to_owned(),
-            role,
-            name: name.clone(),
-            cluster_id: facts.cluster_id,
-            topic_id: facts.topic_id,
-            partitions: facts.partitions,
-            // A topic that served before: this job's records begin where it ends now.
-            start: start
-                .iter()
-                .map(|(partition, _, end)| (*partition, *end))
-                .collect(),
-        };
-        session.store.put_topic(session.id, &row).await?;
-    }
+    try_join_all(Role::ALL.map(|role| prepare_topic(session, &cluster, &known, role))).await?;
     let ingress = session.topic(region, Role::Ingress).await?;
     let group = session.group(region);
     blocking(&cluster, move |c| {
@@ -196,11 +142,74 @@ async fn prepare(session: &Session, region: &str) -> Result<()> {
     Ok(())
 }
 
+/// One of a region's topics: made or checked, and noted.
+async fn prepare_topic(
+    session: &Session,
+    cluster: &Cluster,
+    known: &[TopicRow],
+    role: Role,
+) -> Result<()> {
+    let topics = &session.job.file.topics;
+    let region = &cluster.region.name;
+    let name = session.topic_name(region, role);
+    let facts = blocking(cluster, {
+        let name = name.clone();
+        move |c| c.topic(&name)
+    })
+    .await?;
+    let facts = match facts {
+        Some(facts) => facts,
+        None if known.iter().any(|t| t.role == role) => {
+            return Err(Error::Topic {
+                topic: name,
+                partition: None,
+                offset: None,
+                reason:
+                    "is gone, though this job has used it; run the job under a new name or param"
+                        .into(),
+            });
+        }
+        None if topics.create == CreateTopics::Never => {
+            return Err(Error::Topic {
+                topic: name,
+                partition: None,
+                offset: None,
+                reason: format!(
+                    "does not exist and topics.create = \"never\"; ask for it with {} partitions",
+                    topics.partitions
+                ),
+            });
+        }
+        None => {
+            cluster
+                .create_topic(&name, topics.partitions, topics.replication)
+                .await?;
+            described(cluster, &name).await?
+        }
+    };
+    let start = blocking(cluster, {
+        let name = name.clone();
+        move |c| c.watermarks(&name, facts.partitions)
+    })
+    .await?;
+    let row = TopicRow {
+        region: region.clone(),
+        role,
+        name: name.clone(),
+        cluster_id: facts.cluster_id,
+        topic_id: facts.topic_id,
+        partitions: facts.partitions,
+        // A topic that served before: this job's records begin where it ends now.
+        start: start
+            .iter()
+            .map(|(partition, _, end)| (*partition, *end))
+            .collect(),
+    };
+    session.store.put_topic(session.id, &row).await
+}
+
 /// A topic that was just created, once every broker knows it.
-async fn described(
-    cluster: &crate::kafka::Cluster,
-    name: &str,
-) -> Result<crate::kafka::TopicFacts> {
+async fn described(cluster: &Cluster, name: &str) -> Result<TopicFacts> {
     for _ in 0..50 {
         let wanted = name.to_owned();
         if let Some(facts) = blocking(cluster, move |c| c.topic(&wanted)).await? {
@@ -217,8 +226,8 @@ async fn described(
 }
 
 async fn blocking<T: Send + 'static>(
-    cluster: &crate::kafka::Cluster,
-    call: impl FnOnce(&crate::kafka::Cluster) -> Result<T> + Send + 'static,
+    cluster: &Cluster,
+    call: impl FnOnce(&Cluster) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let owned = cluster.clone();
     tokio::task::spawn_blocking(move || call(&owned))
