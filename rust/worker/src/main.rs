@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let json = arguments.json;
+    let (json, job) = (arguments.json, arguments.job.clone());
     match runtime.block_on(run(arguments)) {
         Ok(summary) => print(&summary, json),
         Err(error) => {
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             ExitCode::from(match error {
                 Error::Interrupted { .. } => 130,
                 Error::JobFile { .. } => 2,
+                Error::Io { path, .. } if path == job => 2,
                 _ => 1,
             })
         }

@@ -287,14 +287,20 @@ impl Loop {
     }
 
     fn report(&self) {
-        let (done, idle, region) = {
+        let (done, idle, held, region) = {
             let state = self.worker.state();
             let s = &state.summary;
-            (s.read, state.partitions.is_idle(), s.region.clone())
+            (
+                s.read,
+                state.partitions.is_idle(),
+                state.partitions.numbers().count(),
+                s.region.clone(),
+            )
         };
         let total = u64::try_from(self.worker.total.load(Ordering::Acquire)).ok();
         let note = match (idle, total) {
             (false, _) => "",
+            _ if held == 0 => "waiting for partitions",
             (true, None) => "waiting for the publisher",
             (true, Some(_)) => "waiting for the other workers",
         };

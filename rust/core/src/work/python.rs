@@ -140,7 +140,9 @@ impl PythonService {
             }
             if let Some(status) = guard.exited() {
                 let said = tail(&spec.log, log_from);
-                let hint = if said.contains("No module named kappaflow") {
+                let hint = if said.contains("No module named 'kappaflow")
+                    || said.contains("No module named kappaflow")
+                {
                     format!(
                         ". Install kappaflow for {}, or give another interpreter with --python",
                         spec.python.display()
