@@ -40,6 +40,10 @@ def _places(values: Sequence[object]) -> int:
     return found
 
 
+# Cells of so few letters, such as dates, are not broken into two lines.
+_SHORT = 10
+
+
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, caption: str = "", numeric: bool = False
 ) -> str:
@@ -59,7 +63,7 @@ def table(
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{' class=n' if i in right else ''}>"
+            f"<td{' class=n' if i in right else ' class=s' if len(str(cell)) <= _SHORT else ''}>"
             f"{escape(str(cell) if i in names and cell is not None else text(cell, places.get(i)))}</td>"
             for i, cell in enumerate(row)
         )
