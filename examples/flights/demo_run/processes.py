@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kappaflow.dev.process import ProcessId, identify, is_running, terminate
 
-GRACE_S = 10.0
+# A worker drains for 3 s at most.
+GRACE_S = 5.0
 # What a killed demo left has nothing to finish: all it made is about to be removed.
 LEFTOVER_GRACE_S = 3.0
 
@@ -79,7 +80,7 @@ class Processes:
         return child
 
     def stop(self) -> None:
-        """Ends all: SIGTERM to their sessions, and SIGKILL to what still runs 10 s later."""
+        """Ends all: SIGTERM to their sessions, and SIGKILL to what still runs 5 s later."""
         for child in self.all:
             if child.code() is None:
                 _signal_group(child, signal.SIGTERM)
