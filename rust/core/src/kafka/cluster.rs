@@ -1,13 +1,13 @@
 //! The cluster of a region: configuration, first contact, topics and offsets.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::topic_id;
@@ -16,6 +16,9 @@ use crate::job::{Job, Region, resolve_reference};
 
 /// First contact with a cluster takes no longer than this, so that a wrong address is told in seconds.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// Between two questions about a partition that has no leader yet.
+const LEADER_RETRY: Duration = Duration::from_millis(100);
 
 /// A region's cluster. Calls block; async code wraps them in `spawn_blocking`.
 #[derive(Clone, Debug)]
@@ -219,17 +222,37 @@ impl Cluster {
         (0..partitions)
             .map(|p| {
                 let partition = i32::try_from(p).map_err(|e| self.error("partition", e))?;
-                let (low, high) = reader
-                    .fetch_watermarks(topic, partition, self.timeout)
-                    .map_err(|e| Error::Topic {
+                let (low, high) = self.watermark(&reader, topic, partition)?;
+                Ok((partition, low, high))
+            })
+            .collect()
+    }
+
+    /// Log start and last stable offset (of a read-committed `reader`) of one partition. A partition without a leader
+    /// for the moment, as after its topic's creation or a broker's death, is asked again for a while.
+    pub(super) fn watermark(
+        &self,
+        reader: &BaseConsumer,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(i64, i64)> {
+        let begun = Instant::now();
+        loop {
+            match reader.fetch_watermarks(topic, partition, self.timeout) {
+                Ok(ends) => return Ok(ends),
+                Err(e) if leaderless(&e) && begun.elapsed() < FIRST_CONTACT => {
+                    std::thread::sleep(LEADER_RETRY);
+                }
+                Err(e) => {
+                    return Err(Error::Topic {
                         topic: topic.to_owned(),
                         partition: Some(partition),
                         offset: None,
                         reason: format!("its offsets can't be read: {e}"),
-                    })?;
-                Ok((partition, low, high))
-            })
-            .collect()
+                    });
+                }
+            }
+        }
     }
 
     /// What a group has committed; `None` for a partition without a commit.
@@ -279,4 +302,16 @@ impl Cluster {
             .commit(&missing, CommitMode::Sync)
             .map_err(|e| self.error(format!("seed the offsets of group {group}"), e))
     }
+}
+
+fn leaderless(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
 }

@@ -56,15 +56,7 @@ pub fn read_ranges(
     };
     let mut assignment = TopicPartitionList::new();
     for range in open.values() {
-        let (low, _) = reader
-            .fetch_watermarks(topic, range.partition, cluster.timeout())
-            .map_err(|e| {
-                failed(
-                    range.partition,
-                    range.start,
-                    format!("its offsets can't be read: {e}"),
-                )
-            })?;
+        let (low, _) = cluster.watermark(&reader, topic, range.partition)?;
         if low > range.start {
             let reason = format!(
                 "the log now starts at {low}: what was before has expired by the topic's retention"
