@@ -44,6 +44,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         console.print(f"... and {len(rows) - _SHOWN:,} more rows")
 
 
+def lines(texts: Sequence[str]) -> None:
+    """Plain lines."""
+    for text in texts:
+        _console().print(text, soft_wrap=True, markup=False)
+
+
 def facts(title: str, summary: Summary) -> None:
     """The plain facts of a summary: numbers and texts, and counts by name."""
     rows: list[list[Any]] = []

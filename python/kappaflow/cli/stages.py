@@ -85,6 +85,13 @@ def add_parsers(commands: "SubParsers") -> None:
         "Without QUERY the named queries of output.metrics are run.",
     )
     sql.add_argument("query", nargs="?", metavar="QUERY")
+    report = add(
+        "report",
+        _report,
+        "write a self-contained HTML page of what became of every row",
+        "Reconciles first. Exit 1 if anything is unexplained.",
+    )
+    report.add_argument("--out", default="report.html", metavar="FILE", help="where (default: %(default)s)")
 
 
 def _param(text: str) -> tuple[str, str]:
@@ -185,3 +192,13 @@ def _sql(args: argparse.Namespace) -> int:
             lambda: show.table("", columns, [list(row.values()) for row in rows]),
         )
     return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from kappaflow import report
+
+    data = report.collect(args.job, params=dict(args.param))
+    path = report.write(args.out, data)
+    wrong = report.problems(data)
+    _out(args, {"report": str(path), "problems": wrong}, lambda: show.lines([f"report: {path}", *wrong]))
+    return 1 if wrong else 0
