@@ -4,6 +4,8 @@ python scripts/job_file_doc.py           write it
 python scripts/job_file_doc.py --check   exit 1 if it is not what would be written
 """
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,51 @@ One TOML file describes a job; the command line, the Python API and the DAG use 
 file. Keys that are not listed here are refused. `examples/flights/job.toml` is a whole one.
 
 `${name}` in any string is replaced by the param of that name, given by `--param name=value`, by `params=` in Python or
-by an operator's `params`; a string that is one placeholder takes the param's own type. Secrets are never in
-the file: give `env:NAME` or `file:PATH`.
+by an operator's `job_params`; a string that is one placeholder takes the param's own type. Secrets are never in the
+file: as a value under `[regions.kafka]`, give `env:NAME` or `file:PATH`.
 
 *(This page is written from the model by `scripts/job_file_doc.py`.)*
 """
 
+# The definitions by the table of the file that they describe, in the order in which one writes them.
+TABLES = {
+    "Param": "[params.NAME]",
+    "Source": "[source]",
+    "Schema": "[schema]",
+    "FieldDeclaration": "[schema.fields.FIELD]",
+    "Topics": "[topics]",
+    "Service": "[service]",
+    "Output": "[output]",
+    "Region": "[[regions]]",
+    "Limits": "[limits]",
+    "StoreSection": "[store]",
+}
+# What the model leaves to its names.
+MORE = {
+    "Output.mode": "`append`: each commit adds the rows that are not there yet.",
+    "Region.bootstrap_servers": "`HOST:PORT`, several with commas between them.",
+    "Region.name": "Part of topic names.",
+    "Service.options": "Keyword arguments of `warm_up`.",
+    "Topics.create": "`if_missing`: topics are created where they are missing. `never`: they must be there.",
+    "Topics.replication": "Copies of each partition of the topics we create.",
+}
+WORDS = {"integer": "whole number", "boolean": "`true` or `false`"}
 
-def kind(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+
+def link(name: str) -> str:
+    """A link to the section of a definition."""
+    title = TABLES.get(name, name)
+    return f"[`{title}`](#{re.sub(r'[^a-z0-9_-]', '', title.lower())})"
+
+
+def kind(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
     """A type in words."""
+    if isinstance(schema, bool):
+        return "any value"
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         target = definitions[name]
-        return f"[{name}](#{name.lower()})" if "properties" in target else kind(target, definitions)
+        return link(name) if "properties" in target else kind(target, definitions)
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -40,27 +74,53 @@ def kind(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
             parts = [kind(part, definitions) for part in schema[key] if part.get("type") != "null"]
             return " or ".join(dict.fromkeys(parts))
     if schema.get("type") == "array":
-        return f"list of {kind(schema['items'], definitions)}"
-    if isinstance(schema.get("additionalProperties"), dict):
-        return f"table of {kind(schema['additionalProperties'], definitions)}"
+        return f"list of {plural(schema['items'], definitions)}"
+    if schema.get("additionalProperties") not in (None, False):
+        return f"table of {plural(schema['additionalProperties'], definitions)}"
     types = schema.get("type", "any value")
     names = [t for t in (types if isinstance(types, list) else [types]) if t != "null"]
-    return " or ".join({"integer": "whole number"}.get(t, t) for t in names)
+    return " or ".join(WORDS.get(t, t) for t in names)
 
 
-def section(title: str, schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+def plural(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
+    """The type of a list's or a table's values, in words."""
+    words = kind(schema, definitions)
+    return {"string": "strings", "any value": "any values"}.get(words, words)
+
+
+def choices(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What the values of an enumeration mean, where the model says so."""
+    target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    told = [f"`{c['const']}`: {c['description']}" for c in target.get("oneOf", []) if "description" in c]
+    return " ".join(told)
+
+
+def shown_default(value: dict[str, Any], required: bool) -> str:
+    """A default as TOML has it."""
+    default = value.get("default")
+    if required:
+        return "*required*"
+    if default is None or default in ({}, []) or isinstance(default, dict):
+        return ""
+    return f"`{json.dumps(default)}`"
+
+
+def section(name: str, schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
     """One table of keys."""
+    title = f"`{TABLES[name]}`" if name in TABLES else name
     lines = [f"## {title}", "", *([schema["description"], ""] if "description" in schema else [])]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     required = schema.get("required", [])
-    for name, value in schema["properties"].items():
-        default = value.get("default")
-        shown = "*required*" if name in required else "" if default is None else f"`{default}`"
-        if isinstance(default, dict):
-            shown = "see there" if "$ref" in value or default else ""
-        meaning = " ".join(value.get("description", "").split())
+    # What must be given comes first.
+    for key, value in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
+        told = [
+            *value.get("description", "").split(),
+            choices(value, definitions),
+            MORE.get(f"{name}.{key}", ""),
+        ]
         what = kind(value, definitions).replace("|", "\\|")
-        lines.append(f"| `{name}` | {what} | {shown} | {meaning} |")
+        default = shown_default(value, key in required)
+        lines.append(f"| `{key}` | {what} | {default} | {' '.join(filter(None, told))} |")
     return [*lines, ""]
 
 
@@ -69,10 +129,10 @@ def page() -> str:
     schema = kappaflow.job_schema()
     definitions = schema.get("$defs", {})
     lines = section("Top level", schema, definitions)
-    for name, definition in definitions.items():
-        if "properties" in definition:
-            lines += section(name, definition, definitions)
-    return INTRO + "\n" + "\n".join(lines)
+    names = [name for name, definition in definitions.items() if "properties" in definition]
+    for name in sorted(names, key=lambda name: list(TABLES).index(name) if name in TABLES else len(TABLES)):
+        lines += section(name, definitions[name], definitions)
+    return INTRO + "\n" + "\n".join(lines).rstrip() + "\n"
 
 
 if __name__ == "__main__":

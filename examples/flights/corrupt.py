@@ -1,7 +1,6 @@
 """A small copy of the flights with known faults in known cells: what a gate has to find, and nothing else."""
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def make_corrupt(out: Path, flights: pa.Table) -> dict[str, Any]:
             path.parent.mkdir(parents=True)
             pq.write_table(table, path, row_group_size=ROWS_PER_GROUP, compression="zstd")
         (new / "corrupted.json").write_text(json.dumps(said, indent=2) + "\n")
-        os.rename(new, out)
+        new.rename(out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error
     return said

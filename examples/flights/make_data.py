@@ -20,7 +20,6 @@ missing tables or a folder that cannot be written.
 import argparse
 import fcntl
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -124,8 +123,8 @@ def make(out: Path, source: Path | None = None, rows_per_group: int = 10_000) ->
             }
             (new / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
             if out.exists():
-                os.rename(out, old)
-            os.rename(new, out)
+                out.rename(old)
+            new.rename(out)
         except OSError as error:
             raise DataError(f"{out} cannot be written: {error}") from error
         finally:
