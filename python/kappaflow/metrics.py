@@ -56,7 +56,7 @@ def metrics(job: JobPath, *, params: ParamValues | None = None) -> dict[str, Met
     """Run the named queries of `output.metrics` (each after a line `-- name: NAME`), in the file's order."""
     resolved = resolve(job, params=params)
     if resolved["metrics"] is None:
-        raise JobFileError(f"{resolved['path']}: output.metrics: is not set; name a SQL file of metrics")
+        raise JobFileError(f"{resolved['path']}: output.metrics: is not set; name a SQL file of metrics there, or give a query")
     queries = named_queries(Path(resolved["metrics"]))
     results: dict[str, Metric] = {}
     with connect(job, params) as connection:

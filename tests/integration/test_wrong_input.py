@@ -28,7 +28,9 @@ def refused(ran: Ran, code: int, *words: str) -> None:
 def test_missing_job_file(make_job: JobMaker) -> None:
     job = make_job(1)
     job.file.unlink()
-    refused(timed(lambda: job.run("run")), 1, "job.toml", "No such file")
+    refused(timed(lambda: job.run("run")), 2, "job.toml", "No such file")
+    job.file.mkdir()
+    refused(timed(lambda: job.run("run")), 2, "job.toml", "directory")
 
 
 def test_missing_source(make_job: JobMaker) -> None:

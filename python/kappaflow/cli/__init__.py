@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from kappaflow.cli import stages
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
+        _check_readable(args.job)
         return run(args)
     except JobFileError as error:
         return _fail(error, USAGE, args)
@@ -57,6 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
+
+
+def _check_readable(job: str) -> None:
+    """A wrong path is wrong usage, whatever the stage would make of it."""
+    try:
+        Path(job).read_text(encoding="utf-8")
+    except OSError as error:
+        raise JobFileError(
+            f"can't read the job file {job}: {error.strerror}; give the path of a job.toml"
+        ) from None
+    except ValueError:
+        raise JobFileError(
+            f"can't read the job file {job}: it is no text; give the path of a job.toml"
+        ) from None
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
