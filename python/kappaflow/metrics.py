@@ -49,14 +49,16 @@ def connect(job: JobPath, params: ParamValues | None = None) -> Iterator["duckdb
 def sql(job: JobPath, query: str, *, params: ParamValues | None = None) -> "pyarrow.Table":
     """Run one query over the views `landed` and `answers`."""
     with connect(job, params) as connection:
-        return _run(connection, "query", query).to_arrow_table()
+        return _run(connection, None, query).to_arrow_table()
 
 
 def metrics(job: JobPath, *, params: ParamValues | None = None) -> dict[str, Metric]:
     """Run the named queries of `output.metrics` (each after a line `-- name: NAME`), in the file's order."""
     resolved = resolve(job, params=params)
     if resolved["metrics"] is None:
-        raise JobFileError(f"{resolved['path']}: output.metrics: is not set; name a SQL file of metrics there, or give a query")
+        raise JobFileError(
+            f"{resolved['path']}: output.metrics: is not set; name a SQL file of metrics there, or give a query"
+        )
     queries = named_queries(Path(resolved["metrics"]))
     results: dict[str, Metric] = {}
     with connect(job, params) as connection:
@@ -87,10 +89,11 @@ def named_queries(path: Path) -> dict[str, str]:
     return queries
 
 
-def _run(connection: "duckdb.DuckDBPyConnection", name: str, query: str) -> "duckdb.DuckDBPyRelation":
+def _run(connection: "duckdb.DuckDBPyConnection", name: str | None, query: str) -> "duckdb.DuckDBPyRelation":
     import duckdb
 
     try:
         return connection.sql(query)
     except duckdb.Error as error:
-        raise MetricError(f"metric {name}: {error}") from error
+        what = "the query" if name is None else f"metric {name}"
+        raise MetricError(f"{what} failed: {error}") from error

@@ -78,7 +78,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     # In the dev profile, so that what is compiled already is not compiled again. Not repaired for other systems.
     build = ["build", "--locked", "--profile", "dev", "--auditwheel", "skip", "--out", dist]
     run(tool("maturin"), *build)
-    run(uv, "build", "--quiet", "--wheel", "--out-dir", dist, ROOT / "airflow_provider")
+    run(
+        *[uv, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable],
+        *["--out-dir", dist, ROOT / "airflow_provider"],
+    )
     [ours] = dist.glob("kappaflow-*.whl")
     [provider] = dist.glob("airflow_provider_kappaflow-*.whl")
     # Hashes can't be used as constraints beside two local wheels.
@@ -114,7 +117,7 @@ def test_the_wheels_have_what_they_should_and_nothing_else(installed: Installed)
 
 def test_the_commands_work(installed: Installed) -> None:
     assert installed.run("kappaflow", "--version") == "kappaflow 0.1.0\n"
-    listed = re.findall(r"^    (\w+) ", installed.run("kappaflow", "--help"), re.MULTILINE)
+    listed = re.findall(r"^    (\w+)\b", installed.run("kappaflow", "--help"), re.MULTILINE)
     assert {"run", "plan", "dispatch", "publish", "work", "land", "reconcile", "status", "sql", "dev"} <= set(
         listed
     )
