@@ -153,7 +153,7 @@ def test_the_flights_dag_parses_without_a_broker(installed: Installed) -> None:
     code = f"""
 import sys
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag({str(dags)!r}, include_examples=False)
+bag = DagBag({str(dags)!r})
 assert not bag.import_errors, bag.import_errors
 assert set(bag.dags) == {{"flights_delay_cost"}}, bag.dags
 assert "kappaflow._native" not in sys.modules

@@ -31,7 +31,7 @@ impl AvroSchema {
     /// # Errors
     /// [`SchemaError`]: not valid Avro, not a record at the top, recursive, or with a part that is not supported.
     pub fn parse(json: &str) -> Result<Self, SchemaError> {
-        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Invalid(e.to_string()))?;
+        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Invalid(with_causes(&e)))?;
         let mut builder = Builder {
             done: HashMap::new(),
             open: Vec::new(),
@@ -255,4 +255,18 @@ impl Builder {
             }
         })
     }
+}
+
+/// An error and its causes, such as the line and column where JSON went wrong.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |mut text, cause| {
+        let cause = cause.to_string();
+        // Some errors say their cause themselves.
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        text
+    })
 }

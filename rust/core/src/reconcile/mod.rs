@@ -225,7 +225,7 @@ async fn behind(session: &Session, children: &[Child], splits: &[SplitRow]) -> R
     let mut notes = Vec::new();
     for child in children.iter().filter(|c| c.state == ChildState::Waiting) {
         notes.push(format!(
-            "child job {} of {} rows waits for headroom: run dispatch when a region has room",
+            "child job {} of {} rows is not placed on a region yet: run dispatch, when there is headroom",
             child.name, child.rows
         ));
     }
