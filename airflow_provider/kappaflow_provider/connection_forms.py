@@ -4,28 +4,54 @@ from typing import Any, NamedTuple
 
 
 class Field(NamedTuple):
-    """A field of the form. `option` is what it is called by librdkafka; an empty one is no librdkafka option."""
+    """A field of the form.
+
+    option: what it is called by librdkafka; empty: it is no librdkafka option.
+    choices: what the form offers; empty: any text.
+    """
 
     name: str
     label: str
     option: str = ""
     secret: bool = False
+    choices: tuple[str, ...] = ()
+    description: str = ""
 
+
+_PATH = "A path where tasks and workers run"
 
 KAFKA_TYPE = "kappaflow_kafka"
 KAFKA_FIELDS = (
     Field(
         "security_protocol",
-        "Security protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL)",
+        "Security protocol",
         "security.protocol",
+        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        description="Default: PLAINTEXT",
     ),
-    Field("sasl_mechanism", "SASL mechanism (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512)", "sasl.mechanism"),
-    Field("ssl_ca_location", "CA certificates (path)", "ssl.ca.location"),
-    Field("ssl_certificate_location", "Client certificate (path)", "ssl.certificate.location"),
-    Field("ssl_key_location", "Client key (path)", "ssl.key.location"),
+    Field(
+        "sasl_mechanism",
+        "SASL mechanism",
+        "sasl.mechanism",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        description="With the username and password above",
+    ),
+    Field("ssl_ca_location", "CA certificates", "ssl.ca.location", description=_PATH),
+    Field("ssl_certificate_location", "Client certificate", "ssl.certificate.location", description=_PATH),
+    Field("ssl_key_location", "Client key (file)", "ssl.key.location", description=_PATH),
+    Field(
+        "ssl_key_pem",
+        "Client key (PEM)",
+        "ssl.key.pem",
+        secret=True,
+        description="The key itself, instead of a file; its line breaks may be missing",
+    ),
     Field("ssl_key_password", "Password of the client key", "ssl.key.password", secret=True),
-    Field("ssl_key_pem", "Client key (PEM)", "ssl.key.pem", secret=True),
-    Field("options", "Further librdkafka options (JSON object)"),
+    Field(
+        "options",
+        "Further options",
+        description='librdkafka options as a JSON object: {"client.dns.lookup": "use_all_dns_ips"}',
+    ),
 )
 KAFKA_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "extra"],
@@ -37,7 +63,7 @@ KAFKA_BEHAVIOUR: dict[str, Any] = {
 }
 
 REGISTRY_TYPE = "kappaflow_registry"
-REGISTRY_FIELDS = (Field("ssl_ca_location", "CA certificates (path)"),)
+REGISTRY_FIELDS = (Field("ssl_ca_location", "CA certificates", description=_PATH),)
 REGISTRY_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["port", "schema", "extra"],
     "relabeling": {"host": "URL", "login": "Username", "password": "Password or token"},
@@ -55,7 +81,11 @@ def conn_fields(fields: tuple[Field, ...]) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": ["string", "null"]}
         if field.secret:
             schema["format"] = "password"
+        if field.choices:
+            schema["enum"] = list(field.choices)
         out[field.name] = {"label": field.label, "schema": schema}
+        if field.description:
+            out[field.name]["description"] = field.description
     return out
 
 
@@ -68,11 +98,16 @@ def widgets(fields: tuple[Field, ...]) -> dict[str, Any]:
     from wtforms import PasswordField, StringField  # type: ignore[import-untyped, unused-ignore]
 
     return {
-        field.name: PasswordField(field.label, widget=BS3PasswordFieldWidget())
+        field.name: PasswordField(field.label, description=_help(field), widget=BS3PasswordFieldWidget())
         if field.secret
-        else StringField(field.label, widget=BS3TextFieldWidget())
+        else StringField(field.label, description=_help(field), widget=BS3TextFieldWidget())
         for field in fields
     }
+
+
+def _help(field: Field) -> str:
+    """A field's help where there is no list to choose from."""
+    return ". ".join(filter(None, [field.description, ", ".join(field.choices)]))
 
 
 def behaviour(declared: dict[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,23 @@ def _options(connection: Any) -> dict[str, str]:
     for field in connection_forms.KAFKA_FIELDS:
         if field.option and extra.get(field.name) not in (None, ""):
             options[field.option] = str(extra[field.name])
+    if "ssl.key.pem" in options:
+        options["ssl.key.pem"] = _with_line_breaks(options["ssl.key.pem"])
     return options | _further(extra.get("options"), connection.conn_id)
+
+
+def _with_line_breaks(pem: str) -> str:
+    """A PEM whose line breaks a one-line field of the form has taken; any other text as it is."""
+    if "\n" in pem.strip():
+        return pem
+    parts = re.findall(r"(-----BEGIN ([^-]+)-----)(.*?)(-----END \2-----)", pem.replace("\\n", " "))
+    if not parts or any(":" in body for _, _, body, _ in parts):  # headers of an old form
+        return pem
+    lines: list[str] = []
+    for begin, _, body, end in parts:
+        packed = re.sub(r"\s+", "", body)
+        lines += [begin, *(packed[i : i + 64] for i in range(0, len(packed), 64)), end]
+    return "\n".join(lines) + "\n"
 
 
 def _further(given: Any, conn_id: str | None) -> dict[str, str]:

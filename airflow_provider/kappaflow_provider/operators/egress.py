@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kappaflow_provider.operators.base import KappaFlowOperator
+from kappaflow_provider.progress import in_words
 from kappaflow_provider.xcom import small
 
 if TYPE_CHECKING:
@@ -31,5 +32,7 @@ class KafkaEgressOperator(KappaFlowOperator):
                 self.job_file, region=self.region or None, params=params, on_progress=self.progress()
             )
         result: dict[str, Any] = small(summary)
-        self.log.info("landed %s: %s", self.region or "all regions", result)
+        self.log.info("%s: %s", self.region or "all regions", in_words(summary))
+        if "table" in summary:
+            self.log.info("the table is %s, its version %s", summary["table"], summary["version"])
         return result

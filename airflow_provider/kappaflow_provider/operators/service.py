@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappaflow_provider.exceptions import KappaFlowFailed
 from kappaflow_provider.operators.base import KappaFlowOperator
+from kappaflow_provider.progress import in_words
 from kappaflow_provider.xcom import small
 
 if TYPE_CHECKING:
@@ -46,5 +47,5 @@ class ServiceConsumerOperator(KappaFlowOperator):
             )
             summary = stage(self.job_file, region=self.region, params=params, on_progress=self.progress())
         result: dict[str, Any] = small(summary)
-        self.log.info("region %s is done: %s", self.region, result)
+        self.log.info("region %s is done: %s", self.region, in_words(summary))
         return result

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import PokeReturnValue, conf
 
 from kappaflow_provider.egress_state import look
 from kappaflow_provider.exceptions import KappaFlowFailed, of_kind
+from kappaflow_provider.progress import in_words
 from kappaflow_provider.sensors.base import KappaFlowSensor
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class EgressCompleteSensor(KappaFlowSensor):
             raise of_kind("error", f"the trigger said what nobody understands: {event!r}")
         if event["status"] == "error":
             raise of_kind(event["kind"], event["message"])
-        self.log.info("the egress of %s is complete: %s", self.region, event["figures"])
+        self.log.info("the egress of %s is complete: %s", self.region, in_words(event["figures"]))
         return event["figures"]
 
     def poke(self, context: "Context") -> PokeReturnValue:
@@ -85,5 +86,5 @@ class EgressCompleteSensor(KappaFlowSensor):
                 raise
             self.log.info("not yet: %s", error)
             return PokeReturnValue(False)
-        self.log.info("region %s: %s", self.region, figures)
+        self.log.info("region %s: %s", self.region, in_words(figures))
         return PokeReturnValue(done, figures)

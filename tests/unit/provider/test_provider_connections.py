@@ -1,5 +1,6 @@
 """Connections: what they become, where they are seen, and where they are not."""
 
+import json
 import os
 import socket
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, Connection
 
+from kappaflow_provider import connection_forms
 from kappaflow_provider.hooks import kafka as kafka_hook
 from kappaflow_provider.hooks.kafka import KappaFlowKafkaHook, variable
 from kappaflow_provider.hooks.registry import KappaFlowRegistryHook
@@ -177,3 +179,19 @@ def test_a_registry_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     connection = Connection(conn_id="r", conn_type="kappaflow_registry", host=f"dir:{tmp_path}")
     monkeypatch.setattr(KappaFlowRegistryHook, "get_connection", classmethod(lambda *_: connection))
     assert KappaFlowRegistryHook().test_connection()[0]
+
+
+def test_a_key_that_a_form_made_one_line_of_is_a_pem_again(masked: list[str]) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\n" + "A" * 64 + "\n" + "B" * 20 + "==\n-----END PRIVATE KEY-----\n"
+    for given in (key, key.replace("\n", ""), key.replace("\n", " "), key.replace("\n", "\\n")):
+        assert hook_of(extra=json.dumps({"ssl_key_pem": given})).get_conn()["ssl.key.pem"] == key
+    assert masked == [key] * 4
+
+
+def test_the_form_offers_what_there_is_to_choose() -> None:
+    fields = connection_forms.conn_fields(connection_forms.KAFKA_FIELDS)
+    assert fields["security_protocol"]["schema"]["enum"] == ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    assert {n for n, f in fields.items() if f["schema"].get("format") == "password"} == {
+        "ssl_key_pem",
+        "ssl_key_password",
+    }

@@ -50,3 +50,24 @@ def test_it_passes_every_param_of_the_job() -> None:
 
     declared = tomllib.loads(DAG_FILE.with_name("job.toml").read_text())["params"]
     assert set(runpy.run_path(str(DAG_FILE))["JOB_PARAMS"]) == set(declared)
+
+
+def test_the_ui_can_tell_what_it_does(dag: Any) -> None:
+    from airflow.providers.common.compat.sdk import MappedOperator
+
+    assert "reconcile" in dag.doc_md
+    assert [task.task_id for task in dag.tasks if not task.doc_md] == []
+    for task in dag.tasks:
+        if isinstance(task, MappedOperator):
+            assert task.map_index_template
+
+
+def test_the_environment_changes_what_a_run_proposes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTS_JOB_FILE", "/there/job.toml")
+    monkeypatch.setenv("FLIGHTS_WEST", "west:9092")
+    params = runpy.run_path(str(DAG_FILE))["flights_delay_cost"]().params
+    assert (params["job_file"], params["east"], params["west"]) == (
+        "/there/job.toml",
+        "127.0.0.1:19092",
+        "west:9092",
+    )

@@ -234,3 +234,12 @@ def test_fields_are_templates(job_file: str) -> None:
     assert (operator.region, operator.service_mode) == ("east", "fleet")
     assert {"job_file", "job_params", "child"} <= set(KafkaIngressOperator.template_fields)
     assert {"job_file", "job_params", "region"} <= set(KafkaEgressOperator.template_fields)
+
+
+def test_a_summary_in_words() -> None:
+    from kappaflow_provider.progress import in_words
+
+    summary = {"region": "east", "landed": 12_345, "regions": [{"landed": 1}], "done": True, "seconds": 1.26}
+    assert in_words(summary | {"duplicates": {"re_read": 2}}) == (
+        "landed 12,345, done yes, seconds 1.3, duplicates: re_read 2"
+    )
