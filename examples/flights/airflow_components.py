@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ class Airflow:
 
     processes: what starts and ends the components.
     home: AIRFLOW_HOME, made if absent. dags: the folder of DAG files; write them before `start`, since a new one
-    is only seen minutes later. All listens on loopback.
+    is only seen minutes later. All listens on loopback. environment: for the DAG, more than Airflow's own.
     """
 
-    def __init__(self, processes: Processes, home: Path, dags: Path) -> None:
+    def __init__(
+        self, processes: Processes, home: Path, dags: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._processes = processes
         self._components: dict[str, Child] = {}
         self.port = _free_port()
@@ -75,6 +78,7 @@ class Airflow:
             "KAPPAFLOW_DEMO_MARK": self._mark,
             # Airflow renames its processes, which would wipe their environment.
             "SPT_NOENV": "1",
+            **(environment or {}),
         }
         self._token = ""
 

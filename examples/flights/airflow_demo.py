@@ -25,14 +25,13 @@ import expected
 import kappaflow
 import make_data
 from airflow_components import USER, Airflow, ComponentError
-from demo import Fleet
-from demo_run import airflow_run, check
+from demo import Fleet, gather, last_line, show_results
+from demo_run import airflow_run
 from demo_run.counts import Counts
 from demo_run.place import FLIGHTS, REGIONS, DemoError, Place, fresh
 from demo_run.processes import Processes, now_ms
 from demo_run.screen import Screen
 from kappaflow import report
-from kappaflow.cli import show
 from kappaflow.dev import DevStack
 from warehouse import DataError
 
@@ -118,43 +117,24 @@ def follow(run: Run, fleet: Fleet, counts: Counts, timeout_s: float) -> None:
 
 
 def results(
-    place: Place, params: Mapping[str, str], said: Mapping[str, Any], fleet: Fleet, counts: Counts
+    place: Place,
+    params: Mapping[str, str],
+    said: Mapping[str, Any],
+    fleet: Fleet,
+    counts: Counts,
+    took_s: float,
 ) -> dict[str, Any]:
     """Checks the ledger against the source, shows it and the metrics, writes the report; returns the last line."""
-    data = report.collect(place.job_file, params=params)
-    data.source = check.source(said, data.ledger)
-    data.checks = check.checks(place.job_file, params, said, data.ledger)
-    data.samples, data.marks = counts.samples, fleet.marks
-    data.spans = sorted([*data.spans, *fleet.spans()], key=lambda span: span.start_ms)
-    data.seconds = report_seconds(data.spans)
-    show.ledger(data.ledger)
-    found = [(report.name(c.fate), c.cause, c.rows, c.source, c.right) for c in report.causes(data)]
-    found += [("", c.what, c.found, c.expected, c.right) for c in data.checks]
-    rows = [[*row[:4], "same" if row[4] else "DIFFERS"] for row in found]
-    show.table(
-        "the ledger and the table against the source", ["fate", "what", "found", "in the source", ""], rows
-    )
-    show.metrics(dict(data.metrics))
+    data = gather(place, params, said, fleet, counts)
+    data.seconds = {**data.seconds, "total": took_s}
+    show_results(data, fleet.screen)
     fleet.screen.say(f"report: {report.write(place.report, data)}")
     wrong = report.problems(data)
     if fleet.killed is None:
         wrong.append("no worker was killed: the work was done before it could be")
     for problem in wrong:
         fleet.screen.shout(problem)
-    names = ("expected", "landed", "filtered", "dead_lettered", "rejected", "missing", "duplicated")
-    line = {"job": data.job, **{name: data.ledger[name] for name in names}, "seconds": data.seconds}
-    line |= {"done_twice": data.ledger["done_twice"], "killed": fleet.killed, "explained": not wrong}
-    return {**line, "problems": wrong} if wrong else line
-
-
-def report_seconds(spans: Any) -> dict[str, float]:
-    """How long publishing, working, landing and all of it took, from the first start to the last end."""
-    found = {}
-    for stage, named in (("publish", "publish"), ("work", "work"), ("land", "land"), ("total", "")):
-        chosen = [span for span in spans if span.stage == named or not named]
-        long_ms = max((s.end_ms for s in chosen), default=0) - min((s.start_ms for s in chosen), default=0)
-        found[stage] = round(long_ms / 1_000, 1)
-    return found
+    return last_line(data, fleet, wrong)
 
 
 def demo(options: argparse.Namespace, place: Place, screen: Screen, started: ExitStack) -> int:
@@ -164,7 +144,10 @@ def demo(options: argparse.Namespace, place: Place, screen: Screen, started: Exi
     stack = started.enter_context(DevStack(place.dev, regions=list(REGIONS)))
     params = {"rules": options.rules, **{region: stack.bootstrap(region) for region in REGIONS}}
     processes = Processes(place.processes, place.logs)
-    airflow = Airflow(processes, place.airflow, place.dags)
+    # So that a run that somebody starts in the UI finds the same job and the same brokers.
+    proposed = {"FLIGHTS_JOB_FILE": str(place.job_file)}
+    proposed |= {f"FLIGHTS_{region.upper()}": params[region] for region in REGIONS}
+    airflow = Airflow(processes, place.airflow, place.dags, proposed)
     started.callback(airflow.end_tasks)
     started.callback(processes.stop)
     screen.say("starting Airflow: api-server, dag-processor, scheduler, triggerer")
@@ -181,8 +164,7 @@ def demo(options: argparse.Namespace, place: Place, screen: Screen, started: Exi
     with screen:
         follow(run, fleet, counts, options.timeout_s)
     took_s = (now_ms() - begun_ms) / 1_000
-    line = results(place, params, said, fleet, counts)
-    line["seconds"]["total"] = round(took_s, 1)
+    line = results(place, params, said, fleet, counts, took_s)
     print(json.dumps(line), flush=True)
     if not options.exit_when_done:
         screen.say(f"the UI stays open until Ctrl-C: {login}")

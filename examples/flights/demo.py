@@ -146,9 +146,9 @@ def demo(
     counts = Counts(place.job_file, params, said["rows"])
     _follow(place, dag, fleet, counts, screen, timeout_s)
     screen.say("the DAG run succeeded; checking its ledger against the source")
-    data = _data(place, params, said, fleet, counts)
+    data = gather(place, params, said, fleet, counts)
     data.seconds = {**data.seconds, "total": (now_ms() - begun_ms) / 1_000}
-    _print(data, screen)
+    show_results(data, screen)
     wrong = problems(data)
     if fleet.killed is None:
         wrong.append("no worker was killed: the work was done before it could be")
@@ -156,7 +156,7 @@ def demo(
     screen.say(f"report: {written}")
     for problem in wrong:
         screen.shout(problem)
-    return _line(data, fleet, wrong)
+    return last_line(data, fleet, wrong)
 
 
 def _follow(place: Place, dag: Child, fleet: Fleet, counts: Counts, screen: Screen, timeout_s: float) -> None:
@@ -186,7 +186,7 @@ def _follow(place: Place, dag: Child, fleet: Fleet, counts: Counts, screen: Scre
         raise DemoError(f"the DAG run failed:\n{states}\n{dag.last_lines(40)}\nall of it: {dag.log}")
 
 
-def _data(
+def gather(
     place: Place, params: Mapping[str, str], said: Mapping[str, Any], fleet: Fleet, counts: Counts
 ) -> ReportData:
     """What the job's own records say, and what was watched and counted beside them."""
@@ -225,7 +225,7 @@ def _seconds(data: ReportData, counts: Counts) -> dict[str, float]:
     return found
 
 
-def _print(data: ReportData, screen: Screen) -> None:
+def show_results(data: ReportData, screen: Screen) -> None:
     """The ledger, its check against the source, and the metrics, as tables on stderr."""
     show.ledger(data.ledger)
     rows = [
@@ -243,7 +243,7 @@ def _print(data: ReportData, screen: Screen) -> None:
     screen.say(f"took: {taken}")
 
 
-def _line(data: ReportData, fleet: Fleet, wrong: list[str]) -> dict[str, Any]:
+def last_line(data: ReportData, fleet: Fleet, wrong: list[str]) -> dict[str, Any]:
     ledger: Summary = data.ledger
     counted = ("expected", "landed", "filtered", "dead_lettered", "rejected", "missing", "duplicated")
     seconds = {
