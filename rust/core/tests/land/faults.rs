@@ -101,7 +101,7 @@ async fn what_cannot_be_landed_is_named() {
 
 /// The process that [`a_lander_may_be_killed_at_any_point`] kills.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by another test"]
+#[ignore = "the body of the process that a_lander_may_be_killed_at_any_point starts and kills; alone it has no job"]
 async fn lander_to_kill() {
     let Some(job) = std::env::var_os("KAPPAFLOW_TEST_JOB") else {
         return;
