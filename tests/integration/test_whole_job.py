@@ -155,7 +155,9 @@ def test_kill_minus_nine_in_every_stage_leaves_the_same_table(make_job: JobMaker
         kills["land"] += kill_after(start(job, "land"), chance.uniform(0.2, 1.0))
     job.run("land").ok()
     ledger = job.run("reconcile").ok()
-    assert all(kills[stage] for stage in ("publish", "work", "land")), f"seed {seed}: not killed in time: {kills}"
+    assert all(kills[stage] for stage in ("publish", "work", "land")), (
+        f"seed {seed}: not killed in time: {kills}"
+    )
     assert ledger["explained"]
     assert ledger["missing"] == ledger["duplicated"] == 0
     changing = ["_job", "_attempt", "_partition", "_offset"]
