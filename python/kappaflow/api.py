@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, cast
 
-from kappaflow.errors import JobFileError
+from kappaflow.avro import schema_text
 from kappaflow.types import Dispatched, Event, JobPlan, OnProgress, Region, Summary
 
 JobPath = str | PathLike[str]
@@ -93,7 +93,7 @@ def publish(
             "kafka": dict(kafka or {}),
             "topic": topic,
             "partitions": partitions,
-            "schema": _schema_text(schema),
+            "schema": schema_text(schema),
             "registry": registry,
             "base": str(Path.cwd()),
             "extra": extra,
@@ -106,16 +106,6 @@ def publish(
         )
     path = fspath(job_or_data)
     return cast(Summary, json.loads(_native.publish(path, _texts(params), child, on_progress)))
-
-
-def _schema_text(schema: str | PathLike[str]) -> str:
-    text = fspath(schema)
-    if text.lstrip().startswith(("{", '"', "[")):
-        return text
-    try:
-        return Path(text).read_text(encoding="utf-8")
-    except OSError as error:
-        raise JobFileError(f"schema: can't read {text}: {error}") from error
 
 
 def work(

@@ -37,6 +37,24 @@ class PlanError(SchemaError):
     kind = "plan"
 
 
+class EncodeError(KappaFlowError):
+    """A batch as a whole can't be encoded; a row that can't is no error but a reject."""
+
+    kind = "encode"
+
+
+class DecodeError(KappaFlowError):
+    """Bytes that are no value of the schema, or a schema that no Arrow column is made of."""
+
+    kind = "decode"
+
+
+class FrameError(DecodeError):
+    """A message doesn't carry the schema id that it should."""
+
+    kind = "frame"
+
+
 class RegistryError(KappaFlowError):
     """The schema registry refused or could not be reached."""
 

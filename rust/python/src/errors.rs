@@ -1,5 +1,8 @@
-//! Core errors as the Python exceptions of `kappaflow.errors`, picked by the variant's stable name.
+//! Rust errors as the Python exceptions of `kappaflow.errors`, picked by a stable name.
 
+use std::error::Error as StdError;
+
+use kappaflow_avro::{DecodeError, EncodeError, FrameError, PlanError, SchemaError};
 use kappaflow_core::Error;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -7,6 +10,32 @@ use pyo3::prelude::*;
 /// The Python exception for a core error.
 pub fn raise(py: Python<'_>, error: &Error) -> PyErr {
     of_kind(py, error.kind(), &error.to_string())
+}
+
+/// An error of kappaflow-avro: the name by which Python picks its exception.
+pub trait AvroError: StdError {
+    const KIND: &str;
+}
+
+impl AvroError for SchemaError {
+    const KIND: &str = "schema";
+}
+impl AvroError for PlanError {
+    const KIND: &str = "plan";
+}
+impl AvroError for EncodeError {
+    const KIND: &str = "encode";
+}
+impl AvroError for DecodeError {
+    const KIND: &str = "decode";
+}
+impl AvroError for FrameError {
+    const KIND: &str = "frame";
+}
+
+/// The Python exception for an error of kappaflow-avro.
+pub fn raise_avro<E: AvroError>(py: Python<'_>, error: &E) -> PyErr {
+    of_kind(py, E::KIND, &error.to_string())
 }
 
 pub fn of_kind(py: Python<'_>, kind: &str, message: &str) -> PyErr {

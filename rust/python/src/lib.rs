@@ -5,6 +5,7 @@
 
 mod drive;
 mod errors;
+mod schema;
 mod stages;
 mod stream;
 
@@ -14,5 +15,6 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     stages::add(module)?;
+    schema::add(module)?;
     stream::add(module)
 }
