@@ -29,13 +29,15 @@ fn push(json: &Value, ty: &AvroType, out: &mut Vec<u8>) -> Option<()> {
         }
         AvroType::Float => out.extend_from_slice(&(json.as_f64()? as f32).to_le_bytes()),
         AvroType::Double => out.extend_from_slice(&json.as_f64()?.to_le_bytes()),
-        AvroType::String | AvroType::Uuid => {
+        AvroType::String | AvroType::Uuid { fixed: false } => {
             let text = json.as_str()?;
             push_long(i64::try_from(text.len()).ok()?, out);
             out.extend_from_slice(text.as_bytes());
         }
         AvroType::Bytes => push_bytes(&bytes(json)?, None, out)?,
         AvroType::Fixed(fixed) => push_bytes(&bytes(json)?, Some(fixed.size), out)?,
+        AvroType::Uuid { fixed: true } => push_bytes(&bytes(json)?, Some(16), out)?,
+        AvroType::Duration => push_bytes(&bytes(json)?, Some(12), out)?,
         AvroType::Decimal(decimal) => push_bytes(&bytes(json)?, decimal.fixed, out)?,
         AvroType::Enum(e) => {
             let symbol = json.as_str()?;

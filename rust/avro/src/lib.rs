@@ -19,6 +19,7 @@ mod plan;
 mod schema;
 mod temporal;
 mod types;
+mod uuid;
 mod wire;
 
 pub use decode::Decoder;

@@ -135,16 +135,15 @@ impl Builder {
             Schema::LocalTimestampMillis => AvroType::LocalTimestamp(SubSecond::Millis),
             Schema::LocalTimestampMicros => AvroType::LocalTimestamp(SubSecond::Micros),
             Schema::LocalTimestampNanos => AvroType::LocalTimestamp(SubSecond::Nanos),
-            Schema::Uuid(UuidSchema::String) => AvroType::Uuid,
-            Schema::Uuid(_) => {
-                return unsupported("uuid over fixed or bytes", "use uuid over a string");
+            Schema::Uuid(UuidSchema::String) => AvroType::Uuid { fixed: false },
+            Schema::Uuid(UuidSchema::Fixed(fixed)) => {
+                self.name(&fixed.name, AvroType::Uuid { fixed: true })
             }
-            Schema::Duration(_) => {
-                return unsupported(
-                    "duration",
-                    "use fixed(12) without the logical type, or a long",
-                );
+            // Not in the specification, which knows a string and a fixed.
+            Schema::Uuid(UuidSchema::Bytes) => {
+                return unsupported("uuid over bytes", "use uuid over a string or a fixed(16)");
             }
+            Schema::Duration(fixed) => self.name(&fixed.name, AvroType::Duration),
             Schema::BigDecimal => {
                 return unsupported("big-decimal", "use decimal with a precision and a scale");
             }

@@ -67,8 +67,13 @@ pub enum AvroType {
     Union(Arc<[AvroType]>),
     /// `decimal` over bytes or fixed
     Decimal(DecimalType),
-    /// `uuid` over a string
-    Uuid,
+    /// `uuid`, over a string or over a fixed of 16 bytes
+    Uuid {
+        /// Whether a fixed carries it.
+        fixed: bool,
+    },
+    /// `duration`: months, days and milliseconds in a fixed of 12 bytes
+    Duration,
     /// `date`
     Date,
     /// `time-millis`
@@ -150,6 +155,8 @@ impl AvroType {
             Self::Float => 4,
             Self::Double => 8,
             Self::Fixed(fixed) => fixed.size,
+            Self::Uuid { fixed: true } => 16,
+            Self::Duration => 12,
             Self::Decimal(DecimalType {
                 fixed: Some(size), ..
             }) => *size,
@@ -191,7 +198,9 @@ impl fmt::Display for AvroType {
                 f.write_str("]")
             }
             Self::Decimal(d) => write!(f, "decimal({}, {})", d.precision, d.scale),
-            Self::Uuid => f.write_str("uuid"),
+            Self::Uuid { fixed: false } => f.write_str("uuid"),
+            Self::Uuid { fixed: true } => f.write_str("uuid over fixed(16)"),
+            Self::Duration => f.write_str("duration"),
             Self::Date => f.write_str("date"),
             Self::TimeMillis => f.write_str("time-millis"),
             Self::TimeMicros => f.write_str("time-micros"),

@@ -72,6 +72,8 @@ impl Offsets {
 pub(super) enum Payload {
     Bytes,
     Text,
+    /// On the wire 16 bytes, in the column text.
+    Uuid,
     /// On the wire a number, in the column its symbol.
     Symbol(Arc<EnumType>),
 }
@@ -91,6 +93,8 @@ pub(super) enum Kind {
     Double(Vec<f64>),
     Bytes(Offsets, Vec<u8>, Payload),
     Fixed(usize, Vec<u8>),
+    /// Months, days and milliseconds.
+    Duration([Vec<u32>; 3]),
     Decimal128(DecimalType, Vec<i128>),
     Decimal256(DecimalType, Vec<i256>),
     /// With the fewest bytes of an item.
@@ -218,6 +222,9 @@ impl Kind {
                         }
                         data.extend_from_slice(bytes);
                     }
+                    Payload::Uuid => {
+                        data.extend_from_slice(&crate::uuid::text(&reader.array()?));
+                    }
                     Payload::Symbol(e) => {
                         let number = reader.int()?;
                         let symbol = usize::try_from(number).ok().and_then(|n| e.symbols.get(n));
@@ -232,6 +239,11 @@ impl Kind {
                 offsets.end(data.len())?;
             }
             Self::Fixed(size, data) => data.extend_from_slice(reader.take(*size)?),
+            Self::Duration(parts) => {
+                for part in parts {
+                    part.push(u32::from_le_bytes(reader.array()?));
+                }
+            }
             Self::Decimal128(ty, values) => match read_decimal(reader, *ty)?.to_i128() {
                 Some(v) => values.push(v),
                 None => return Err(reader.invalid("a decimal of more than 128 bits")),
@@ -257,6 +269,7 @@ impl Kind {
                 offsets.repeat()
             }
             Self::Fixed(size, data) => data.resize(data.len() + *size, 0),
+            Self::Duration(parts) => parts.iter_mut().for_each(|part| part.push(0)),
             Self::Decimal128(_, values) => values.push(0),
             Self::Decimal256(_, values) => values.push(i256::ZERO),
             Self::Record(fields, slots) => {
@@ -280,6 +293,7 @@ impl Kind {
             Self::Double(values) => values.truncate(slots),
             Self::Bytes(offsets, data, _) => data.truncate(offsets.truncate(slots)),
             Self::Fixed(size, data) => data.truncate(slots.saturating_mul(*size)),
+            Self::Duration(parts) => parts.iter_mut().for_each(|part| part.truncate(slots)),
             Self::Decimal128(_, values) => values.truncate(slots),
             Self::Decimal256(_, values) => values.truncate(slots),
             Self::Array(offsets, _, items) => items.truncate(offsets.truncate(slots)),

@@ -8,13 +8,13 @@ use arrow_array::{
     FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray,
     NullArray, PrimitiveArray, StringArray, StructArray, Time32MillisecondArray,
     Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray,
+    TimestampNanosecondArray, UInt32Array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 
 use super::column::{Column, Kind, Offsets, Payload};
-use super::kind::digits;
+use super::kind::{digits, duration_parts};
 use crate::error::DecodeError;
 
 type Finished = Result<ArrayRef, ArrowError>;
@@ -98,6 +98,13 @@ impl Kind {
                     take(data).into(),
                     nulls,
                 )?)
+            }
+            Self::Duration(parts) => {
+                let arrays = parts
+                    .iter_mut()
+                    .map(|part| Arc::new(UInt32Array::from(take(part))) as ArrayRef)
+                    .collect();
+                Arc::new(StructArray::try_new(duration_parts(), arrays, nulls)?)
             }
             Self::Decimal128(ty, values) => {
                 let (precision, scale) = digits(*ty);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_buffer::i256;
-use arrow_schema::{DataType, Field, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, TimeUnit};
 
 use super::column::{Column, Kind, Nullable, Offsets, Payload};
 use crate::error::DecodeError;
@@ -47,9 +47,13 @@ impl Column {
             AvroType::Float => Kind::Float(Vec::new()),
             AvroType::Double => Kind::Double(Vec::new()),
             AvroType::Bytes => Kind::Bytes(Offsets::new(), Vec::new(), Payload::Bytes),
-            AvroType::String | AvroType::Uuid => {
+            AvroType::String | AvroType::Uuid { fixed: false } => {
                 Kind::Bytes(Offsets::new(), Vec::new(), Payload::Text)
             }
+            AvroType::Uuid { fixed: true } => {
+                Kind::Bytes(Offsets::new(), Vec::new(), Payload::Uuid)
+            }
+            AvroType::Duration => Kind::Duration(Default::default()),
             AvroType::Enum(e) => {
                 Kind::Bytes(Offsets::new(), Vec::new(), Payload::Symbol(Arc::clone(e)))
             }
@@ -112,6 +116,7 @@ impl Column {
             Kind::Double(_) => DataType::Float64,
             Kind::Bytes(_, _, Payload::Bytes) => DataType::Binary,
             Kind::Bytes(_, _, _) => DataType::Utf8,
+            Kind::Duration(_) => DataType::Struct(duration_parts()),
             // At most MAX_FIXED.
             Kind::Fixed(size, _) => {
                 DataType::FixedSizeBinary(i32::try_from(*size).unwrap_or(i32::MAX))
@@ -131,6 +136,14 @@ impl Column {
             ),
         }
     }
+}
+
+/// What a duration is made of.
+pub(super) fn duration_parts() -> Fields {
+    ["months", "days", "millis"]
+        .map(|part| Field::new(part, DataType::UInt32, false))
+        .into_iter()
+        .collect()
 }
 
 /// Precision and scale as Arrow counts them; both are at most 76.

@@ -4,6 +4,7 @@
 //! Arrow types or rules, and a value of a row that passed can't fail any more.
 
 mod decimals;
+mod durations;
 mod nested;
 mod numbers;
 mod text;
@@ -332,7 +333,9 @@ pub(crate) fn lane(
         Rule::Bytes => text::bytes(&mut site)?,
         Rule::Fixed(size) => text::fixed(&mut site, *size)?,
         Rule::Enum(e) => Data::Int(text::symbols(&mut site, e)?),
-        Rule::Uuid => text::uuids(&mut site)?,
+        Rule::Uuid { fixed } => text::uuids(&mut site, *fixed)?,
+        Rule::DurationParts => durations::parts(&mut site)?,
+        Rule::DurationMillis => durations::millis(&mut site)?,
         Rule::Decimal(decimal) => decimals::decimals(&mut site, *decimal)?,
         Rule::Array(items) => nested::array(&mut site, items)?,
         Rule::Map(keys, values) => nested::map(&mut site, keys, values)?,

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 
 use super::{Data, Site};
 use crate::error::EncodeError;
-use crate::plan::TextZone;
+use crate::plan::{TextZone, is_text};
 use crate::temporal::Reading;
 use crate::types::{EnumType, SubSecond};
+use crate::uuid;
 
 /// Calls `f` with every valid slot of a string array.
 pub(super) fn each_text(
@@ -65,10 +66,7 @@ fn each_bytes(
 }
 
 pub(super) fn text(site: &mut Site<'_>) -> Result<Data, EncodeError> {
-    if !matches!(
-        site.array.data_type(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    ) {
+    if !is_text(site.array.data_type()) {
         each_bytes(site, |site, i, value| {
             if std::str::from_utf8(value).is_err() {
                 site.reject(i, "not UTF-8");
@@ -103,8 +101,7 @@ pub(super) fn bytes(site: &mut Site<'_>) -> Result<Data, EncodeError> {
         DataType::FixedSizeBinary(_) => {
             let a = array.as_fixed_size_binary();
             let size = usize::try_from(a.value_length()).unwrap_or(0);
-            let offsets =
-                arrow_buffer::OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(size, a.len()));
+            let offsets = OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(size, a.len()));
             Data::LargeBytes(offsets, fixed_values(a))
         }
         _ => return Err(site.malformed()),
@@ -143,21 +140,36 @@ pub(super) fn symbols(site: &mut Site<'_>, e: &EnumType) -> Result<ScalarBuffer<
     Ok(out.into())
 }
 
-pub(super) fn uuids(site: &mut Site<'_>) -> Result<Data, EncodeError> {
-    each_text(site, |site, i, value| {
-        if !is_uuid(value) {
-            site.reject(i, "not a uuid (8-4-4-4-12 hexadecimal digits)");
-        }
+/// Uuids, from text or from 16 bytes, to a fixed or to text.
+pub(super) fn uuids(site: &mut Site<'_>, to_fixed: bool) -> Result<Data, EncodeError> {
+    const BAD: &str = "not a uuid (8-4-4-4-12 hexadecimal digits)";
+    let from_text = is_text(site.array.data_type());
+    if from_text && !to_fixed {
+        each_text(site, |site, i, value| {
+            if uuid::parse(value).is_none() {
+                site.reject(i, BAD);
+            }
+        })?;
+        return bytes(site);
+    }
+    if !from_text && to_fixed {
+        return fixed(site, 16);
+    }
+    if from_text {
+        let mut out = vec![0; site.array.len().saturating_mul(16)];
+        each_text(site, |site, i, value| match uuid::parse(value) {
+            Some(bytes) => out[i * 16..(i + 1) * 16].copy_from_slice(&bytes),
+            None => site.reject(i, BAD),
+        })?;
+        return Ok(Data::Fixed(16, out.into()));
+    }
+    let mut out = vec![0; site.array.len().saturating_mul(36)];
+    each_bytes(site, |site, i, value| match value.as_array() {
+        Some(bytes) => out[i * 36..(i + 1) * 36].copy_from_slice(&uuid::text(bytes)),
+        None => site.reject(i, format!("{} bytes long, but a uuid has 16", value.len())),
     })?;
-    bytes(site)
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(i, c)| match i {
-            8 | 13 | 18 | 23 => c == b'-',
-            _ => c.is_ascii_hexdigit(),
-        })
+    let offsets = OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(36, site.array.len()));
+    Ok(Data::LargeBytes(offsets, out.into()))
 }
 
 pub(super) fn timestamps(

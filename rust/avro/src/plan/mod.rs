@@ -4,6 +4,8 @@ mod refusals;
 mod resolve;
 mod rules;
 
+pub(crate) use rules::is_text;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -172,7 +174,14 @@ pub(crate) enum Rule {
     /// Exactly this many bytes.
     Fixed(usize),
     Enum(Arc<EnumType>),
-    Uuid,
+    /// Text or 16 bytes to a uuid, over a fixed or as text.
+    Uuid {
+        fixed: bool,
+    },
+    /// A struct of months, days and milliseconds to a duration.
+    DurationParts,
+    /// An Arrow duration to the milliseconds of a duration.
+    DurationMillis,
     Decimal(DecimalType),
     Date,
     TimeMillis,

@@ -1,6 +1,6 @@
 //! The rules: what becomes of a pair (Arrow type, Avro type). The one place where this is decided.
 
-use arrow_schema::{DataType as A, TimeUnit};
+use arrow_schema::{DataType as A, FieldRef, Fields, TimeUnit};
 
 use super::refusals::{check_supported, impossible};
 use super::resolve::Resolver;
@@ -194,7 +194,31 @@ fn rule(
         (V::Enum(e), a) if is_text(a) => {
             checked(Rule::Enum(e.clone()), &["not a symbol of the enum"])
         }
-        (V::Uuid, a) if is_text(a) => checked(Rule::Uuid, &["not a uuid"]),
+        (V::Uuid { fixed }, a) if is_text(a) => {
+            checked(Rule::Uuid { fixed: *fixed }, &["not a uuid"])
+        }
+        (V::Uuid { fixed }, A::FixedSizeBinary(16)) => exact(Rule::Uuid { fixed: *fixed }),
+        (V::Uuid { fixed }, A::Binary | A::LargeBinary | A::BinaryView) => {
+            checked(Rule::Uuid { fixed: *fixed }, &["not 16 bytes long"])
+        }
+
+        (V::Duration, A::Struct(parts)) if is_duration(parts) => {
+            if parts.iter().any(|part| part.is_nullable()) {
+                checked(Rule::DurationParts, &["a part of the duration is null"])
+            } else {
+                exact(Rule::DurationParts)
+            }
+        }
+        (V::Duration, A::Duration(unit)) => {
+            let finer = matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond);
+            let mut reasons = vec!["negative", "out of range of duration"];
+            reasons.extend(finer.then_some(PRECISION));
+            checked(Rule::DurationMillis, &reasons)
+        }
+        (V::Duration, A::FixedSizeBinary(12)) => exact(Rule::Fixed(12)),
+        (V::Duration, A::Binary | A::LargeBinary | A::BinaryView) => {
+            checked(Rule::Fixed(12), &["not 12 bytes long"])
+        }
 
         (V::Decimal(d), a) if a.is_decimal() => decimal(*d, a),
         (V::Decimal(d), a) if a.is_integer() => decimal(*d, a),
@@ -325,7 +349,7 @@ fn rule(
     }
 }
 
-const fn is_text(arrow: &A) -> bool {
+pub(crate) const fn is_text(arrow: &A) -> bool {
     matches!(arrow, A::Utf8 | A::LargeUtf8 | A::Utf8View)
 }
 
@@ -334,6 +358,12 @@ const fn is_bytes(arrow: &A) -> bool {
         arrow,
         A::Binary | A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_)
     )
+}
+
+/// Months, days and milliseconds, as an Avro duration counts them.
+fn is_duration(parts: &Fields) -> bool {
+    let is = |part: &FieldRef, name| part.name() == name && *part.data_type() == A::UInt32;
+    matches!(parts.as_ref(), [m, d, ms] if is(m, "months") && is(d, "days") && is(ms, "millis"))
 }
 
 fn out_of_range(avro: &V) -> String {
