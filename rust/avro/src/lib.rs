@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod compat;
 mod decode;
 mod defaults;
 mod encode;

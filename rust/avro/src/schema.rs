@@ -6,6 +6,7 @@ use std::sync::Arc;
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
 
+use crate::compat::GeneralSchema;
 use crate::defaults;
 use crate::error::SchemaError;
 use crate::types::{
@@ -23,6 +24,7 @@ pub struct AvroSchema {
     json: String,
     canonical: String,
     record: Arc<RecordType>,
+    general: GeneralSchema,
 }
 
 impl AvroSchema {
@@ -47,6 +49,7 @@ impl AvroSchema {
             json: json.to_owned(),
             canonical: schema.canonical_form(),
             record,
+            general: schema.into(),
         })
     }
 
@@ -72,6 +75,10 @@ impl AvroSchema {
     #[must_use]
     pub fn fields(&self) -> &[RecordField] {
         &self.record.fields
+    }
+
+    pub(crate) const fn general(&self) -> &GeneralSchema {
+        &self.general
     }
 
     pub(crate) fn record(&self) -> &Arc<RecordType> {
@@ -257,7 +264,7 @@ impl Builder {
 }
 
 /// An error and its causes, such as the line and column where JSON went wrong.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |mut text, cause| {
         let cause = cause.to_string();
