@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 ROOT = Path(__file__).resolve().parent.parent
 FLIGHTS = ROOT / "examples" / "flights"
 
@@ -18,6 +21,17 @@ FLIGHTS = ROOT / "examples" / "flights"
 def say(text: str) -> None:
     """To stderr: stdout is for the JSON line."""
     sys.stderr.write(f"{text}\n")
+
+
+def flights(rows: int | None = None) -> pa.Table:
+    """The first rows of the year, or all of it, loosely typed as the warehouse has them."""
+    sys.path.insert(0, str(FLIGHTS))
+    import make_data
+
+    make_data.make(FLIGHTS / "data")
+    paths = sorted((FLIGHTS / "data" / "flights").rglob("*.parquet"))
+    table = pa.concat_tables(pq.read_table(path, partitioning=None) for path in paths)
+    return table.slice(0, rows).combine_chunks()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -20,21 +19,10 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 import kappaflow
-from harness import FLIGHTS, finish, kafka, measured, say
+from harness import FLIGHTS, finish, flights, kafka, measured, say
 
 PARTITIONS = 12
 SCHEMA = (FLIGHTS / "flight.avsc").read_text()
-
-
-def flights(rows: int) -> pa.Table:
-    """The first rows of the year, loosely typed as the warehouse has them."""
-    sys.path.insert(0, str(FLIGHTS))
-    import make_data
-
-    make_data.make(FLIGHTS / "data")
-    paths = sorted((FLIGHTS / "data" / "flights").rglob("*.parquet"))
-    table = pa.concat_tables(pq.read_table(path, partitioning=None) for path in paths)
-    return table.slice(0, rows).combine_chunks()
 
 
 def ours(table: pa.Table, bootstrap: str, base: Path) -> int:

@@ -258,7 +258,7 @@ pub enum DecodeError {
 }
 
 /// Why bytes are not a registry-framed message.
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
     /// Fewer than five bytes.
@@ -272,5 +272,23 @@ pub enum FrameError {
     BadMagic {
         /// The first byte.
         byte: u8,
+    },
+    /// The header that names the schema holds neither an id nor a GUID.
+    #[error(
+        "header {} has {length} bytes, the first {}; expected 0x01 and a 16-byte GUID, or 0x00 and a 4-byte id",
+        crate::framing::VALUE_HEADER,
+        first.map_or_else(|| "missing".to_owned(), |byte| format!("{byte:#04x}"))
+    )]
+    BadHeader {
+        /// Length of the header's value.
+        length: usize,
+        /// Its first byte.
+        first: Option<u8>,
+    },
+    /// Text that is no GUID.
+    #[error("{text:?} is no GUID; expected 8-4-4-4-12 hexadecimal digits")]
+    BadGuid {
+        /// The text, its start if it is long.
+        text: String,
     },
 }

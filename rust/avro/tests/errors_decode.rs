@@ -1,5 +1,9 @@
 //! Every error of decoder and framing, raised, and what it says.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int32Array, RecordBatch};
+use kappaflow_avro::framing::{Frame, Guid, SchemaRef};
 use kappaflow_avro::*;
 
 fn field(ty: &str) -> String {
@@ -117,4 +121,81 @@ fn frames() {
             .to_string()
             .contains("0x7b")
     );
+}
+
+#[test]
+fn headers_with_a_guid() {
+    let text = "01234567-89ab-cdef-0123-456789abcdef";
+    let guid: Guid = text.parse().unwrap();
+    assert_eq!(guid.to_string(), text);
+    assert_eq!(text.to_uppercase().parse(), Ok(guid));
+    let header = guid.header();
+    assert_eq!(header[..4], [1, 0x01, 0x23, 0x45]);
+    assert_eq!(framing::parse_header(&header), Ok(SchemaRef::Guid(guid)));
+    assert_eq!(
+        framing::parse_header(&framing::bytes(258)),
+        Ok(SchemaRef::Id(258))
+    );
+
+    // With a header the message is bare, whatever it starts with; without one it has a prefix.
+    let bare = [0, 0, 0, 1, 2, 9];
+    assert_eq!(
+        framing::read(Some(&header), &bare),
+        Ok((SchemaRef::Guid(guid), &bare[..]))
+    );
+    assert_eq!(
+        framing::read(None, &bare),
+        Ok((SchemaRef::Id(258), &[9][..]))
+    );
+    assert_eq!(
+        framing::read(None, b"{"),
+        Err(FrameError::BadMagic { byte: b'{' })
+    );
+    assert_eq!(SchemaRef::Id(258).to_string(), "id 258");
+    assert_eq!(SchemaRef::Guid(guid).to_string(), format!("GUID {text}"));
+
+    for bad in [&[][..], &[0; 4], &[1; 16], &[1; 18], &[2; 17], &header[..5]] {
+        let expected = FrameError::BadHeader {
+            length: bad.len(),
+            first: bad.first().copied(),
+        };
+        let text = expected.to_string();
+        assert!(text.contains("__value_schema_id"), "{text}");
+        assert_eq!(framing::read(Some(bad), &bare), Err(expected));
+    }
+    for bad in [
+        "",
+        "01234567-89ab-cdef-0123-456789abcde",
+        "01234567-89ab-cdef-0123-456789abcdeg",
+        "0123456789abc-def-0123-456789abcdef0",
+        "01234567x89ab-cdef-0123-456789abcdef",
+        "01234567-89ab-cdef-0123-456789abcdé",
+    ] {
+        let expected = FrameError::BadGuid {
+            text: bad.to_owned(),
+        };
+        assert_eq!(bad.parse::<Guid>(), Err(expected));
+    }
+}
+
+#[test]
+fn frames_of_an_encoder() {
+    assert_eq!(Frame::from(258), Frame::Id(258));
+    assert_eq!(Frame::Id(258).prefix(), Some([0, 0, 0, 1, 2]));
+    assert_eq!(Frame::Guid.prefix(), None);
+    let avro = AvroSchema::parse(
+        r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}"#,
+    )
+    .unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(vec![5])) as ArrayRef)])
+            .unwrap();
+    let plan = CoercionPlan::new(batch.schema_ref(), &avro, &PlanOptions::default()).unwrap();
+    for (frame, expected) in [
+        (Frame::Id(258), &[0, 0, 0, 1, 2, 10][..]),
+        (Frame::Guid, &[10]),
+    ] {
+        let encoded = Encoder::new(plan.clone(), frame).encode(&batch).unwrap();
+        assert_eq!(encoded.buffer, expected);
+    }
 }

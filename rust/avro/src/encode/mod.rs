@@ -8,16 +8,16 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 
 use crate::error::EncodeError;
-use crate::framing;
+use crate::framing::Frame;
 use crate::gate::{self, Reject, Rejections, Rows};
 use crate::plan::CoercionPlan;
 use sink::Sink;
 
-/// Encodes batches of one Arrow schema, by a plan, framed with one schema id.
+/// Encodes batches of one Arrow schema, by a plan, framed for one schema.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     plan: CoercionPlan,
-    schema_id: u32,
+    frame: Frame,
     /// The schema seen last, so that the next batch of a stream is compared by pointer.
     seen: Option<arrow_schema::SchemaRef>,
 }
@@ -61,12 +61,12 @@ impl Encoded {
 }
 
 impl Encoder {
-    /// An encoder that frames with `schema_id`.
+    /// An encoder that puts `frame` before each datum; a schema id is a frame.
     #[must_use]
-    pub fn new(plan: CoercionPlan, schema_id: u32) -> Self {
+    pub fn new(plan: CoercionPlan, frame: impl Into<Frame>) -> Self {
         Self {
             plan,
-            schema_id,
+            frame: frame.into(),
             seen: None,
         }
     }
@@ -90,7 +90,8 @@ impl Encoder {
             &mut rejections,
         )?;
 
-        let frame = framing::bytes(self.schema_id);
+        let frame = self.frame.prefix();
+        let frame = frame.as_slice().as_flattened();
         let bound = lanes
             .iter()
             .fold(count.saturating_mul(frame.len()), |sum, lane| {
@@ -104,7 +105,7 @@ impl Encoder {
             if rejections.is_rejected(row) {
                 continue;
             }
-            sink.raw(&frame);
+            sink.raw(frame);
             for lane in &lanes {
                 lane.write(row, &mut sink);
             }

@@ -1,0 +1,199 @@
+//! The peers, each used as its documentation says, and what they make of the same rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
+use arrow_array::RecordBatch;
+use arrow_avro::reader::{Decoder, ReaderBuilder};
+use arrow_avro::schema::{
+    AvroSchema as ArrowAvroSchema, Fingerprint, FingerprintAlgorithm, FingerprintStrategy,
+    SCHEMA_METADATA_KEY, SchemaStore,
+};
+use arrow_avro::writer::format::AvroSoeFormat;
+use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
+use arrow_schema::Schema;
+use kappaflow_avro::{AvroSchema, Encoded, framing};
+
+use crate::{Contender, ID, Outcome};
+
+/// Rows for apache-avro, which holds each as a tree of values and is tens of times slower.
+const FEW: usize = 20_000;
+
+/// arrow-avro: batches under the Avro schema, as it wants it, in the Arrow schema's metadata.
+pub struct ArrowAvro {
+    batches: Vec<RecordBatch>,
+    json: String,
+    largest: usize,
+}
+
+impl ArrowAvro {
+    pub fn new(batches: &[RecordBatch], json: &str) -> Outcome<Self> {
+        let fields = batches.first().ok_or("no rows")?.schema().fields().clone();
+        let metadata = HashMap::from([(SCHEMA_METADATA_KEY.to_owned(), json.to_owned())]);
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let batches = batches
+            .iter()
+            .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let largest = batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0);
+        Ok(Self {
+            batches,
+            json: json.to_owned(),
+            largest,
+        })
+    }
+
+    fn encoder(&self) -> Outcome<Encoder> {
+        let schema = self.batches.first().ok_or("no rows")?.schema();
+        Ok(WriterBuilder::new(schema.as_ref().clone())
+            .with_fingerprint_strategy(FingerprintStrategy::Id(ID))
+            .with_row_capacity(self.largest)
+            .build_encoder::<AvroSoeFormat>()?)
+    }
+
+    fn decoder(&self) -> Outcome<Decoder> {
+        let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+        store.set(Fingerprint::Id(ID), ArrowAvroSchema::new(self.json.clone()))?;
+        Ok(ReaderBuilder::new()
+            .with_writer_schema_store(store)
+            .with_active_fingerprint(Fingerprint::Id(ID))
+            .with_batch_size(self.largest + 1)
+            .build_decoder()?)
+    }
+
+    /// Where its bytes or its decoded values are not ours.
+    pub fn differences(&self, ours: &[Encoded], avro: &AvroSchema) -> Outcome<Vec<String>> {
+        let mut wrong = Vec::new();
+        let (mut encoder, mut decoder) = (self.encoder()?, self.decoder()?);
+        let mut our_decoder = kappaflow_avro::Decoder::new(avro)?;
+        for (number, (batch, ours)) in self.batches.iter().zip(ours).enumerate() {
+            let theirs = encode(&mut encoder, batch)?;
+            if theirs.bytes()[..] != ours.buffer[..] || theirs.offsets() != &ours.offsets[..] {
+                wrong.push(format!("batch {number}: arrow-avro wrote other bytes"));
+            }
+            let left = crate::decode(&mut our_decoder, ours)?;
+            let right = decode(&mut decoder, ours)?;
+            // Schemas differ in the names of list items and in metadata: the values are what counts.
+            if left.num_rows() != right.num_rows() || shown(&left)? != shown(&right)? {
+                wrong.push(format!("batch {number}: arrow-avro read other values"));
+            }
+        }
+        Ok(wrong)
+    }
+
+    pub fn contenders<'a>(&'a self, messages: &'a [Encoded]) -> Outcome<Vec<Contender<'a>>> {
+        let rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        let (mut encoder, mut decoder) = (self.encoder()?, self.decoder()?);
+        Ok(vec![
+            Contender::new("encode/arrow-avro", rows, move || {
+                for batch in &self.batches {
+                    std::hint::black_box(encode(&mut encoder, batch)?);
+                }
+                Ok(())
+            }),
+            Contender::new("decode/arrow-avro", rows, move || {
+                for messages in messages {
+                    std::hint::black_box(decode(&mut decoder, messages)?);
+                }
+                Ok(())
+            }),
+        ])
+    }
+}
+
+fn encode(encoder: &mut Encoder, batch: &RecordBatch) -> Outcome<EncodedRows> {
+    encoder.encode(batch)?;
+    Ok(encoder.flush())
+}
+
+/// Message by message, as a consumer hands them over.
+fn decode(decoder: &mut Decoder, messages: &Encoded) -> Outcome<RecordBatch> {
+    for (_, message) in messages.iter() {
+        if decoder.decode(message)? != message.len() {
+            return Err("arrow-avro left a part of a message".into());
+        }
+    }
+    Ok(decoder.flush()?.ok_or("arrow-avro gave no batch")?)
+}
+
+/// Every value as text.
+fn shown(batch: &RecordBatch) -> Outcome<Vec<String>> {
+    use arrow_cast::display::{ArrayFormatter, FormatOptions};
+    let options = FormatOptions::default().with_null("null");
+    let columns = batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((0..batch.num_rows())
+        .flat_map(|row| columns.iter().map(move |c| c.value(row).to_string()))
+        .collect())
+}
+
+/// apache-avro: a tree of values a row.
+pub struct ApacheAvro {
+    schema: apache_avro::Schema,
+    values: Vec<Value>,
+}
+
+impl ApacheAvro {
+    /// Its values are read from the messages, so making them costs it nothing here.
+    pub fn new(json: &str, messages: &[Encoded]) -> Outcome<Self> {
+        let schema = apache_avro::Schema::parse_str(json)?;
+        let reader = GenericDatumReader::builder(&schema).build()?;
+        let values = few(messages)
+            .map(|message| Ok(reader.read_value(&mut framing::split(message)?.1)?))
+            .collect::<Outcome<_>>()?;
+        Ok(Self { schema, values })
+    }
+
+    /// Where it writes other bytes than ours; entries of a map have no order there, so then other values.
+    pub fn differences(&self, ours: &[Encoded]) -> Outcome<Vec<String>> {
+        let writer = GenericDatumWriter::builder(&self.schema).build()?;
+        let reader = GenericDatumReader::builder(&self.schema).build()?;
+        for (row, (value, message)) in self.values.iter().zip(few(ours)).enumerate() {
+            let theirs = writer.write_value_to_vec(value.clone())?;
+            let ours = framing::split(message)?.1;
+            if theirs != ours
+                && (theirs.len() != ours.len() || reader.read_value(&mut &theirs[..])? != *value)
+            {
+                return Ok(vec![format!("row {row}: apache-avro wrote another row")]);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    pub fn contenders<'a>(&'a self, messages: &'a [Encoded]) -> Outcome<Vec<Contender<'a>>> {
+        let writer = GenericDatumWriter::builder(&self.schema).build()?;
+        let reader = GenericDatumReader::builder(&self.schema).build()?;
+        let rows = self.values.len();
+        Ok(vec![
+            Contender::new("encode/apache-avro", rows, move || {
+                let mut out = Vec::with_capacity(1 << 20);
+                for value in &self.values {
+                    framing::write(ID, &mut out);
+                    writer.write_value_ref(&mut out, value)?;
+                }
+                std::hint::black_box(out);
+                Ok(())
+            }),
+            Contender::new("decode/apache-avro", rows, move || {
+                for message in few(messages) {
+                    let datum = &mut framing::split(message)?.1;
+                    std::hint::black_box(reader.read_value(datum)?);
+                }
+                Ok(())
+            }),
+        ])
+    }
+}
+
+fn few(messages: &[Encoded]) -> impl Iterator<Item = &[u8]> {
+    messages
+        .iter()
+        .flat_map(|encoded| encoded.iter().map(|(_, message)| message))
+        .take(FEW)
+}
