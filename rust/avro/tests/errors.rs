@@ -61,9 +61,7 @@ fn schemas() {
         matches!(refused(&field("[\"null\", \"ns.R\"]")), SchemaError::Recursive { name } if name == "ns.R")
     );
     let uuid = r#"{"type": "bytes", "logicalType": "uuid"}"#;
-    assert!(
-        matches!(refused(&field(uuid)), SchemaError::Unsupported { path, .. } if path == "f")
-    );
+    assert!(matches!(refused(&field(uuid)), SchemaError::Unsupported { path, .. } if path == "f"));
     let branches: Vec<_> = (0..65)
         .map(|i| format!(r#"{{"type": "fixed", "name": "F{i}", "size": 1}}"#))
         .collect();

@@ -14,13 +14,16 @@ use arrow_avro::schema::{
 };
 use arrow_avro::writer::format::AvroSoeFormat;
 use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
-use arrow_schema::Schema;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, Schema};
 use kappaflow_avro::{AvroSchema, Encoded, framing};
 
 use crate::{Contender, ID, Outcome};
 
 /// Rows for apache-avro, which holds each as a tree of values and is tens of times slower.
 const FEW: usize = 20_000;
+/// Of these, so many are timed at once.
+const PART: usize = 1_000;
 
 /// arrow-avro: batches under the Avro schema, as it wants it, in the Arrow schema's metadata.
 pub struct ArrowAvro {
@@ -85,19 +88,15 @@ impl ArrowAvro {
     }
 
     pub fn contenders<'a>(&'a self, messages: &'a [Encoded]) -> Outcome<Vec<Contender<'a>>> {
-        let rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        let rows: Vec<usize> = self.batches.iter().map(RecordBatch::num_rows).collect();
         let (mut encoder, mut decoder) = (self.encoder()?, self.decoder()?);
         Ok(vec![
-            Contender::new("encode/arrow-avro", rows, move || {
-                for batch in &self.batches {
-                    std::hint::black_box(encode(&mut encoder, batch)?);
-                }
+            Contender::new("encode/arrow-avro", rows.clone(), move |number| {
+                std::hint::black_box(encode(&mut encoder, &self.batches[number])?);
                 Ok(())
             }),
-            Contender::new("decode/arrow-avro", rows, move || {
-                for messages in messages {
-                    std::hint::black_box(decode(&mut decoder, messages)?);
-                }
+            Contender::new("decode/arrow-avro", rows, move |number| {
+                std::hint::black_box(decode(&mut decoder, &messages[number])?);
                 Ok(())
             }),
         ])
@@ -121,10 +120,19 @@ fn decode(decoder: &mut Decoder, messages: &Encoded) -> Outcome<RecordBatch> {
 
 /// Every value as text.
 fn shown(batch: &RecordBatch) -> Outcome<Vec<String>> {
-    use arrow_cast::display::{ArrayFormatter, FormatOptions};
     let options = FormatOptions::default().with_null("null");
     let columns = batch
         .columns()
+        .iter()
+        .map(|column| match column.data_type() {
+            // The formatter wants a database of zones to name one, even UTC.
+            DataType::Timestamp(unit, Some(_)) => {
+                arrow_cast::cast(column, &DataType::Timestamp(*unit, None))
+            }
+            _ => Ok(Arc::clone(column)),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let columns = columns
         .iter()
         .map(|column| ArrayFormatter::try_new(column, &options))
         .collect::<Result<Vec<_>, _>>()?;
@@ -169,19 +177,30 @@ impl ApacheAvro {
     pub fn contenders<'a>(&'a self, messages: &'a [Encoded]) -> Outcome<Vec<Contender<'a>>> {
         let writer = GenericDatumWriter::builder(&self.schema).build()?;
         let reader = GenericDatumReader::builder(&self.schema).build()?;
-        let rows = self.values.len();
+        let messages: Vec<&[u8]> = few(messages).collect();
+        let rows: Vec<usize> = messages.chunks(PART).map(<[_]>::len).collect();
+        let part = |number: usize| PART * number..PART * (number + 1);
         Ok(vec![
-            Contender::new("encode/apache-avro", rows, move || {
+            Contender::new("encode/apache-avro", rows.clone(), move |number| {
                 let mut out = Vec::with_capacity(1 << 20);
-                for value in &self.values {
+                for value in self
+                    .values
+                    .iter()
+                    .take(part(number).end)
+                    .skip(part(number).start)
+                {
                     framing::write(ID, &mut out);
                     writer.write_value_ref(&mut out, value)?;
                 }
                 std::hint::black_box(out);
                 Ok(())
             }),
-            Contender::new("decode/apache-avro", rows, move || {
-                for message in few(messages) {
+            Contender::new("decode/apache-avro", rows, move |number| {
+                for message in messages
+                    .iter()
+                    .take(part(number).end)
+                    .skip(part(number).start)
+                {
                     let datum = &mut framing::split(message)?.1;
                     std::hint::black_box(reader.read_value(datum)?);
                 }
