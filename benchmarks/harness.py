@@ -67,20 +67,22 @@ def finish(
     name: str,
     ours: dict[str, float],
     peers: dict[str, dict[str, float]],
-    ratio_of: str,
+    ratios: dict[str, Any],
     checked: bool,
     packages: list[str],
+    crates: dict[str, str] | None = None,
 ) -> int:
     """Print the JSON line and return the exit code: 1 if an output was wrong."""
     line: dict[str, Any] = {
         "benchmark": name,
         "ours": ours,
         "peers": peers,
-        "ratios": {peer: round(ours[ratio_of] / figures[ratio_of], 2) for peer, figures in peers.items()},
+        "ratios": ratios,
         "checked": checked,
         "versions": {
             "python": sys.version.split()[0],
             **{package: version(package) for package in ["kappaflow", *packages]},
+            **(crates or {}),
         },
     }
     sys.stdout.write(json.dumps(line) + "\n")
