@@ -56,9 +56,45 @@ class FrameError(DecodeError):
 
 
 class RegistryError(KappaFlowError):
-    """The schema registry refused or could not be reached."""
+    """The schema registry could not be reached; trying later may help."""
 
     kind = "registry"
+
+
+class RegistrySettingsError(RegistryError):
+    """The settings of the schema registry can't be used: a URL, a certificate, a reference to a secret."""
+
+    kind = "registry_settings"
+
+
+class NotARegistryError(RegistryError):
+    """Something answers at the schema registry's URL, and not as one."""
+
+    kind = "not_a_registry"
+
+
+class RegistryDeniedError(RegistryError):
+    """Wrong or missing credentials, or too few rights at the schema registry."""
+
+    kind = "registry_denied"
+
+
+class RegistryNotFoundError(RegistryError):
+    """The schema registry has no such subject, version or schema."""
+
+    kind = "registry_not_found"
+
+
+class RegistryRefusedError(RegistryError):
+    """The schema registry understood, and refused."""
+
+    kind = "registry_refused"
+
+
+class IncompatibleSchemaError(RegistryError):
+    """The schema breaks the compatibility rule of its subject; nothing was sent."""
+
+    kind = "incompatible"
 
 
 class KafkaError(KappaFlowError):

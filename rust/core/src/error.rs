@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::registry::RegistryError;
+
 /// Short for a result of the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -35,8 +37,8 @@ pub enum Error {
     #[error("coercion plan refused: {0}")]
     Plan(#[from] kappaflow_avro::PlanError),
     /// The schema registry refused or could not be reached.
-    #[error("schema registry {url}: {reason}")]
-    Registry { url: String, reason: String },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A cluster could not be reached or refused a request.
     #[error("Kafka of region {region} ({what}): {reason}")]
     Kafka {
@@ -152,7 +154,13 @@ impl Error {
             Self::SourceChanged { .. } => "source_changed",
             Self::Schema { .. } => "schema",
             Self::Plan(_) => "plan",
-            Self::Registry { .. } => "registry",
+            Self::Registry(RegistryError::Settings { .. }) => "registry_settings",
+            Self::Registry(RegistryError::Unavailable { .. }) => "registry",
+            Self::Registry(RegistryError::NotARegistry { .. }) => "not_a_registry",
+            Self::Registry(RegistryError::Denied { .. }) => "registry_denied",
+            Self::Registry(RegistryError::NotFound { .. }) => "registry_not_found",
+            Self::Registry(RegistryError::Incompatible { .. }) => "incompatible",
+            Self::Registry(RegistryError::Refused { .. }) => "registry_refused",
             Self::Kafka { .. } => "kafka",
             Self::Topic { .. } => "topic",
             Self::Publish { .. } | Self::StreamPublish { .. } => "publish",

@@ -8,13 +8,15 @@ use kappaflow_avro::AvroSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::job::{self, Job};
 use crate::kafka::Cluster;
-use crate::registry::{self, SchemaRegistry};
+use crate::registry::{self, SchemaRegistry, Settled};
 use crate::snapshot::{Snapshot, hex};
 use crate::store::{Child, JobRow, Role, Store, TopicRow};
+use crate::verdict;
 
 /// An opened job, planned: the snapshot is pinned, splits and children are in the store.
 pub struct Session {
@@ -117,7 +119,30 @@ impl Session {
 
     pub fn registry(&self, region: &str) -> Result<Arc<dyn SchemaRegistry>> {
         let cluster = self.cluster(region)?;
-        registry::open(&cluster.region.registry, &self.job.dir)
+        Ok(registry::open(&cluster.region.registry, &self.job.dir)?)
+    }
+
+    /// What the records of a topic of the job are written with; found, and registered if need be, before any is sent.
+    ///
+    /// # Errors
+    /// As [`registry::settle`].
+    pub async fn settle(
+        &self,
+        registry: &Arc<dyn SchemaRegistry>,
+        region: &str,
+        role: Role,
+        ctx: &Context,
+        stage: &'static str,
+    ) -> Result<Settled> {
+        let schema = match role {
+            Role::Ingress => self.ingress.clone(),
+            Role::Egress => self.egress.clone(),
+            // A dead letter has the schema that it came with.
+            Role::Verdict | Role::Deadletter => verdict::schema()?,
+        };
+        let policy = self.job.file.schema.policy(role);
+        let topic = self.topic_name(region, role);
+        registry::settle(registry, policy, &topic, &schema, ctx, stage).await
     }
 
     /// The name of one of the job's topics in a region.

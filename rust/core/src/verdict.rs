@@ -7,7 +7,10 @@ use std::sync::LazyLock;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{Schema, to_value};
+use kappaflow_avro::AvroSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
 
 /// The Avro schema of one message of the verdict topic.
 pub const SCHEMA: &str = r#"{
@@ -54,6 +57,17 @@ pub struct VerdictRange {
 
 static PARSED: LazyLock<Result<Schema, String>> =
     LazyLock::new(|| Schema::parse_str(SCHEMA).map_err(|e| e.to_string()));
+
+/// [`SCHEMA`], as the registry is given it.
+///
+/// # Errors
+/// [`Error::Schema`]; it does not happen for this text.
+pub fn schema() -> Result<AvroSchema, Error> {
+    AvroSchema::parse(SCHEMA).map_err(|e| Error::Schema {
+        what: "of verdicts".into(),
+        reason: e.to_string(),
+    })
+}
 
 impl Verdicts {
     /// The Avro datum, without framing.

@@ -15,6 +15,7 @@ use kappaflow_core::kafka::{
     Cluster, KafkaTransport, PartitionRange, ProduceOptions, header, read_ranges,
 };
 use kappaflow_core::publish::{PublishOptions, StreamTarget, publish, publish_stream};
+use kappaflow_core::registry::{RegistryConfig, SubjectStrategy};
 use kappaflow_core::store::{Role, SplitState};
 use kappaflow_core::{Context, Error, Session, dispatch};
 use parquet::arrow::ArrowWriter;
@@ -488,7 +489,12 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
             r#"{"name":"m","type":"string"}"#,
             r#"{"name":"m","type":"string","default":""}"#,
         ),
-        registry: "dir:registry".into(),
+        registry: RegistryConfig::Address("dir:registry".into()),
+        subject: SubjectStrategy::Topic,
+        auto_register: true,
+        use_latest: false,
+        schema_id: None,
+        normalize: false,
         base: dir.path().to_path_buf(),
         extra: Default::default(),
         fields: BTreeMap::new(),
@@ -528,7 +534,7 @@ async fn a_stream_is_published_with_keys() {
     let region = kappaflow_core::job::Region {
         name: "test".into(),
         bootstrap_servers: kafka(),
-        registry: String::new(),
+        registry: RegistryConfig::default(),
         cap_max: 0,
         kafka: BTreeMap::new(),
     };

@@ -91,7 +91,7 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
     let given = names
         .iter()
         .filter(|name| placed.iter().any(|p| &p.region == *name));
-    try_join_all(given.map(|region| prepare(session, region))).await?;
+    try_join_all(given.map(|region| prepare(session, region, ctx))).await?;
     placed.sort_by(|a, b| a.child.cmp(&b.child));
     Ok(Dispatched {
         job: session.id.to_string(),
@@ -118,9 +118,16 @@ pub async fn regions(session: &Session) -> Result<Vec<RegionRow>> {
     Ok(rows)
 }
 
-/// Makes the job's four topics in a region (or checks them), notes their ids and starts, registers the schemas and
+/// Registers the schemas, makes the job's four topics in a region (or checks them), notes their ids and starts, and
 /// seeds the workers' group, so that nobody ever has to guess an offset.
-async fn prepare(session: &Session, region: &str) -> Result<()> {
+async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<()> {
+    // First: a schema that its subject does not take leaves no topic behind.
+    let registry = session.registry(region)?;
+    for role in [Role::Ingress, Role::Egress, Role::Verdict] {
+        session
+            .settle(&registry, region, role, ctx, "dispatch")
+            .await?;
+    }
     let cluster = session.cluster(region)?;
     let known = session.store.topics(session.id, region).await?;
     try_join_all(Role::ALL.map(|role| prepare_topic(session, &cluster, &known, role))).await?;
@@ -130,15 +137,6 @@ async fn prepare(session: &Session, region: &str) -> Result<()> {
         c.seed(&group, &ingress.name, &ingress.start)
     })
     .await?;
-    let registry = session.registry(region)?;
-    for (role, schema) in [
-        (Role::Ingress, session.ingress.json()),
-        (Role::Egress, session.egress.json()),
-        (Role::Verdict, crate::verdict::SCHEMA),
-    ] {
-        let subject = crate::registry::value_subject(&session.topic_name(region, role));
-        registry.register(&subject, schema)?;
-    }
     Ok(())
 }
 

@@ -138,15 +138,10 @@ fn check(job: &Job) -> Result<()> {
                 "is empty; expected host:port[,host:port]",
             ));
         }
-        if !region.registry.starts_with("dir:") {
-            return Err(job.error(
-                key("registry"),
-                format!(
-                    "{:?}: expected dir:PATH (a local directory)",
-                    region.registry
-                ),
-            ));
-        }
+        region.registry.check().map_err(|(part, reason)| {
+            let dot = if part.is_empty() { "" } else { "." };
+            job.error(key(&format!("registry{dot}{part}")), reason)
+        })?;
         for (option, value) in &region.kafka {
             if secret::is_secret_option(option) && !secret::is_reference(value) {
                 return Err(job.error(
@@ -190,6 +185,12 @@ fn check(job: &Job) -> Result<()> {
         "limits.publish_queue_mib",
         u64::from(file.limits.publish_queue_mib),
     )?;
+    if file.schema.use_latest && file.schema.schema_id.is_some() {
+        return Err(job.error(
+            "schema.use_latest",
+            "and schema.schema_id both say what ingress records are written with; choose one",
+        ));
+    }
     if !file.topics.template.contains("{role}") {
         return Err(job.error(
             "topics.template",

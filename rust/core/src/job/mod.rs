@@ -8,7 +8,7 @@ mod secret;
 pub use load::{Job, load};
 pub use model::*;
 pub use params::ParamValues;
-pub use secret::resolve_reference;
+pub use secret::{is_reference, resolve_reference};
 
 /// The JSON Schema of the job file, from the model itself.
 pub fn json_schema() -> serde_json::Value {

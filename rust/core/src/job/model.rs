@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
+use crate::store::Role;
+
 /// One replay of one source snapshot through one version of a service.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -90,9 +93,45 @@ pub struct Schema {
     /// What to do with source columns that the ingress schema lacks.
     #[serde(default)]
     pub extra: ExtraColumns,
+    /// What the registry's subjects are named by: `topic` (`TOPIC-value`), `record` (the record's full name) or
+    /// `topic_record` (`TOPIC-RECORD`).
+    #[serde(default)]
+    pub subject: SubjectStrategy,
+    /// Schemas that the registry does not have are registered; otherwise that fails, before a record is sent.
+    #[serde(default = "yes")]
+    pub auto_register: bool,
+    /// Records are written with the subject's latest version, which readers of the job's schema must be able to read.
+    #[serde(default)]
+    pub use_latest: bool,
+    /// Ingress records are written with the schema of this id, which readers of `ingress` must be able to read.
+    pub schema_id: Option<u32>,
+    /// The registry compares schemas without regard to how they are written.
+    #[serde(default)]
+    pub normalize: bool,
     /// Declarations per field of the ingress schema.
     #[serde(default)]
     pub fields: BTreeMap<String, FieldDeclaration>,
+}
+
+impl Schema {
+    /// How the schema of a topic's records is found in the registry.
+    pub fn policy(&self, role: Role) -> Policy {
+        let own = if self.auto_register {
+            Writer::Registered
+        } else {
+            Writer::LookedUp
+        };
+        let writer = match (role, self.schema_id) {
+            (Role::Ingress, Some(id)) => Writer::Id(id),
+            (Role::Ingress | Role::Egress, _) if self.use_latest => Writer::Latest,
+            _ => own,
+        };
+        Policy {
+            subject: self.subject,
+            normalize: self.normalize,
+            writer,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -221,9 +260,10 @@ pub enum OutputMode {
 pub struct Region {
     pub name: String,
     pub bootstrap_servers: String,
-    /// Schema registry: `dir:PATH`, relative to the job file.
-    #[serde(default = "default_registry")]
-    pub registry: String,
+    /// Schema registry: `dir:PATH` (relative to the job file), `https://…[,https://…]`, `conn:NAME` (a connection of
+    /// Airflow), `env:NAME`, `file:PATH`, or a table.
+    #[serde(default)]
+    pub registry: RegistryConfig,
     /// Rows the region takes at once, active and queued together.
     pub cap_max: u64,
     /// Further librdkafka options; a secret is a reference (`env:NAME`, `file:PATH`).
@@ -301,7 +341,4 @@ fn default_deadline_ms() -> u64 {
 }
 fn default_max_attempts() -> u32 {
     3
-}
-fn default_registry() -> String {
-    "dir:.kappaflow/registry".into()
 }

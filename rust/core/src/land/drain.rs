@@ -223,7 +223,7 @@ impl Lander<'_> {
 
     /// A writer schema has to be the job's egress schema, under whatever id.
     fn check_schema(&self, at: At, id: u32) -> Result<()> {
-        let text = self.plan.registry.by_id(id)?;
+        let text = self.plan.registry.by_id(id)?.schema;
         let columns = |schema: &AvroSchema| Decoder::new(schema).map(|d| d.arrow_schema()).ok();
         let same = AvroSchema::parse(&text).is_ok_and(|writer| {
             writer.canonical() == self.plan.egress.canonical()

@@ -174,8 +174,9 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
     let topic = session.topic(region, Role::Ingress).await?;
     let cluster = session.cluster(region)?;
     let registry = session.registry(region)?;
-    let subject = crate::registry::value_subject(&topic.name);
-    let schema_id = registry.register(&subject, session.ingress.json())?;
+    let settled = session
+        .settle(&registry, region, Role::Ingress, ctx, "publish")
+        .await?;
     let file = &session.job.file;
     let plan = plan_options(file.schema.extra, &file.schema.fields);
     let rows = session.snapshot.rows();
@@ -186,8 +187,8 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         job_rows: rows,
         work_dir: session.work_dir(),
         snapshot: Arc::new(session.snapshot.clone()),
-        schema: session.ingress.clone(),
-        schema_id,
+        schema: settled.schema,
+        schema_id: settled.id,
         plan,
         key: file.topics.key.clone(),
         compression: file.topics.compression.clone(),

@@ -89,6 +89,18 @@ pub async fn publish_stream(
         max_message_bytes: 0,
     };
     Maker::new(recipe.clone(), &schema)?;
+    let registry = registry::open(&target.registry, &target.base)?;
+    let settled = registry::settle(
+        &registry,
+        target.policy(),
+        &target.topic,
+        &recipe.schema,
+        ctx,
+        "publish",
+    )
+    .await?;
+    recipe.schema = settled.schema;
+    recipe.schema_id = settled.id;
     let facts = topic(&cluster, &target).await?;
     let max_message_bytes = cluster
         .topic_option(&target.topic, "max.message.bytes")
@@ -102,9 +114,6 @@ pub async fn publish_stream(
         max_message_bytes,
         batch_bytes: None,
     };
-    let subject = registry::value_subject(&target.topic);
-    recipe.schema_id =
-        registry::open(&target.registry, &target.base)?.register(&subject, &target.schema)?;
     recipe.partitions = facts.partitions;
     recipe.largest_record = produce.largest_record();
     recipe.max_message_bytes = produce.message_limit();

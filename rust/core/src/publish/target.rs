@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::job::{ExtraColumns, FieldDeclaration, Limits, Topics};
+use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
 
 /// Where a stream goes, and how.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,8 +25,23 @@ pub struct StreamTarget {
     pub replication: u32,
     /// Avro schema, JSON.
     pub schema: String,
-    /// Schema registry: `dir:PATH`, relative to `base`.
-    pub registry: String,
+    /// Schema registry: `dir:PATH` (relative to `base`), `https://…`, or a table as in a job file.
+    pub registry: RegistryConfig,
+    /// What the registry's subject is named by (default: the topic).
+    #[serde(default)]
+    pub subject: SubjectStrategy,
+    /// Registers the schema if the registry does not have it (default: yes).
+    #[serde(default = "yes")]
+    pub auto_register: bool,
+    /// Writes with the subject's latest version (default: no).
+    #[serde(default)]
+    pub use_latest: bool,
+    /// Writes with the schema of this id.
+    #[serde(default)]
+    pub schema_id: Option<u32>,
+    /// The registry compares schemas without regard to how they are written (default: no).
+    #[serde(default)]
+    pub normalize: bool,
     /// What relative paths are relative to.
     pub base: PathBuf,
     /// What to do with columns that the schema lacks (default: refuse).
@@ -48,6 +64,25 @@ pub struct StreamTarget {
     pub timeout_ms: u64,
 }
 
+impl StreamTarget {
+    /// How the schema of the records is found in the registry.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            subject: self.subject,
+            normalize: self.normalize,
+            writer: match self.schema_id {
+                Some(id) => Writer::Id(id),
+                None if self.use_latest => Writer::Latest,
+                None if self.auto_register => Writer::Registered,
+                None => Writer::LookedUp,
+            },
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
 fn default_partitions() -> u32 {
     Topics::default().partitions
 }

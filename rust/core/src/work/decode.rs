@@ -8,7 +8,7 @@ use kappaflow_avro::{AvroSchema, Decoder, framing};
 
 use super::partitions::Record;
 use crate::error::{Error, Result};
-use crate::registry::SchemaRegistry;
+use crate::registry::{RegistryError, SchemaRegistry};
 
 /// Decoders by schema id, made when an id is first met.
 pub struct Decoders {
@@ -66,12 +66,14 @@ impl Decoders {
         };
         if !self.by_id.contains_key(&id) {
             let decoder = match self.registry.by_id(id) {
-                Ok(json) => AvroSchema::parse(&json)
+                Ok(found) => AvroSchema::parse(&found.schema)
                     .map_err(|e| e.to_string())
                     .and_then(|schema| Decoder::new(&schema).map_err(|e| e.to_string())),
                 // The registry answered, and has no such schema: the record is at fault.
-                Err(Error::Registry { url, reason }) => Err(format!("registry {url}: {reason}")),
-                Err(e) => return Err(e),
+                Err(e @ (RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
+                    Err(e.to_string())
+                }
+                Err(e) => return Err(e.into()),
             };
             self.by_id.insert(id, decoder);
         }

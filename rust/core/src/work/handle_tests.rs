@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::identity::JobId;
-use crate::registry::DirectoryRegistry;
+use crate::registry::{DirectoryRegistry, SchemaText};
 use crate::work::service::Reply;
 use crate::work::wire;
 
@@ -115,7 +115,8 @@ use kappaflow_avro::AvroSchema;
 fn handler(natures: &[Nature], marks: bool) -> (Handler<Scripted>, Vec<Record>) {
     let dir = tempfile::tempdir().unwrap();
     let registry = Arc::new(DirectoryRegistry::new(dir.keep()));
-    let id = registry.register("s", SCHEMA).unwrap();
+    let text = SchemaText::whole(SCHEMA);
+    let id = registry.register("s", &text, false).unwrap().id;
     let schema = AvroSchema::parse(SCHEMA).unwrap();
     let plan = CoercionPlan::new(&loose(), &schema, &PlanOptions::default()).unwrap();
     let service = Scripted {

@@ -19,7 +19,6 @@ use super::{WorkOptions, milliseconds, service_error, wire};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::kafka::Cluster;
-use crate::registry::value_subject;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
 
@@ -112,9 +111,10 @@ pub async fn start(
     };
     let decoder = Decoder::new(&session.egress).map_err(|e| schema(e.to_string()))?;
     let answers = Arc::new(wire::answer_schema(&decoder.arrow_schema()));
-    let plan = CoercionPlan::new(&answers, &session.egress, &PlanOptions::default())?;
-    let egress_id = registry.register(&value_subject(&egress.name), session.egress.json())?;
-    let verdict_id = registry.register(&value_subject(&verdict.name), crate::verdict::SCHEMA)?;
+    let settle = |role| session.settle(&registry, region, role, ctx, "work");
+    let writer = settle(Role::Egress).await?;
+    let verdict_id = settle(Role::Verdict).await?.id;
+    let plan = CoercionPlan::new(&answers, &writer.schema, &PlanOptions::default())?;
 
     // First contact, before minutes may go into warming up.
     let check = cluster.clone();
@@ -132,7 +132,7 @@ pub async fn start(
         let handler = Setup {
             spec: Arc::clone(&spec),
             registry: Arc::clone(&registry),
-            encoder: Encoder::new(plan.clone(), egress_id),
+            encoder: Encoder::new(plan.clone(), writer.id),
             max_attempts: file.service.max_attempts,
         };
         let (worker, ctx, ready) = (Arc::clone(worker), ctx.clone(), ready.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kappaflow_avro::framing;
 use kappaflow_core::identity::{EgressIdentity, HEADER};
 use kappaflow_core::land::{LandOptions, land};
+use kappaflow_core::registry::SchemaText;
 use kappaflow_core::store::Role;
 use kappaflow_core::{Context, Error, Session};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -63,7 +64,10 @@ async fn what_cannot_be_landed_is_named() {
     let w = World::new("schema").await;
     let registry = w.session.registry("east").unwrap();
     let another = SCHEMA.replace("long", "string");
-    let id = registry.register("another", &another).unwrap();
+    let id = registry
+        .register("another", &SchemaText::whole(another), false)
+        .unwrap()
+        .id;
     let header = EgressIdentity {
         input: w.id(0, 0),
         attempt: 1,

@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use kappaflow_avro::framing;
 use kappaflow_core::identity::{EgressIdentity, HEADER, Identity};
 use kappaflow_core::land::{LandOptions, LandSummary, land};
-use kappaflow_core::registry::value_subject;
+use kappaflow_core::registry::Which;
 use kappaflow_core::store::{RejectCount, Role};
 use kappaflow_core::table::live_files;
 use kappaflow_core::verdict::{REASON_HEADER, VerdictRange, Verdicts};
@@ -99,10 +99,13 @@ cap_max = 100000
     }
 
     pub fn frame(&self, role: Role) -> Vec<u8> {
-        let subject = value_subject(&self.session.topic_name("east", role));
+        let subject = format!("{}-value", self.session.topic_name("east", role));
         let registry = self.session.registry("east").unwrap();
         let mut out = Vec::new();
-        framing::write(registry.latest(&subject).unwrap().0, &mut out);
+        framing::write(
+            registry.version(&subject, Which::Latest).unwrap().id,
+            &mut out,
+        );
         out
     }
 

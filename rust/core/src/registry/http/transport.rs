@@ -1,0 +1,310 @@
+//! Requests that go on at the next URL and are tried again, as long as another try can be another answer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use super::answer::{self, Failure};
+use super::auth::{Auth, OAuth};
+use crate::job::resolve_reference;
+use crate::registry::config::{RegistryTable, shown_url};
+use crate::registry::error::RegistryError;
+
+/// Times that all URLs are asked.
+const ROUNDS: u32 = 4;
+/// Longest wait before the second round; it doubles from round to round.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// A server that asks us to wait longer is asked again after this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// The way to one registry.
+pub struct Transport {
+    client: Client,
+    /// User info in them is sent as basic authentication, by reqwest.
+    urls: Vec<Url>,
+    /// The URL that answered last, which is asked first.
+    good: AtomicUsize,
+    auth: Auth,
+    /// For messages.
+    shown: String,
+}
+
+/// What is asked for.
+pub struct Ask {
+    method: Method,
+    /// Below the base URL; each part is escaped.
+    path: Vec<String>,
+    query: Option<(&'static str, &'static str)>,
+    /// JSON.
+    body: Option<String>,
+}
+
+impl Ask {
+    pub fn get(path: &[&str]) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            query: None,
+            body: None,
+        }
+    }
+
+    pub fn post(path: &[&str], body: &impl Serialize) -> Self {
+        Self {
+            method: Method::POST,
+            body: Some(serde_json::to_string(body).unwrap_or_default()),
+            ..Self::get(path)
+        }
+    }
+
+    pub fn put(path: &[&str], body: &impl Serialize) -> Self {
+        Self {
+            method: Method::PUT,
+            ..Self::post(path, body)
+        }
+    }
+
+    /// With a query, if `wanted`.
+    pub fn with(mut self, name: &'static str, wanted: bool) -> Self {
+        self.query = wanted.then_some((name, "true"));
+        self
+    }
+}
+
+impl Transport {
+    /// # Errors
+    /// What is wrong with the settings; no secret is in it.
+    pub fn new(table: &RegistryTable, base: &Path) -> Result<Self, String> {
+        let auth = auth(table, base)?;
+        let mut urls = Vec::new();
+        for text in &table.urls {
+            let url = parse_url(text)?;
+            if !url.username().is_empty() && !matches!(auth, Auth::None) {
+                let shown = shown_url(text);
+                return Err(format!(
+                    "{shown} has a user name in it, and another way to sign in is given"
+                ));
+            }
+            urls.push(url);
+        }
+        let client = tls(table, base, Client::builder())?
+            .timeout(Duration::from_millis(table.timeout_ms))
+            // A registry does not send its clients elsewhere; pages to sign in at do.
+            .redirect(Policy::none())
+            .user_agent(concat!("kappaflow/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| format!("its TLS settings can't be used: {}", innermost(&e)))?;
+        let shown: Vec<String> = urls.iter().map(|url| shown_url(url.as_str())).collect();
+        Ok(Self {
+            client,
+            shown: shown.join(","),
+            urls,
+            good: AtomicUsize::new(0),
+            auth,
+        })
+    }
+
+    /// The URLs, without user info.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Asks, at each URL in turn and several times over while that can help.
+    ///
+    /// # Errors
+    /// `Told` goes to the caller, who knows what the codes mean here.
+    pub async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T, AskError> {
+        let mut tries = 0;
+        let mut last = Failure::Settings("no URL".into());
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(wait(round, &last)).await;
+            }
+            let first = self.good.load(Ordering::Relaxed);
+            let mut may_pass = false;
+            for step in 0..self.urls.len() {
+                let at = (first + step) % self.urls.len();
+                let Some(url) = self.urls.get(at) else {
+                    continue;
+                };
+                tries += 1;
+                last = match self.once(url, ask).await {
+                    Ok(value) => {
+                        self.good.store(at, Ordering::Relaxed);
+                        return Ok(value);
+                    }
+                    Err(failure @ Failure::Passing { .. }) => {
+                        may_pass = true;
+                        failure
+                    }
+                    // The next URL may be a registry; asking this one again makes it none.
+                    Err(failure @ Failure::NotARegistry(_)) if !may_pass => failure,
+                    Err(Failure::NotARegistry(_)) => last,
+                    Err(other) => return Err(error(other, shown_url(url.as_str()), tries)),
+                };
+            }
+            if !may_pass {
+                break;
+            }
+        }
+        Err(error(last, self.shown.clone(), tries))
+    }
+
+    async fn once<T: DeserializeOwned>(&self, base: &Url, ask: &Ask) -> Result<T, Failure> {
+        let mut url = base.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(&ask.path),
+            Err(()) => return Err(Failure::Settings("the URL can't have a path".into())),
+        };
+        if let Some((name, value)) = ask.query {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        let mut renewed = false;
+        loop {
+            let mut request = self
+                .client
+                .request(ask.method.clone(), url.clone())
+                .header("accept", format!("{CONTENT_TYPE}, application/json"));
+            if let Some(body) = &ask.body {
+                request = request
+                    .header("content-type", CONTENT_TYPE)
+                    .body(body.clone());
+            }
+            let (request, token) = self.auth.sign(&self.client, request).await?;
+            let answer = answer::read(request).await?;
+            match token {
+                // A token may be taken back before its time: one new one is tried.
+                Some(token) if answer.status.as_u16() == 401 && !renewed => {
+                    self.auth.forget(&token).await;
+                    renewed = true;
+                }
+                _ => return answer.into_value(),
+            }
+        }
+    }
+}
+
+fn error(failure: Failure, url: String, tries: u32) -> AskError {
+    AskError::Failed(match failure {
+        Failure::Told {
+            status,
+            code,
+            message,
+        } => {
+            return AskError::Told {
+                status,
+                code,
+                message,
+            };
+        }
+        Failure::Passing { reason, .. } => RegistryError::Unavailable { url, tries, reason },
+        Failure::NotARegistry(reason) => RegistryError::NotARegistry { url, reason },
+        Failure::Denied { status, reason } => RegistryError::Denied {
+            url,
+            status,
+            reason,
+        },
+        Failure::Settings(reason) => RegistryError::Settings { url, reason },
+    })
+}
+
+/// Why there is no answer.
+pub enum AskError {
+    /// The registry says no.
+    Told {
+        status: u16,
+        code: u32,
+        message: String,
+    },
+    Failed(RegistryError),
+}
+
+/// A random part of a time that doubles, so that callers who failed together do not come back together.
+fn wait(round: u32, last: &Failure) -> Duration {
+    let longest = FIRST_WAIT * 2_u32.saturating_pow(round - 1);
+    let chosen = longest.mul_f64(fastrand::f64());
+    match last {
+        Failure::Passing {
+            after: Some(asked), ..
+        } => chosen.max((*asked).min(LONGEST_WAIT)),
+        _ => chosen,
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let shown = shown_url(text);
+    let url = Url::parse(text).map_err(|e| format!("{shown:?} is no URL: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(format!("{shown:?}: expected http://HOST… or https://HOST…"));
+    }
+    Ok(url)
+}
+
+fn auth(table: &RegistryTable, base: &Path) -> Result<Auth, String> {
+    let resolve = |value: &str| resolve_reference(value, base);
+    if let Some(oauth) = &table.oauth {
+        return Ok(Auth::Tokens(Box::new(OAuth {
+            token_url: parse_url(&resolve(&oauth.token_url)?)?,
+            client_id: resolve(&oauth.client_id)?,
+            client_secret: resolve(&oauth.client_secret)?,
+            scope: oauth.scope.clone(),
+            held: Mutex::new(None),
+        })));
+    }
+    if let Some(token) = &table.token {
+        return Ok(Auth::Bearer(resolve(token)?));
+    }
+    match (&table.username, &table.password) {
+        (Some(username), Some(password)) => Ok(Auth::Basic {
+            username: resolve(username)?,
+            password: resolve(password)?,
+        }),
+        _ => Ok(Auth::None),
+    }
+}
+
+fn tls(
+    table: &RegistryTable,
+    base: &Path,
+    mut builder: ClientBuilder,
+) -> Result<ClientBuilder, String> {
+    let read = |what: &str, path: &str| {
+        let path = base.join(path);
+        std::fs::read(&path).map_err(|e| format!("can't read {what} {}: {e}", path.display()))
+    };
+    if let Some(path) = &table.ca_file {
+        let pem = read("ca_file", path)?;
+        let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if found.is_empty() {
+            return Err(format!("ca_file {path} holds no PEM certificate"));
+        }
+        for certificate in found {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    if let (Some(cert), Some(key)) = (&table.cert_file, &table.key_file) {
+        let mut pem = read("cert_file", cert)?;
+        pem.push(b'\n');
+        pem.extend(read("key_file", key)?);
+        let identity = Identity::from_pem(&pem).map_err(|_| {
+            format!(
+                "cert_file {cert} and key_file {key} are no PEM certificate and private key without a password"
+            )
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let source: Option<&dyn std::error::Error> = Some(error);
+    let chain = std::iter::successors(source, |cause| cause.source());
+    chain.last().map(ToString::to_string).unwrap_or_default()
+}
