@@ -27,14 +27,14 @@ def test_a_taken_port_is_refused_with_its_holder(host: str) -> None:
         port = server.getsockname()[1]
         assert not ports.is_free(port)
         with pytest.raises(DevStackError) as caught:
-            ports.refuse_taken(port, "east")
+            ports.refuse_taken(port, "the Kafka of region 'east'")
     text = str(caught.value)
     assert str(port) in text
     assert "'east'" in text
     assert "--port" in text
     if Path("/proc/net/tcp").exists():
         assert f"pid {os.getpid()}" in text
-    ports.refuse_taken(port, "east")
+    ports.refuse_taken(port, "the Kafka of region 'east'")
 
 
 def test_a_bound_port_that_does_not_listen_is_taken_too() -> None:

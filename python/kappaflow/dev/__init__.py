@@ -1,4 +1,5 @@
-"""The dev stack: real Apache Kafkas on loopback, one a region, without Docker, root or an installed Java.
+"""The dev stack: real Apache Kafkas on loopback, one a region, and a schema registry, without Docker, root or an
+installed Java.
 
 from kappaflow.dev import DevStack
 
@@ -6,8 +7,9 @@ with DevStack(".kappaflow/dev", regions=["east", "west"]) as stack:
     print(stack.bootstrap("east"))
 """
 
+from kappaflow.dev.registry import RegistryStatus
 from kappaflow.dev.stack import DevStack
 from kappaflow.dev.state import RegionStatus
 from kappaflow.errors import DevStackError
 
-__all__ = ["DevStack", "DevStackError", "RegionStatus"]
+__all__ = ["DevStack", "DevStackError", "RegionStatus", "RegistryStatus"]

@@ -1,11 +1,11 @@
-"""`kappaflow dev up | down | status | logs`."""
+"""`kappaflow dev up | down | status | logs`: real Kafkas, and a schema registry."""
 
 import argparse
 import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from kappaflow.dev import kafka
+from kappaflow.dev.registry import RegistryStatus
 from kappaflow.dev.stack import DEFAULT_DIR, DEFAULT_REGION, DevStack
-from kappaflow.dev.state import RegionStatus
+from kappaflow.dev.state import REGISTRY, RegionStatus
 from kappaflow.errors import KappaFlowError
 
 if TYPE_CHECKING:
@@ -109,6 +110,18 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
         help="port of the first region, the next ones following (default: free ports, kept from then on)",
     )
     up.add_argument(
+        "--registry",
+        action="store_true",
+        help="start a schema registry too (Apicurio), for all regions; once started it is part of the stack",
+    )
+    up.add_argument(
+        "--registry-port",
+        type=int,
+        default=None,
+        metavar="N",
+        help="port of the schema registry (default: a free port, kept from then on)",
+    )
+    up.add_argument(
         "--foreground",
         action="store_true",
         help="stay; Ctrl-C, SIGTERM or a closed terminal stops all of them",
@@ -140,14 +153,22 @@ def _names(text: str) -> list[str]:
 
 def _run_up(args: argparse.Namespace) -> int:
     def body(progress: _Progress) -> int:
-        stack = DevStack(args.dir, args.regions, base_port=args.port, on_event=progress.say)
+        stack = DevStack(
+            args.dir,
+            args.regions,
+            base_port=args.port,
+            registry=args.registry,
+            registry_port=args.registry_port,
+            on_event=progress.say,
+        )
         begun = time.monotonic()
-        regions = stack.up()
+        regions, registry = stack.up(), stack.registry()
         progress.stop()
         if args.json:
-            _print_json("up", args.dir, regions, seconds=round(time.monotonic() - begun, 3))
+            seconds = round(time.monotonic() - begun, 3)
+            _print_json("up", args.dir, regions, registry, seconds=seconds)
         else:
-            print(_ready_text(args.dir, regions), flush=True)
+            print(_ready_text(args.dir, regions, registry), flush=True)
         return _stay(stack, progress.say) if args.foreground else OK
 
     return _guarded(args, body)
@@ -155,10 +176,11 @@ def _run_up(args: argparse.Namespace) -> int:
 
 def _run_down(args: argparse.Namespace) -> int:
     def body(progress: _Progress) -> int:
-        left = DevStack(args.dir, args.regions, on_event=progress.say).down(wipe=args.wipe)
+        stack = DevStack(args.dir, args.regions, on_event=progress.say)
+        left = stack.down(wipe=args.wipe)
         progress.stop()
         if args.json:
-            _print_json("down", args.dir, left, wiped=args.wipe)
+            _print_json("down", args.dir, left, stack.registry(), wiped=args.wipe)
         elif args.wipe:
             print(f"stopped; the data in {args.dir} are removed")
         else:
@@ -170,36 +192,44 @@ def _run_down(args: argparse.Namespace) -> int:
 
 def _run_status(args: argparse.Namespace) -> int:
     def body(_: _Progress) -> int:
-        regions = DevStack(args.dir, args.regions).status()
+        stack = DevStack(args.dir, args.regions)
+        regions, registry = stack.status(), stack.registry()
         if args.json:
-            _print_json("status", args.dir, regions)
+            _print_json("status", args.dir, regions, registry)
         else:
             print(
-                _table(regions)
+                _tables(regions, registry)
                 if regions
                 else f"no dev stack in {args.dir}: start one with `kappaflow dev up`"
             )
-        return OK if regions and all(region.state == "running" for region in regions) else FAILED
+        states = [region.state for region in regions] + ([registry.state] if registry else [])
+        return OK if regions and all(state == "running" for state in states) else FAILED
 
     return _guarded(args, body)
 
 
 def _run_logs(args: argparse.Namespace) -> int:
     def body(_: _Progress) -> int:
-        regions = DevStack(args.dir, args.regions).status()
+        stack = DevStack(args.dir, args.regions)
+        regions, registry = stack.status(), stack.registry()
         if not regions:
             raise KappaFlowError(f"no dev stack in {args.dir}: start one with `kappaflow dev up`")
         if args.follow and len(regions) != 1:
             names = ", ".join(region.region for region in regions)
             raise KappaFlowError(f"--follow takes one region: name it with --regions, one of {names}")
         texts = {region.region: kafka.last_lines(Path(region.log_file), args.lines) for region in regions}
+        if registry is not None and args.regions is None and not args.follow:
+            texts[REGISTRY] = kafka.last_lines(Path(registry.log_file), args.lines)
         if args.json:
             print(json.dumps({"command": "logs", "logs": texts}))
             return OK
-        for region in regions:
-            if len(regions) > 1:
-                print(f"==> {region.region}: {region.log_file} <==")
-            print(texts[region.region], flush=True)
+        files = {region.region: region.log_file for region in regions}
+        if registry is not None:
+            files[REGISTRY] = registry.log_file
+        for name, text in texts.items():
+            if len(texts) > 1:
+                print(f"==> {name}: {files[name]} <==")
+            print(text, flush=True)
         if args.follow:
             _follow(Path(regions[0].log_file))
         return OK
@@ -238,6 +268,8 @@ def _stay(stack: DevStack, say: Callable[[str], None]) -> int:
             if all(region == "stopped" for region in regions.values()):
                 say("stopped by someone else")
                 return OK
+            if stack.registry_has_died():
+                raise KappaFlowError("the schema registry has ended by itself: see `kappaflow dev logs`")
             dead = [name for name, state in regions.items() if state == "dead"]
             if dead:
                 lines = kafka.last_lines(stack.log_file(dead[0]), 20)
@@ -288,36 +320,53 @@ def _follow(path: Path) -> None:
                 time.sleep(0.2)
 
 
-def _print_json(command: str, directory: Path, regions: list[RegionStatus], **more: object) -> None:
+def _print_json(
+    command: str,
+    directory: Path,
+    regions: list[RegionStatus],
+    registry: RegistryStatus | None,
+    **more: object,
+) -> None:
     listed = [asdict(region) for region in regions]
+    if registry is not None:
+        more["registry"] = asdict(registry)
     print(
         json.dumps({"command": command, "dir": str(directory.absolute()), "regions": listed, **more}),
         flush=True,
     )
 
 
-def _ready_text(directory: Path, regions: list[RegionStatus]) -> str:
+def _ready_text(directory: Path, regions: list[RegionStatus], registry: RegistryStatus | None) -> str:
     parts = [
-        _table(regions),
+        _tables(regions, registry),
         "For a job file:",
-        job_file_snippet(regions),
+        job_file_snippet(regions, registry),
         f"Data and logs: {directory.absolute()}",
     ]
     return "\n\n".join(parts)
 
 
-def job_file_snippet(regions: list[RegionStatus]) -> str:
-    """The `[[regions]]` tables of a job file for these Kafkas."""
+def job_file_snippet(regions: list[RegionStatus], registry: RegistryStatus | None = None) -> str:
+    """The `[[regions]]` tables of a job file for these Kafkas and this registry."""
+    more = f'\nregistry = "{registry.url}"' if registry is not None else ""
     return "\n\n".join(
-        f'[[regions]]\nname = "{region.region}"\nbootstrap_servers = "{region.bootstrap_servers}"\n'
+        f'[[regions]]\nname = "{region.region}"\nbootstrap_servers = "{region.bootstrap_servers}"{more}\n'
         "cap_max = 250000  # rows that may be under way here at a time"
         for region in regions
     )
 
 
-def _table(regions: list[RegionStatus]) -> str:
+def _tables(regions: list[RegionStatus], registry: RegistryStatus | None) -> str:
     rows = [("REGION", "STATE", "BOOTSTRAP SERVERS", "PID", "CLUSTER ID")]
     rows += [(r.region, r.state, r.bootstrap_servers, str(r.pid or "-"), r.cluster_id) for r in regions]
+    text = _aligned(rows)
+    if registry is not None:
+        about = (registry.url, registry.state, str(registry.pid or "-"))
+        text += "\n\n" + _aligned([("SCHEMA REGISTRY", "STATE", "PID"), about])
+    return text
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

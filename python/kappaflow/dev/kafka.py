@@ -179,7 +179,7 @@ def start_formatting(home: Home, runtime: Runtime, cluster_id: str) -> ProcessId
     return process.spawn(
         tool,
         cwd=home.root,
-        environment=_environment(),
+        environment=java_environment(),
         log_file=home.format_log_file,
         pid_file=home.pid_file,
     )
@@ -205,7 +205,7 @@ def launch(home: Home, runtime: Runtime) -> ProcessId:
     return process.spawn(
         java_command(home, runtime),
         cwd=home.root,
-        environment=_environment(),
+        environment=java_environment(),
         log_file=home.log_file,
         pid_file=home.pid_file,
     )
@@ -249,8 +249,8 @@ def _escaped(value: str) -> str:
     return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with a locale in which Java finds files whose names are not ASCII."""
+def java_environment() -> dict[str, str]:
+    """Our environment, with a locale in which Java finds files whose names are not ASCII."""
     return {**os.environ, "LC_ALL": "C.UTF-8"} if sys.platform == "linux" else dict(os.environ)
 
 

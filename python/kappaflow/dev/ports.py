@@ -40,15 +40,15 @@ def choose_free(avoid: Collection[int]) -> int:
     )
 
 
-def refuse_taken(port: int, region: str) -> None:
+def refuse_taken(port: int, wanted_for: str, option: str = "--port") -> None:
     """Raises DevStackError, naming the holder where the system tells, if `port` is taken."""
     if is_free(port):
         return
     holder = who_listens(port)
     by = f" by {holder}" if holder else ""
     raise DevStackError(
-        f"port {port} on {HOST}, wanted for the Kafka of region {region!r}, is taken{by}. "
-        "End that process, or choose another port with --port (or none: free ones are then chosen)."
+        f"port {port} on {HOST}, wanted for {wanted_for}, is taken{by}. "
+        f"End that process, or choose another port with {option} (or none: free ones are then chosen)."
     )
 
 

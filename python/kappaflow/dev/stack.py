@@ -1,4 +1,4 @@
-"""The dev stack: one Apache Kafka a region, started, watched and stopped together."""
+"""The dev stack: one Apache Kafka a region, and a schema registry, started, watched and stopped together."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,10 @@ from kappaflow.dev import kafka, probe, process
 from kappaflow.dev.kafka import Home
 from kappaflow.dev.lock import locked
 from kappaflow.dev.process import ProcessId
+from kappaflow.dev.registry import Registry, RegistryStatus
 from kappaflow.dev.start import Start
 from kappaflow.dev.state import (
+    REGISTRY,
     STATE_FILE,
     Health,
     RegionRecord,
@@ -41,6 +43,9 @@ class DevStack:
     regions: names; by default those that the directory knows, or `local` if it knows none.
     base_port: the port of the first region, the next ones following; by default free ports are chosen at the
         first start. Later starts keep them.
+    registry: whether `up` also starts a schema registry, for all regions; one that it started before is started
+        again anyway.
+    registry_port: its port, which also asks for one; by default a free port, kept from then on.
     ready_timeout_s: how long a Kafka may take until it answers. It takes 2 to 6 s if the machine is not busy.
     stop_timeout_s: how long a Kafka may take to end after SIGTERM, before it gets SIGKILL.
     on_event: called with a sentence at each step.
@@ -54,6 +59,8 @@ class DevStack:
         regions: Sequence[str] | None = None,
         *,
         base_port: int | None = None,
+        registry: bool = False,
+        registry_port: int | None = None,
         ready_timeout_s: float = 90.0,
         stop_timeout_s: float = 20.0,
         on_event: Callable[[str], None] | None = None,
@@ -67,6 +74,8 @@ class DevStack:
             raise DevStackError(f"a region is named twice in {', '.join(names)}")
         if base_port is not None and not 1 <= base_port <= 65_535 - max(0, len(names) - 1):
             raise DevStackError(f"port {base_port} is out of range: use 1 to 65535, one port a region")
+        if registry_port is not None and not 1 <= registry_port <= 65_535:
+            raise DevStackError(f"port {registry_port} is out of range: use 1 to 65535")
         self.directory = Path(directory).expanduser().absolute()
         self._names = names
         self._base_port = base_port
@@ -74,6 +83,9 @@ class DevStack:
         self._stop_timeout_s = stop_timeout_s
         self._on_event: Callable[[str], None] = on_event or (lambda _: None)
         self._started_here: set[str] = set()
+        self._registry = Registry(self.directory / REGISTRY, self._on_event)
+        self._registry_wanted = registry or registry_port is not None
+        self._registry_port = registry_port
 
     def __enter__(self) -> Self:
         self.up()
@@ -92,7 +104,7 @@ class DevStack:
         Safe to call again: what runs is left alone, what died is started on its data. If it fails or is
         interrupted, it stops what it started.
         """
-        with self._at_work() as state:
+        with self._at_work() as state, self._with_registry(state):
             self._start(state, self._chosen(state))
         return self.status()
 
@@ -106,6 +118,10 @@ class DevStack:
         with self._at_work() as state:
             names = [name for name in (self._names or list(state.regions)) if name in state.regions]
             self._stop(state, names)
+            if not self._names and self._registry.known():
+                self._registry.stop(self._stop_timeout_s)
+                if wipe:
+                    self._registry.remove()
             if wipe:
                 for name in names:
                     self._home(name).remove()
@@ -125,6 +141,26 @@ class DevStack:
             return
         with self._at_work() as state:
             self._stop(state, [name for name in state.regions if name in self._started_here])
+            if REGISTRY in self._started_here:
+                self._registry.stop(self._stop_timeout_s)
+                self._started_here.discard(REGISTRY)
+
+    def registry(self) -> RegistryStatus | None:
+        """How the schema registry is now; None if there is none here. Changes nothing."""
+        return self._registry.status()
+
+    def registry_has_died(self) -> bool:
+        """True if the schema registry has ended without having been asked to. Quick."""
+        return self._registry.has_died()
+
+    def registry_url(self) -> str:
+        """The URL of the schema registry for clients and job files."""
+        found = self._registry.status()
+        if found is None:
+            raise DevStackError(
+                f"no schema registry in {self.directory}: run `kappaflow dev up --registry` first."
+            )
+        return found.url
 
     def status(self) -> list[RegionStatus]:
         """How each region is now. Asks each running Kafka; changes nothing."""
@@ -207,6 +243,26 @@ class DevStack:
         lock = self.directory / "lock"
         with locked(lock, timeout_s=_LOCK_TIMEOUT_S, on_wait=self._on_event):
             yield self._recovered(load_state(self.directory))
+
+    @contextmanager
+    def _with_registry(self, state: StackState) -> Iterator[None]:
+        """Around the start of the Kafkas: the registry starts meanwhile, if there is to be one. All or nothing."""
+        launched = False
+        before = set(self._started_here)
+        try:
+            if self._registry_wanted or self._registry.known():
+                self._check_space()
+                taken = {record.port for record in state.regions.values()}
+                launched = self._registry.launch(self._registry_port, taken)
+            yield
+            self._registry.await_ready(self._ready_timeout_s)
+        except BaseException:
+            self._stop(state, [name for name in state.regions if name in self._started_here - before])
+            if launched:
+                self._registry.stop(self._stop_timeout_s)
+            raise
+        if launched:
+            self._started_here.add(REGISTRY)
 
     def _start(self, state: StackState, names: list[str]) -> None:
         self._check_space()

@@ -78,7 +78,7 @@ class Start:
             port = ports.choose_free(self._ports_in_use())
             self._free_to_move.add(name)
         else:
-            ports.refuse_taken(port, name)
+            ports.refuse_taken(port, f"the Kafka of region {name!r}")
         for other, record in self._state.regions.items():
             if other != name and record.port == port and name not in self._free_to_move:
                 raise DevStackError(
@@ -130,7 +130,7 @@ class Start:
                 if name in self._free_to_move:
                     self._state.regions[name].port = ports.choose_free(self._ports_in_use())
                 else:
-                    ports.refuse_taken(self._state.regions[name].port, name)
+                    ports.refuse_taken(self._state.regions[name].port, f"the Kafka of region {name!r}")
                 self._configure(name, home)
                 self._launch(name, runtime)
             else:

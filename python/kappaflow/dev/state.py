@@ -12,6 +12,7 @@ from kappaflow.dev.process import ProcessId
 from kappaflow.errors import DevStackError
 
 STATE_FILE = "state.json"
+REGISTRY = "registry"  # the directory of the schema registry, beside those of the regions
 _FORMAT = 1
 _REGION_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -59,10 +60,10 @@ class StackState:
 
 def check_region_name(name: str) -> None:
     """Raises DevStackError unless `name` can name a region (and so a directory)."""
-    if _REGION_NAME.fullmatch(name) is None or name in (STATE_FILE, "lock"):
+    if _REGION_NAME.fullmatch(name) is None or name in (STATE_FILE, "lock", REGISTRY):
         raise DevStackError(
             f"{name!r} can't name a region: use 1 to 63 of a-z, 0-9, '.', '_' and '-', "
-            "beginning with a letter or a digit."
+            f"beginning with a letter or a digit, and not {REGISTRY!r}."
         )
 
 
