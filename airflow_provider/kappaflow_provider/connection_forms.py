@@ -62,14 +62,23 @@ KAFKA_BEHAVIOUR: dict[str, Any] = {
     },
 }
 
-REGISTRY_TYPE = "kappaflow_registry"
-REGISTRY_FIELDS = (Field("ssl_ca_location", "CA certificates", description=_PATH),)
+REGISTRY_TYPE = "schema_registry"
+REGISTRY_FIELDS = (
+    Field("token", "Bearer token", secret=True, description="Instead of username and password"),
+    Field("oauth_token_url", "OAuth token URL", description="Client credentials, instead of the above"),
+    Field("oauth_client_id", "OAuth client id"),
+    Field("oauth_client_secret", "OAuth client secret", secret=True),
+    Field("oauth_scope", "OAuth scope"),
+    Field("ca_file", "CA certificates", description=_PATH),
+    Field("cert_file", "Client certificate", description=_PATH),
+    Field("key_file", "Client key", description=f"{_PATH}; without a password"),
+    Field("timeout_ms", "Timeout of a request (ms)", description="Default: 10000"),
+)
 REGISTRY_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["port", "schema", "extra"],
-    "relabeling": {"host": "URL", "login": "Username", "password": "Password or token"},
+    "relabeling": {"host": "URL", "login": "Username"},
     "placeholders": {
-        "host": "https://registry.example:8081, or dir:/path/of/a/registry",
-        "login": "empty: the password is sent as a bearer token",
+        "host": "https://a.example/apis/ccompat/v7[,https://b.example/…], or dir:/path/of/a/registry",
     },
 }
 

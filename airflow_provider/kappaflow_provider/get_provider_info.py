@@ -71,7 +71,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "connection-type": connection_forms.REGISTRY_TYPE,
                 "hook-class-name": "kappaflow_provider.hooks.registry.KappaFlowRegistryHook",
-                "hook-name": "KappaFlow schema registry",
+                "hook-name": "Schema registry (KappaFlow)",
                 "ui-field-behaviour": connection_forms.REGISTRY_BEHAVIOUR,
                 "conn-fields": connection_forms.conn_fields(connection_forms.REGISTRY_FIELDS),
             },

@@ -56,7 +56,7 @@ def test_providers_list(airflow: Airflow) -> None:
 
 def test_providers_hooks(airflow: Airflow) -> None:
     rows = airflow.rows("providers", "hooks")
-    assert {row["connection_type"] for row in rows} == {"kappaflow_kafka", "kappaflow_registry"}
+    assert {row["connection_type"] for row in rows} == {"kappaflow_kafka", "schema_registry"}
 
 
 def test_providers_widgets(airflow: Airflow) -> None:
@@ -75,7 +75,7 @@ def test_connections_add_takes_both_types(airflow: Airflow) -> None:
     extra = json.dumps({"security_protocol": "SASL_SSL", "ssl_key_pem": "PEM-TEXT"})
     kafka = ["--conn-type", "kappaflow_kafka", "--conn-host", "b1:9092,b2:9092", "--conn-login", "u"]
     airflow("connections", "add", "east", *kafka, "--conn-password", "s3cret-word", "--conn-extra", extra)
-    registry = ["--conn-type", "kappaflow_registry", "--conn-host", "http://localhost:8081/apis/ccompat/v7"]
+    registry = ["--conn-type", "schema_registry", "--conn-host", "http://localhost:8081/apis/ccompat/v7"]
     airflow("connections", "add", "registry", *registry)
     rows = airflow.rows("connections", "list")
-    assert {row["conn_type"] for row in rows} == {"kappaflow_kafka", "kappaflow_registry"}
+    assert {row["conn_type"] for row in rows} == {"kappaflow_kafka", "schema_registry"}

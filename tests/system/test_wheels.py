@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1_200)]
 
-TYPES = ("kappaflow_kafka", "kappaflow_registry")
+TYPES = ("kappaflow_kafka", "schema_registry")
 
 
 def tool(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Hooks of the connection types `kappaflow_kafka` and `kappaflow_registry`."""
+"""Hooks of the connection types `kappaflow_kafka` and `schema_registry`."""

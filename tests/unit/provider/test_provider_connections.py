@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import AirflowException, Connection
 from kappaflow_provider import connection_forms
 from kappaflow_provider.hooks import kafka as kafka_hook
 from kappaflow_provider.hooks.kafka import KappaFlowKafkaHook, variable
-from kappaflow_provider.hooks.registry import KappaFlowRegistryHook
 from kappaflow_provider.operators.egress import KafkaEgressOperator
 
 Json = dict[str, Any]
@@ -151,34 +150,6 @@ def test_the_connection_test_of_nothing() -> None:
     assert not ok
     assert "does not answer as a Kafka broker" in message
     assert hook_of().test_connection()[0] is False
-
-
-@pytest.mark.parametrize(
-    ("answer", "good"),
-    [
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n[]", True),
-        (b"HTTP/1.0 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", False),
-    ],
-)
-def test_the_registry_test(
-    answering: Any, monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool
-) -> None:
-    connection = Connection(
-        conn_id="r",
-        conn_type="kappaflow_registry",
-        host=f"http://{answering(answer)}/apis/ccompat/v7/",
-        password="t",
-    )
-    monkeypatch.setattr(KappaFlowRegistryHook, "get_connection", classmethod(lambda *_: connection))
-    assert KappaFlowRegistryHook().get_conn()["url"].endswith("/apis/ccompat/v7")
-    ok, message = KappaFlowRegistryHook().test_connection()
-    assert ok == good, message
-
-
-def test_a_registry_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    connection = Connection(conn_id="r", conn_type="kappaflow_registry", host=f"dir:{tmp_path}")
-    monkeypatch.setattr(KappaFlowRegistryHook, "get_connection", classmethod(lambda *_: connection))
-    assert KappaFlowRegistryHook().test_connection()[0]
 
 
 def test_a_key_that_a_form_made_one_line_of_is_a_pem_again(masked: list[str]) -> None:
