@@ -17,6 +17,26 @@ pub enum SchemaError {
         /// The type found at the top.
         found: String,
     },
+    /// Two types of one name.
+    #[error(
+        "the name {name} is defined twice; rename one, or refer to the other by its name alone"
+    )]
+    DuplicateName {
+        /// The full name.
+        name: String,
+    },
+    /// Types nested so deeply that reading them could exhaust the stack.
+    #[error("types are nested more than {limit} deep; flatten the schema")]
+    TooDeep {
+        /// The most levels taken.
+        limit: usize,
+    },
+    /// Defaults that, written out, are larger than any row should be.
+    #[error("the defaults take more than {limit} bytes written out; make them smaller")]
+    DefaultsTooLarge {
+        /// The most bytes taken.
+        limit: usize,
+    },
     /// A record contains itself, which no Arrow column can hold.
     #[error(
         "{name} contains itself; recursive schemas can't be columns: bound the depth by spelling out the levels"

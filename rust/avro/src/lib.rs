@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod canonical;
 pub mod compat;
 mod decode;
 mod defaults;
@@ -16,6 +17,7 @@ mod encode;
 mod error;
 pub mod framing;
 mod gate;
+mod parse;
 mod plan;
 mod schema;
 mod temporal;

@@ -4,15 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{DecimalSchema, FixedSchema, InnerDecimalSchema, Name, UuidSchema};
 
+use serde_json::Value;
+
+use crate::canonical;
 use crate::compat::GeneralSchema;
-use crate::defaults;
+use crate::defaults::{self, Flaw};
 use crate::error::SchemaError;
+use crate::parse;
 use crate::types::{
     AvroType, DecimalType, EnumType, FixedType, RecordField, RecordType, SubSecond,
 };
 
+/// Most types within types, references followed: what is deeper could exhaust the stack of a thread.
+const MAX_DEPTH: usize = 128;
+/// The largest fixed: each null of a nullable one takes its size in a column.
+const MAX_FIXED: usize = 1 << 20;
 /// Most types that a schema may unfold to.
 const MAX_NODES: usize = 200_000;
 /// Most branches of a union, so that a branch number is always one byte.
@@ -33,13 +41,15 @@ impl AvroSchema {
     /// # Errors
     /// [`SchemaError`]: not valid Avro, not a record at the top, recursive, or with a part that is not supported.
     pub fn parse(json: &str) -> Result<Self, SchemaError> {
-        let schema = Schema::parse_str(json).map_err(|e| SchemaError::Invalid(with_causes(&e)))?;
+        let schema = parse::parse(json)?;
         let mut builder = Builder {
             done: HashMap::new(),
             open: Vec::new(),
             nodes: 0,
+            depth: 0,
+            default_bytes: 0,
         };
-        let (top, _) = builder.build(&schema, "")?;
+        let top = builder.build(&schema, "")?;
         let AvroType::Record(record) = top else {
             return Err(SchemaError::NotARecord {
                 found: top.to_string(),
@@ -47,7 +57,7 @@ impl AvroSchema {
         };
         Ok(Self {
             json: json.to_owned(),
-            canonical: schema.canonical_form(),
+            canonical: canonical::form(&schema),
             record,
             general: schema.into(),
         })
@@ -87,20 +97,37 @@ impl AvroSchema {
 }
 
 struct Builder {
-    /// Named types built so far, with the nodes each unfolds to.
-    done: HashMap<Name, (AvroType, usize)>,
+    /// Named types built so far.
+    done: HashMap<Name, Built>,
     /// Records being built: meeting one again means recursion.
     open: Vec<Name>,
     nodes: usize,
+    /// Types within types in the deepest of the siblings built last.
+    depth: usize,
+    /// Bytes of all defaults, encoded.
+    default_bytes: usize,
+}
+
+/// A named type, the types that it unfolds to, and how deep these are nested.
+#[derive(Clone)]
+struct Built {
+    ty: AvroType,
+    nodes: usize,
+    depth: usize,
 }
 
 impl Builder {
-    /// Returns the type and the number of types it unfolds to.
-    fn build(&mut self, schema: &Schema, path: &str) -> Result<(AvroType, usize), SchemaError> {
-        let before = self.nodes;
+    fn build(&mut self, schema: &Schema, path: &str) -> Result<AvroType, SchemaError> {
+        let siblings = std::mem::take(&mut self.depth);
         let ty = self.build_type(schema, path)?;
         self.grow(1)?;
-        Ok((ty, self.nodes - before))
+        // A reference is as deep as what it names.
+        let depth = self.depth + usize::from(!matches!(schema, Schema::Ref { .. }));
+        if depth > MAX_DEPTH {
+            return Err(SchemaError::TooDeep { limit: MAX_DEPTH });
+        }
+        self.depth = siblings.max(depth);
+        Ok(ty)
     }
 
     fn grow(&mut self, by: usize) -> Result<(), SchemaError> {
@@ -111,9 +138,40 @@ impl Builder {
         Ok(())
     }
 
-    fn name(&mut self, name: &Name, ty: AvroType) -> AvroType {
-        self.done.insert(name.clone(), (ty.clone(), 1));
-        ty
+    /// Keeps a type by its name, which is taken once.
+    fn name(&mut self, name: &Name, nodes: usize, ty: AvroType) -> Result<AvroType, SchemaError> {
+        let built = Built {
+            ty: ty.clone(),
+            nodes,
+            depth: self.depth + 1,
+        };
+        match self.done.insert(name.clone(), built) {
+            None => Ok(ty),
+            Some(_) => Err(SchemaError::DuplicateName {
+                name: name.fullname(None),
+            }),
+        }
+    }
+
+    fn default(
+        &mut self,
+        json: &Value,
+        ty: &AvroType,
+        path: &str,
+    ) -> Result<Arc<[u8]>, SchemaError> {
+        let room = defaults::MAX_BYTES - self.default_bytes;
+        let default = defaults::encode(json, ty, room).map_err(|flaw| match flaw {
+            Flaw::OtherType => SchemaError::BadDefault {
+                path: path.to_owned(),
+                value: json.to_string(),
+                expected: ty.to_string(),
+            },
+            Flaw::TooLarge => SchemaError::DefaultsTooLarge {
+                limit: defaults::MAX_BYTES,
+            },
+        })?;
+        self.default_bytes += default.len();
+        Ok(default)
     }
 
     fn build_type(&mut self, schema: &Schema, path: &str) -> Result<AvroType, SchemaError> {
@@ -144,21 +202,21 @@ impl Builder {
             Schema::LocalTimestampNanos => AvroType::LocalTimestamp(SubSecond::Nanos),
             Schema::Uuid(UuidSchema::String) => AvroType::Uuid { fixed: false },
             Schema::Uuid(UuidSchema::Fixed(fixed)) => {
-                self.name(&fixed.name, AvroType::Uuid { fixed: true })
+                self.name(&fixed.name, 1, AvroType::Uuid { fixed: true })?
             }
             // Not in the specification, which knows a string and a fixed.
             Schema::Uuid(UuidSchema::Bytes) => {
                 return unsupported("uuid over bytes", "use uuid over a string or a fixed(16)");
             }
-            Schema::Duration(fixed) => self.name(&fixed.name, AvroType::Duration),
+            Schema::Duration(fixed) => self.name(&fixed.name, 1, AvroType::Duration)?,
             Schema::BigDecimal => {
                 return unsupported("big-decimal", "use decimal with a precision and a scale");
             }
             Schema::Array(array) => {
-                AvroType::Array(Arc::new(self.build(&array.items, &format!("{path}[]"))?.0))
+                AvroType::Array(Arc::new(self.build(&array.items, &format!("{path}[]"))?))
             }
             Schema::Map(map) => {
-                AvroType::Map(Arc::new(self.build(&map.types, &format!("{path}{{}}"))?.0))
+                AvroType::Map(Arc::new(self.build(&map.types, &format!("{path}{{}}"))?))
             }
             Schema::Union(union) => {
                 if union.variants().len() > MAX_UNION_BRANCHES {
@@ -167,7 +225,7 @@ impl Builder {
                 let branches: Result<Vec<_>, _> = union
                     .variants()
                     .iter()
-                    .map(|branch| Ok(self.build(branch, path)?.0))
+                    .map(|branch| self.build(branch, path))
                     .collect();
                 AvroType::Union(branches?.into())
             }
@@ -176,14 +234,21 @@ impl Builder {
                     name: e.name.fullname(None),
                     symbols: e.symbols.clone(),
                 };
-                self.name(&e.name, AvroType::Enum(Arc::new(ty)))
+                self.name(&e.name, 1, AvroType::Enum(Arc::new(ty)))?
+            }
+            Schema::Fixed(FixedSchema { size, .. })
+            | Schema::Decimal(DecimalSchema {
+                inner: InnerDecimalSchema::Fixed(FixedSchema { size, .. }),
+                ..
+            }) if *size > MAX_FIXED => {
+                return unsupported("a fixed of more than 1 MiB", "use bytes");
             }
             Schema::Fixed(fixed) => {
                 let ty = FixedType {
                     name: fixed.name.fullname(None),
                     size: fixed.size,
                 };
-                self.name(&fixed.name, AvroType::Fixed(Arc::new(ty)))
+                self.name(&fixed.name, 1, AvroType::Fixed(Arc::new(ty)))?
             }
             Schema::Decimal(decimal) => {
                 let (precision, scale) = (decimal.precision, decimal.scale);
@@ -202,7 +267,7 @@ impl Builder {
                             scale,
                             fixed: Some(fixed.size),
                         };
-                        self.name(&fixed.name, AvroType::Decimal(ty))
+                        self.name(&fixed.name, 1, AvroType::Decimal(ty))?
                     }
                 }
             }
@@ -212,16 +277,22 @@ impl Builder {
                         name: name.fullname(None),
                     });
                 }
-                let Some((ty, nodes)) = self.done.get(name).cloned() else {
+                let Some(built) = self.done.get(name).cloned() else {
                     return Err(SchemaError::Invalid(format!(
                         "{path}: unknown type {}",
                         name.fullname(None)
                     )));
                 };
-                self.grow(nodes)?;
-                ty
+                self.grow(built.nodes)?;
+                self.depth = built.depth;
+                built.ty
             }
             Schema::Record(record) => {
+                if self.open.contains(&record.name) {
+                    return Err(SchemaError::DuplicateName {
+                        name: record.name.fullname(None),
+                    });
+                }
                 self.open.push(record.name.clone());
                 let before = self.nodes;
                 let mut fields = Vec::with_capacity(record.fields.len());
@@ -231,16 +302,10 @@ impl Builder {
                     } else {
                         format!("{path}.{}", field.name)
                     };
-                    let ty = self.build(&field.schema, &path)?.0;
-                    let default = match &field.default {
+                    let ty = self.build(&field.schema, &path)?;
+                    let default = match parse::default_of(field) {
                         None => None,
-                        Some(json) => Some(defaults::encode(json, &ty).ok_or_else(|| {
-                            SchemaError::BadDefault {
-                                path,
-                                value: json.to_string(),
-                                expected: ty.to_string(),
-                            }
-                        })?),
+                        Some(json) => Some(self.default(json, &ty, &path)?),
                     };
                     let aliases = field.aliases.clone();
                     fields.push(RecordField {
@@ -255,9 +320,7 @@ impl Builder {
                     name: record.name.fullname(None),
                     fields,
                 }));
-                self.done
-                    .insert(record.name.clone(), (ty.clone(), self.nodes - before + 1));
-                ty
+                self.name(&record.name, self.nodes - before + 1, ty)?
             }
         })
     }

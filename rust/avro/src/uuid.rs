@@ -2,7 +2,7 @@
 
 /// The 16 bytes of a uuid in its one textual form.
 pub(crate) fn parse(text: &str) -> Option<[u8; 16]> {
-    let text: &[u8; 36] = text.as_bytes().as_array()?;
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
     let (mut out, mut digits) = ([0; 16], 0);
     for (i, c) in text.iter().enumerate() {
         if matches!(i, 8 | 13 | 18 | 23) {

@@ -8,8 +8,9 @@ use apache_avro::Schema;
 use apache_avro::schema::{Alias, FixedSchema, InnerDecimalSchema, Name, UuidSchema};
 
 use super::relation::{FieldView, Named, Node, Shape, View};
+use crate::canonical;
 use crate::error::SchemaError;
-use crate::schema::with_causes;
+use crate::parse;
 
 /// A valid Avro schema of any form, with the schemas that it refers to.
 #[derive(Debug, Clone)]
@@ -21,11 +22,10 @@ impl GeneralSchema {
     /// # Errors
     /// [`SchemaError::Invalid`]
     pub fn parse(json: &str, references: &[&str]) -> Result<Self, SchemaError> {
-        let invalid = |e| SchemaError::Invalid(with_causes(&e));
         if references.is_empty() {
-            return Schema::parse_str(json).map(Self::from).map_err(invalid);
+            return parse::parse(json).map(Self::from);
         }
-        let (top, mut all) = Schema::parse_str_with_list(json, references).map_err(invalid)?;
+        let (top, mut all) = parse::parse_with(json, references)?;
         all.insert(0, top);
         Ok(Self(all.into()))
     }
@@ -33,10 +33,7 @@ impl GeneralSchema {
     /// Avro's Parsing Canonical Form: equal for schemas that read and write the same bytes.
     #[must_use]
     pub fn canonical(&self) -> String {
-        self.0
-            .first()
-            .map(Schema::canonical_form)
-            .unwrap_or_default()
+        self.0.first().map(canonical::form).unwrap_or_default()
     }
 
     /// The named types in it, so that references are looked up once.
@@ -143,7 +140,7 @@ impl<'a> Node<'a> for Part<'a> {
                     .map(|field| FieldView {
                         name: &field.name,
                         aliases: &field.aliases,
-                        has_default: field.default.is_some(),
+                        has_default: parse::default_of(field).is_some(),
                         ty: self.inside(&field.schema),
                     })
                     .collect(),

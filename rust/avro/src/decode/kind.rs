@@ -163,7 +163,7 @@ const fn time_unit(unit: SubSecond) -> TimeUnit {
 }
 
 /// A big-endian two's complement number of at most 256 bits that has at most `precision` digits.
-pub(super) fn decimal(bytes: &[u8], precision: usize) -> Option<i256> {
+pub(crate) fn decimal(bytes: &[u8], precision: usize) -> Option<i256> {
     let sign = if bytes.first()? & 0x80 == 0 { 0 } else { 0xff };
     let mut be = [sign; 32];
     match bytes.len().checked_sub(32) {

@@ -13,6 +13,7 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use crate::error::DecodeError;
 use crate::schema::AvroSchema;
 use column::Column;
+pub(crate) use kind::decimal;
 use reader::Reader;
 
 /// Decodes datums of one schema into a batch. A message that is refused leaves no trace.

@@ -10,7 +10,7 @@ use arrow_schema::DataType;
 
 use super::numbers::convert;
 use super::text::each_text;
-use super::{Data, Site};
+use super::{Data, Site, zeros};
 use crate::error::EncodeError;
 use crate::types::DecimalType;
 
@@ -191,7 +191,7 @@ pub(super) fn decimals(site: &mut Site<'_>, to: DecimalType) -> Result<Data, Enc
         }
     };
     Ok(match to.fixed {
-        Some(size) => fixed(site, &values, size),
+        Some(size) => fixed(site, &values, size)?,
         None => variable(&values),
     })
 }
@@ -210,21 +210,24 @@ fn variable(values: &[i256]) -> Data {
 }
 
 /// Two's complement, big-endian, sign-extended to the size.
-fn fixed(site: &mut Site<'_>, values: &[i256], size: usize) -> Data {
-    let mut bytes = Vec::with_capacity(values.len().saturating_mul(size));
+fn fixed(site: &mut Site<'_>, values: &[i256], size: usize) -> Result<Data, EncodeError> {
+    let mut bytes = zeros(values.len(), size)?;
+    // A chunk has at least one byte; of a fixed of none there is nothing to fill.
+    let mut slots = bytes.chunks_exact_mut(size.max(1));
     for (i, value) in values.iter().enumerate() {
         let be = value.to_be_bytes();
-        let sign = if value.is_negative() { 0xff } else { 0 };
         let needed = be.len() - redundant(&be);
         if needed > size {
             site.reject(i, format!("needs {needed} bytes, but the fixed has {size}"));
-            bytes.resize(bytes.len() + size, 0);
-        } else {
-            bytes.resize(bytes.len() + size - size.min(be.len()), sign);
-            bytes.extend_from_slice(&be[be.len() - size.min(be.len())..]);
         }
+        let Some(slot) = slots.next().filter(|slot| needed <= slot.len()) else {
+            continue;
+        };
+        let (lead, low) = slot.split_at_mut(size - needed);
+        lead.fill(if value.is_negative() { 0xff } else { 0 });
+        low.copy_from_slice(&be[be.len() - needed..]);
     }
-    Data::Fixed(size, bytes.into())
+    Ok(Data::Fixed(size, bytes.into()))
 }
 
 /// How many leading bytes only repeat the sign; at least one byte is left.

@@ -14,10 +14,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, UInt64Array, new_null_array};
+use arrow_array::types::{
+    ArrowTimestampType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_array::{Array, ArrayRef, PrimitiveArray, UInt64Array, new_null_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::TimeUnit;
+use arrow_schema::{DataType, TimeUnit};
 use serde::Serialize;
 
 pub(crate) use decimals::has_digits;
@@ -207,6 +211,16 @@ fn shown(array: &dyn Array, element: usize) -> String {
             .collect::<String>()
             + more;
     }
+    if let DataType::Timestamp(unit, Some(_)) = array.data_type() {
+        // In UTC: a zone's name may be unknown, and its clock may read what no calendar has.
+        let utc: ArrayRef = match unit {
+            TimeUnit::Second => naive::<TimestampSecondType>(array, element),
+            TimeUnit::Millisecond => naive::<TimestampMillisecondType>(array, element),
+            TimeUnit::Microsecond => naive::<TimestampMicrosecondType>(array, element),
+            TimeUnit::Nanosecond => naive::<TimestampNanosecondType>(array, element),
+        };
+        return shown(&utc, 0) + "Z";
+    }
     let options = FormatOptions::default().with_null("null");
     match ArrayFormatter::try_new(array, &options) {
         Ok(formatter) => formatter
@@ -215,6 +229,11 @@ fn shown(array: &dyn Array, element: usize) -> String {
             .map_or_else(|_| "(unprintable)".to_owned(), |s| bounded(&s)),
         Err(_) => "(unprintable)".to_owned(),
     }
+}
+
+fn naive<T: ArrowTimestampType>(array: &dyn Array, element: usize) -> ArrayRef {
+    let instant = array.as_primitive::<T>().value(element);
+    Arc::new(PrimitiveArray::<T>::new(vec![instant].into(), None))
 }
 
 /// The bytes of a binary slot; the formatter would write all of them out.
@@ -236,6 +255,16 @@ fn bounded(text: &str) -> String {
             &text[..text[..end].char_indices().next_back().map_or(0, |(i, _)| i)]
         ),
     }
+}
+
+/// Zeros for so many slots, or an error where there is no memory for them.
+pub(crate) fn zeros(slots: usize, size: usize) -> Result<Vec<u8>, EncodeError> {
+    let bytes = slots.saturating_mul(size);
+    // vec! would abort the process: what it will take is asked for first.
+    Vec::<u8>::new()
+        .try_reserve_exact(bytes)
+        .map_err(|_| EncodeError::TooLarge { bytes })?;
+    Ok(vec![0; bytes])
 }
 
 pub(crate) const fn per_second(unit: TimeUnit) -> i64 {
@@ -364,6 +393,10 @@ fn unpack(array: &ArrayRef, path: &str) -> Result<ArrayRef, EncodeError> {
         .collect::<Vec<_>>();
     let keys = UInt64Array::new(keys.into(), dictionary.keys().nulls().cloned());
     let unpacked = arrow_select::take::take(values, &keys, None).map_err(|e| malformed(path, e))?;
+    // Arrow loses count of values that have no bytes.
+    if unpacked.len() != array.len() {
+        return Err(malformed(path, "a dictionary of values of no size"));
+    }
     // A dictionary of dictionaries is rare, but legal.
     if unpacked.as_any_dictionary_opt().is_some() {
         unpack(&unpacked, path)

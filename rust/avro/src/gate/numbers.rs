@@ -79,25 +79,20 @@ fn float_to_long(v: f64) -> Result<i64, &'static str> {
 const INT: &str = "out of range of int";
 const LONG: &str = "out of range of long";
 
-fn decimal_to_long(v: i256, scale: i8) -> Result<i64, &'static str> {
-    decimals::rescale_256(v, scale, 0, "not a whole number", LONG)?
-        .to_i128()
-        .and_then(|v| i64::try_from(v).ok())
-        .ok_or(LONG)
-}
-
-fn decimal_longs(site: &mut Site<'_>) -> Result<Vec<i64>, EncodeError> {
+/// Decimals as longs; `range` says what they are out of.
+fn decimal_longs(site: &mut Site<'_>, range: &'static str) -> Result<Vec<i64>, EncodeError> {
+    let long = |v: i256, scale| {
+        decimals::rescale_256(v, scale, 0, "not a whole number", range)?
+            .to_i128()
+            .and_then(|v| i64::try_from(v).ok())
+            .ok_or(range)
+    };
+    let small = |v: i128, scale| long(i256::from_i128(v), scale);
     match *site.array.data_type() {
-        DataType::Decimal32(_, s) => {
-            convert::<Decimal32Type, _>(site, |v| decimal_to_long(i256::from_i128(v.into()), s))
-        }
-        DataType::Decimal64(_, s) => {
-            convert::<Decimal64Type, _>(site, |v| decimal_to_long(i256::from_i128(v.into()), s))
-        }
-        DataType::Decimal128(_, s) => {
-            convert::<Decimal128Type, _>(site, |v| decimal_to_long(i256::from_i128(v), s))
-        }
-        DataType::Decimal256(_, s) => convert::<Decimal256Type, _>(site, |v| decimal_to_long(v, s)),
+        DataType::Decimal32(_, s) => convert::<Decimal32Type, _>(site, |v| small(v.into(), s)),
+        DataType::Decimal64(_, s) => convert::<Decimal64Type, _>(site, |v| small(v.into(), s)),
+        DataType::Decimal128(_, s) => convert::<Decimal128Type, _>(site, |v| small(v, s)),
+        DataType::Decimal256(_, s) => convert::<Decimal256Type, _>(site, |v| long(v, s)),
         _ => Err(site.malformed()),
     }
 }
@@ -123,7 +118,7 @@ pub(super) fn ints(site: &mut Site<'_>) -> Result<ScalarBuffer<i32>, EncodeError
         DataType::Float64 => convert::<Float64Type, _>(site, float_to_int)?.into(),
         _ => {
             let mut out = Vec::with_capacity(site.array.len());
-            for (i, v) in decimal_longs(site)?.into_iter().enumerate() {
+            for (i, v) in decimal_longs(site, INT)?.into_iter().enumerate() {
                 out.push(i32::try_from(v).unwrap_or_else(|_| {
                     site.reject(i, INT);
                     0
@@ -149,7 +144,7 @@ pub(super) fn longs(site: &mut Site<'_>) -> Result<ScalarBuffer<i64>, EncodeErro
         DataType::Float16 => convert::<Float16Type, _>(site, |v| float_to_long(v.to_f64()))?.into(),
         DataType::Float32 => convert::<Float32Type, _>(site, |v| float_to_long(v.into()))?.into(),
         DataType::Float64 => convert::<Float64Type, _>(site, float_to_long)?.into(),
-        _ => decimal_longs(site)?.into(),
+        _ => decimal_longs(site, LONG)?.into(),
     })
 }
 

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 
-use super::{Data, Site};
+use super::{Data, Site, zeros};
 use crate::error::EncodeError;
 use crate::plan::{TextZone, is_text};
 use crate::temporal::Reading;
@@ -117,7 +117,7 @@ pub(super) fn fixed(site: &mut Site<'_>, size: usize) -> Result<Data, EncodeErro
     if let Some(array) = site.array.as_fixed_size_binary_opt() {
         return Ok(Data::Fixed(size, fixed_values(array)));
     }
-    let mut out = vec![0; site.array.len().saturating_mul(size)];
+    let mut out = zeros(site.array.len(), size)?;
     each_bytes(site, |site, i, value| {
         match out.get_mut(i * size..(i + 1) * size) {
             Some(slot) if value.len() == size => slot.copy_from_slice(value),
@@ -164,9 +164,9 @@ pub(super) fn uuids(site: &mut Site<'_>, to_fixed: bool) -> Result<Data, EncodeE
         return Ok(Data::Fixed(16, out.into()));
     }
     let mut out = vec![0; site.array.len().saturating_mul(36)];
-    each_bytes(site, |site, i, value| match value.as_array() {
-        Some(bytes) => out[i * 36..(i + 1) * 36].copy_from_slice(&uuid::text(bytes)),
-        None => site.reject(i, format!("{} bytes long, but a uuid has 16", value.len())),
+    each_bytes(site, |site, i, value| match value.try_into() {
+        Ok(bytes) => out[i * 36..(i + 1) * 36].copy_from_slice(&uuid::text(bytes)),
+        Err(_) => site.reject(i, format!("{} bytes long, but a uuid has 16", value.len())),
     })?;
     let offsets = OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(36, site.array.len()));
     Ok(Data::LargeBytes(offsets, out.into()))
