@@ -36,6 +36,8 @@ TABLES = {
     "Service": "[service]",
     "Output": "[output]",
     "Region": "[[regions]]",
+    "RegistryTable": "[regions.registry]",
+    "OAuthConfig": "[regions.registry.oauth]",
     "Limits": "[limits]",
     "StoreSection": "[store]",
 }

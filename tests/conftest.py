@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from kappaflow.dev import DevStack
 
 ROOT = Path(__file__).resolve().parent.parent
 FLIGHTS = ROOT / "examples" / "flights"
@@ -72,12 +75,24 @@ def flights_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Two regions, each a real Kafka: their bootstrap servers by name."""
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["DevStack"]:
+    """Two regions, each a real Kafka, and a real schema registry."""
     from kappaflow.dev import DevStack
 
-    with DevStack(tmp_path_factory.mktemp("dev"), regions=["east", "west"]) as stack:
-        yield {name: stack.bootstrap(name) for name in ("east", "west")}
+    with DevStack(tmp_path_factory.mktemp("dev"), regions=["east", "west"], registry=True) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def regions(stack: "DevStack") -> dict[str, str]:
+    """The regions' bootstrap servers by name."""
+    return {name: stack.bootstrap(name) for name in ("east", "west")}
+
+
+@pytest.fixture(scope="session")
+def registry_url(stack: "DevStack") -> str:
+    """Where the schema registry is."""
+    return stack.registry_url()
 
 
 @pytest.fixture

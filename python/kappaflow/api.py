@@ -64,7 +64,8 @@ def publish(
     topic: str | None = None,
     schema: str | PathLike[str] | None = None,
     bootstrap_servers: str | None = None,
-    registry: str = "dir:.kappaflow/registry",
+    registry: str | Mapping[str, object] = "dir:.kappaflow/registry",
+    registry_options: Mapping[str, object] | None = None,
     partitions: int = 6,
     kafka: Mapping[str, str] | None = None,
     extra: str = "refuse",
@@ -80,6 +81,8 @@ def publish(
     `topic` on `bootstrap_servers` as Avro of `schema` (a path or the JSON itself), the topic being made with
     `partitions` if it is missing. A stream can't be read twice, so this form can't resume.
 
+    `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
+    `auto_register`, `use_latest`, `schema_id`, `normalize`.
     `kafka` takes further librdkafka options; `extra` is "refuse" or "ignore"; `fields` declares fields as in a job
     file's `[schema.fields]`.
     """
@@ -94,7 +97,8 @@ def publish(
             "topic": topic,
             "partitions": partitions,
             "schema": schema_text(schema),
-            "registry": registry,
+            "registry": registry if isinstance(registry, str) else dict(registry),
+            **(registry_options or {}),
             "base": str(Path.cwd()),
             "extra": extra,
             "fields": {name: dict(declared) for name, declared in (fields or {}).items()},
