@@ -39,6 +39,7 @@ TABLES = {
     "RegistryTable": "[regions.registry]",
     "OAuthConfig": "[regions.registry.oauth]",
     "Limits": "[limits]",
+    "Rejects": "[rejects]",
     "StoreSection": "[store]",
 }
 # What the model leaves to its names.

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from kappaflow.avro import schema_text
 from kappaflow.types import Dispatched, Event, JobPlan, OnProgress, Region, Summary
@@ -14,7 +14,7 @@ JobPath = str | PathLike[str]
 ParamValues = Mapping[str, object]
 
 
-def _texts(params: ParamValues | None) -> dict[str, str]:
+def param_texts(params: ParamValues | None) -> dict[str, str]:
     """Params as the command line would give them: the job file's types decide what they mean."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -33,14 +33,14 @@ def resolve(job: JobPath, *, params: ParamValues | None = None) -> dict[str, Any
     """Read and check a job file: `{"path", "dir", "params", "file", "table", "metrics"}`, all after substitution."""
     from kappaflow import _native
 
-    return cast("dict[str, Any]", json.loads(_native.resolve(fspath(job), _texts(params))))
+    return cast("dict[str, Any]", json.loads(_native.resolve(fspath(job), param_texts(params))))
 
 
 def plan(job: JobPath, *, params: ParamValues | None = None) -> JobPlan:
     """Pin the snapshot and cut it into splits and child jobs; again, confirm what is in the store."""
     from kappaflow import _native
 
-    return cast(JobPlan, json.loads(_native.plan(fspath(job), _texts(params))))
+    return cast(JobPlan, json.loads(_native.plan(fspath(job), param_texts(params))))
 
 
 def dispatch(
@@ -52,7 +52,7 @@ def dispatch(
     """
     from kappaflow import _native
 
-    return cast(Dispatched, json.loads(_native.dispatch(fspath(job), _texts(params), on_progress)))
+    return cast(Dispatched, json.loads(_native.dispatch(fspath(job), param_texts(params), on_progress)))
 
 
 def publish(
@@ -70,6 +70,10 @@ def publish(
     kafka: Mapping[str, str] | None = None,
     extra: str = "refuse",
     fields: Mapping[str, Mapping[str, str]] | None = None,
+    max_rejects: int | str | None = None,
+    reject_payload: Literal["full", "keys", "none"] = "full",
+    redact: Sequence[str] = (),
+    dead_letter: str | None = None,
 ) -> Summary:
     """Publish a job's snapshot, or any Arrow data, and return a receipt counted from acknowledgements.
 
@@ -84,7 +88,9 @@ def publish(
     `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
     `auto_register`, `use_latest`, `schema_id`, `normalize`.
     `kafka` takes further librdkafka options; `extra` is "refuse" or "ignore"; `fields` declares fields as in a job
-    file's `[schema.fields]`.
+    file's `[schema.fields]`. Rejected rows go to the topic `dead_letter`, if one is given, with the values that
+    `reject_payload` keeps and without the columns of `redact`; more of them than `max_rejects`, a count or a share
+    such as `"1%"`, raise `TooManyRejectsError` (for a share at the end, when all rows are known).
     """
     from kappaflow import _native
 
@@ -102,6 +108,9 @@ def publish(
             "base": str(Path.cwd()),
             "extra": extra,
             "fields": {name: dict(declared) for name, declared in (fields or {}).items()},
+            "max_rejects": max_rejects,
+            "rejects": {"reject_payload": reject_payload, "redact": list(redact)},
+            "dead_letter": dead_letter,
         }
         return cast(Summary, json.loads(_native.publish_stream(job_or_data, json.dumps(target), on_progress)))
     if not isinstance(job_or_data, str | PathLike):
@@ -109,7 +118,7 @@ def publish(
             f"expected the path of a job file or Arrow data (__arrow_c_stream__), got {type(job_or_data).__name__}"
         )
     path = fspath(job_or_data)
-    return cast(Summary, json.loads(_native.publish(path, _texts(params), child, on_progress)))
+    return cast(Summary, json.loads(_native.publish(path, param_texts(params), child, on_progress)))
 
 
 def work(
@@ -126,7 +135,7 @@ def work(
     """
     from kappaflow import _native
 
-    summary = _native.work(fspath(job), _texts(params), region, sys.executable, on_progress)
+    summary = _native.work(fspath(job), param_texts(params), region, sys.executable, on_progress)
     return cast(Summary, json.loads(summary))
 
 
@@ -140,7 +149,7 @@ def watch(
     """Wait, without working, until a fleet has done the region's ingress."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.watch(fspath(job), _texts(params), region, on_progress)))
+    return cast(Summary, json.loads(_native.watch(fspath(job), param_texts(params), region, on_progress)))
 
 
 def land(
@@ -153,7 +162,7 @@ def land(
     """Land the egress of a region (or of all) in the table, up to where it ends now, in one commit a region."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.land(fspath(job), _texts(params), region, on_progress)))
+    return cast(Summary, json.loads(_native.land(fspath(job), param_texts(params), region, on_progress)))
 
 
 def reconcile(
@@ -162,7 +171,7 @@ def reconcile(
     """Give every expected row its one fate. Does not raise on unexplained rows: see `check_ledger`."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.reconcile(fspath(job), _texts(params), on_progress)))
+    return cast(Summary, json.loads(_native.reconcile(fspath(job), param_texts(params), on_progress)))
 
 
 def run(job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None) -> Summary:
@@ -172,46 +181,48 @@ def run(job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgr
     """
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.run(fspath(job), _texts(params), sys.executable, on_progress)))
+    return cast(
+        Summary, json.loads(_native.run(fspath(job), param_texts(params), sys.executable, on_progress))
+    )
 
 
 def status(job: JobPath, *, params: ParamValues | None = None) -> Summary:
     """Where the job is: children, splits, and per region what is published, worked and landed."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.status(fspath(job), _texts(params))))
+    return cast(Summary, json.loads(_native.status(fspath(job), param_texts(params))))
 
 
 def lag(job: JobPath, *, region: str, params: ParamValues | None = None) -> Summary:
     """How far a region's workers are behind: `lag`, `ingress_end`, `committed`, `published`, `egress_end`, `landed`."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.lag(fspath(job), _texts(params), region)))
+    return cast(Summary, json.loads(_native.lag(fspath(job), param_texts(params), region)))
 
 
 async def lag_async(job: JobPath, *, region: str, params: ParamValues | None = None) -> Summary:
     """`lag` without blocking the event loop; for triggers."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(await _native.lag_async(fspath(job), _texts(params), region)))
+    return cast(Summary, json.loads(await _native.lag_async(fspath(job), param_texts(params), region)))
 
 
 def regions(job: JobPath, *, params: ParamValues | None = None) -> list[Region]:
     """The job's regions and their headroom, in rows."""
     from kappaflow import _native
 
-    return cast("list[Region]", json.loads(_native.regions(fspath(job), _texts(params))))
+    return cast("list[Region]", json.loads(_native.regions(fspath(job), param_texts(params))))
 
 
 def events(job: JobPath, *, params: ParamValues | None = None) -> list[Event]:
     """The job's timeline, oldest first."""
     from kappaflow import _native
 
-    return cast("list[Event]", json.loads(_native.events(fspath(job), _texts(params))))
+    return cast("list[Event]", json.loads(_native.events(fspath(job), param_texts(params))))
 
 
 def table(job: JobPath, *, params: ParamValues | None = None) -> Summary:
     """The landed table now: `{"job", "dir", "files"}`, the files being those of this job in its newest manifest."""
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.table(fspath(job), _texts(params))))
+    return cast(Summary, json.loads(_native.table(fspath(job), param_texts(params))))

@@ -99,8 +99,7 @@ class Encoder:
         """
         from kappaflow import _native
 
-        options = {"extra": extra, "fields": {name: dict(said) for name, said in (fields or {}).items()}}
-        self._native = _native.AvroEncoder(arrow, schema_text(schema), schema_id, json.dumps(options))
+        self._native = _native.AvroEncoder(arrow, schema_text(schema), schema_id, plan_options(extra, fields))
 
     @property
     def plan(self) -> list[PlanRow]:
@@ -158,6 +157,11 @@ class Decoder:
 
         batch: Any = self._native.flush()
         return pyarrow.record_batch(batch)
+
+
+def plan_options(extra: str, fields: FieldDeclarations | None) -> str:
+    """The options of a plan as the extension module takes them."""
+    return json.dumps({"extra": extra, "fields": {name: dict(said) for name, said in (fields or {}).items()}})
 
 
 def schema_text(schema: str | PathLike[str]) -> str:

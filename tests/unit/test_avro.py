@@ -157,6 +157,9 @@ def test_errors_are_of_the_family(tmp_path: Path) -> None:
         yield TABLE.to_batches()[0]
         raise ValueError("the source is gone")
 
+    short = iter([TABLE.to_batches()[0], TABLE.select(["id"]).to_batches()[0]])
+    with pytest.raises(EncodeError, match="not of the stream's schema"):
+        Encoder(TABLE, SCHEMA).encode(pa.RecordBatchReader.from_batches(TABLE.schema, short))
     with pytest.raises(EncodeError, match="the source is gone"):
         Encoder(TABLE, SCHEMA).encode(pa.RecordBatchReader.from_batches(TABLE.schema, broken()))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kappaflow.cli import stages
+from kappaflow.cli import schema, stages
 from kappaflow.dev import cli as dev
 from kappaflow.errors import JobFileError, KappaFlowError, StoppedError
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"kappaflow {_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     stages.add_parsers(commands)
+    schema.add_parser(commands)
     dev.add_parser(commands)
     return top
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
-        _check_readable(args.job)
+        if "job" in args:
+            _check_readable(args.job)
         return run(args)
     except JobFileError as error:
         return _fail(error, USAGE, args)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kappaflow.types import Dispatched, JobPlan, Metric, Summary
@@ -28,7 +29,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, limit: int | None = _SHOWN
+) -> None:
     """One table; numbers to the right."""
     console = _console()
     if title:
@@ -37,11 +40,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left")
-    for row in rows[:_SHOWN]:
-        shown.add_row(*map(_text, row))
+    for row in rows[:limit]:
+        # Data is no markup, whatever brackets are in it.
+        shown.add_row(*(escape(_text(value)) for value in row))
     console.print(shown)
-    if len(rows) > _SHOWN:
-        console.print(f"... and {len(rows) - _SHOWN:,} more rows")
+    if limit is not None and len(rows) > limit:
+        console.print(f"... and {len(rows) - limit:,} more rows")
 
 
 def lines(texts: Sequence[str]) -> None:

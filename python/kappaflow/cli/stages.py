@@ -24,7 +24,7 @@ def add_parsers(commands: "SubParsers") -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        type=_param,
+        type=param,
         help="a value for one of the job's [params]; may be repeated",
     )
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout, last")
@@ -94,7 +94,8 @@ def add_parsers(commands: "SubParsers") -> None:
     report.add_argument("--out", default="report.html", metavar="FILE", help="where (default: %(default)s)")
 
 
-def _param(text: str) -> tuple[str, str]:
+def param(text: str) -> tuple[str, str]:
+    """A `NAME=VALUE` of the command line."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")

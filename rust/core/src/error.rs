@@ -80,14 +80,14 @@ pub enum Error {
     },
     /// More rows were rejected than the job allows.
     #[error(
-        "{rejected} rows rejected, more than limits.max_rejects = {limit} allows; by reason: {summary}. The rejected rows are in {kept}",
-        kept = kept.display()
+        "{rejected} rows rejected, more than limits.max_rejects = {limit} allows; by reason: {summary}. The rejected rows are in {kept}. Mend them, or raise the limit and publish again: what is done stays done"
     )]
     TooManyRejects {
         rejected: u64,
         limit: String,
         summary: String,
-        kept: PathBuf,
+        /// Where the rejected rows are.
+        kept: String,
     },
     /// The service could not be started or used.
     #[error("service {service}: {reason}")]

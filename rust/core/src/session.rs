@@ -222,7 +222,7 @@ fn how_cut(job: &Job) -> String {
     )
 }
 
-fn read_schema(job: &Job, key: &str, path: &str) -> Result<AvroSchema> {
+pub(crate) fn read_schema(job: &Job, key: &str, path: &str) -> Result<AvroSchema> {
     let path = job.resolve(path);
     let text = std::fs::read_to_string(&path)
         .map_err(|e| job.error(key, format!("can't read {}: {e}", path.display())))?;

@@ -36,6 +36,18 @@ pub const ATTEMPTS_HEADER: &str = "kf-attempts";
 /// Header of a dead letter: `topic/partition/offset` of the ingress record.
 pub const ORIGIN_HEADER: &str = "kf-origin";
 
+/// Header of a dead letter: the stage that it is from, where that is not the worker.
+pub const STAGE_HEADER: &str = "kf-stage";
+/// The stage header of a row that the publisher rejected: it never was in the ingress topic.
+pub const STAGE_PUBLISH: &str = "publish";
+/// Headers of a rejected row: its column, the value there, the source file and the row in it, from 0.
+pub const COLUMN_HEADER: &str = "kf-column";
+pub const VALUE_HEADER: &str = "kf-value";
+pub const FILE_HEADER: &str = "kf-file";
+pub const ROW_HEADER: &str = "kf-row";
+/// Header of a rejected row whose values are too large for the topic: their size.
+pub const LEFT_OUT_HEADER: &str = "kf-left-out";
+
 /// One message of the verdict topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {

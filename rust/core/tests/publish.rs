@@ -384,7 +384,7 @@ async fn too_many_rejects_stop_the_publish() {
             panic!("{error}");
         };
         assert_eq!((*rejected, limit.as_str()), (100, "1% of 5000 rows"));
-        assert!(kept.join("split-3.parquet").exists());
+        assert!(Path::new(kept).join("split-3.parquet").exists());
     }
     let splits = session.store.splits(session.id, None).await.unwrap();
     assert!(
@@ -392,6 +392,59 @@ async fn too_many_rejects_stop_the_publish() {
         "child 1 stays done"
     );
     assert_eq!(splits[3].state, SplitState::Open);
+
+    // The limit is no part of what the job is: raised, the same job goes on, and nothing is sent twice.
+    let text = std::fs::read_to_string(&job).unwrap();
+    std::fs::write(&job, text.replace("\"1%\"", "100")).unwrap();
+    let (session, ctx) = opened(&job).await;
+    let receipt = publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    assert_eq!((receipt.acknowledged, receipt.rejected), (4_900, 100));
+    assert_eq!(receipt.rejects_sent, 100);
+    let records = ingress(&session).await;
+    assert_eq!(records.len(), 4_900);
+    assert!(records.values().all(|copies| copies.len() == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_are_in_the_dead_letter_topic_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = job(&dir, &unique("letters"), &[3, 4, 1_200], "");
+    let (session, ctx) = opened(&job).await;
+    let all = PublishOptions::default;
+    let receipt = publish(&session, all(), &ctx).await.unwrap();
+    assert_eq!((receipt.rejected, receipt.rejects_sent), (3, 3));
+    let letters = || async {
+        let row = session.topic("east", Role::Deadletter).await.unwrap();
+        topic(session.cluster("east").unwrap(), row.name, row.partitions).await
+    };
+    let rows = |records: &Records| {
+        let mut rows: Vec<_> = records.keys().map(|id| (id.split, id.seq)).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let records = letters().await;
+    assert_eq!(rows(&records), [(0, 3), (0, 4), (1, 200)]);
+    let id = records.keys().find(|id| id.seq == 200).unwrap();
+    let payload = String::from_utf8(records[id][0].2.clone()).unwrap();
+    assert_eq!(payload, r#"{"id":1200.5,"m":"1","text":"row 1200"}"#);
+
+    // A publisher that died after its letters were delivered and before it closed the split.
+    let url = format!(
+        "sqlite:{}",
+        dir.path().join(".kappaflow/store.db").display()
+    );
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("UPDATE split SET state = 'open' WHERE split = 0")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let again = publish(&session, all(), &ctx).await.unwrap();
+    assert_eq!((again.rejected, again.rejects_sent), (3, 0));
+    let records = letters().await;
+    assert!(records.values().all(|copies| copies.len() == 1));
+    assert_eq!(rows(&records).len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -502,6 +555,9 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         compression: "zstd".into(),
         queue_mib: 64,
         timeout_ms: 30_000,
+        rejects: Default::default(),
+        dead_letter: None,
+        max_rejects: None,
     }
 }
 
@@ -547,6 +603,25 @@ async fn a_stream_is_published_with_keys() {
         assert_eq!(key, format!("{}.0", identity.seq).as_bytes());
         assert_eq!(copies[0].0, key_partition(key, 3));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_another_schema_is_named_and_what_was_before_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = target(&dir, &unique("mixed"));
+    let first = rows(0, 5, &[]);
+    let id: ArrayRef = Arc::new(StringArray::from(vec!["5"]));
+    let other = RecordBatch::try_from_iter([("id", id.clone()), ("text", id)]).unwrap();
+    let batches = RecordBatchIterator::new([Ok(first.clone()), Ok(other)], first.schema());
+    let error = publish_stream(target, batches, &Context::default())
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Source { .. }), "{text}");
+    assert!(
+        text.contains("after row 5") && text.contains("was planned"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

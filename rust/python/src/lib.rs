@@ -5,6 +5,7 @@
 
 mod drive;
 mod errors;
+mod reader;
 mod schema;
 mod stages;
 mod stream;

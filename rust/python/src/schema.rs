@@ -1,24 +1,177 @@
-//! Arrow to and from Avro messages, without a topic: `kappaflow.avro` wraps what is here.
+//! Schemas without a topic: Arrow to and from Avro messages (`kappaflow.avro`); derive, plan, check (`kappaflow.schema`).
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, RecordBatchReader};
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
-use kappaflow_avro::{AvroSchema, CoercionPlan, Encoded, PlanOptions, framing};
+use kappaflow_avro::framing::{self, Frame};
+use kappaflow_avro::{AvroSchema, CoercionPlan, Encoded, PlanOptions};
+use kappaflow_core::schema::{self, Table, Terms};
+use kappaflow_core::{Context, Error, Result};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3_arrow::buffer::PyArrowBuffer;
 use pyo3_arrow::input::{AnyArray, AnyRecordBatch};
 use pyo3_arrow::{PyRecordBatch, PySchema};
 
-use crate::drive::to_json;
+use crate::drive::{drive, to_json};
 use crate::errors::{self, raise_avro};
+use crate::reader::Guarded;
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AvroEncoder>()?;
-    module.add_class::<AvroDecoder>()
+    module.add_class::<AvroDecoder>()?;
+    module.add_function(wrap_pyfunction!(schema_derive, module)?)?;
+    module.add_function(wrap_pyfunction!(schema_plan, module)?)?;
+    module.add_function(wrap_pyfunction!(schema_plan_job, module)?)?;
+    module.add_function(wrap_pyfunction!(schema_check, module)?)?;
+    module.add_function(wrap_pyfunction!(schema_check_job, module)?)
+}
+
+/// A table: the path of Parquet files, or Arrow data.
+#[derive(FromPyObject)]
+enum TableSource {
+    Path(String),
+    Data(AnyRecordBatch),
+}
+
+/// The same, opened; files are pinned where that may take its time.
+enum Opening {
+    Path(String),
+    Open(Table),
+}
+
+impl TableSource {
+    fn opening(self) -> PyResult<Opening> {
+        Ok(match self {
+            Self::Path(path) => Opening::Path(path),
+            Self::Data(data) => {
+                Opening::Open(Table::Stream(Box::new(Guarded::new(data.into_reader()?))))
+            }
+        })
+    }
+}
+
+impl Opening {
+    fn open(self) -> Result<Table> {
+        match self {
+            Self::Path(path) => Table::at(Path::new(&path)),
+            Self::Open(table) => Ok(table),
+        }
+    }
+}
+
+/// Runs something that blocks beside the runtime's threads.
+async fn blocking<T: Send + 'static>(of: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let task = tokio::task::spawn_blocking(of);
+    task.await.unwrap_or_else(|e| {
+        Err(Error::Schema {
+            what: "was not looked at to the end".into(),
+            reason: e.to_string(),
+        })
+    })
+}
+
+/// The schema as JSON, what it is called in errors, and the options of the plan, as JSON.
+type Given = (String, String, String);
+
+fn terms(py: Python<'_>, (json, what, options): &Given) -> PyResult<Terms> {
+    let options = plan_options(py, options)?;
+    Terms::new(what, json, options).map_err(|e| errors::raise(py, &e))
+}
+
+fn plan_options(py: Python<'_>, options: &str) -> PyResult<PlanOptions> {
+    serde_json::from_str(options)
+        .map_err(|e| errors::of_kind(py, "plan", &format!("the options of the plan: {e}")))
+}
+
+#[pyfunction]
+#[pyo3(signature = (table, options, on_progress=None))]
+fn schema_derive(
+    py: Python<'_>,
+    table: TableSource,
+    options: &str,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let options: schema::DeriveOptions = serde_json::from_str(options)
+        .map_err(|e| errors::of_kind(py, "schema", &format!("derive: {e}")))?;
+    let table = table.opening()?;
+    drive(py, on_progress, |ctx| {
+        blocking(move || schema::derive(table.open()?, &options, &ctx))
+    })
+}
+
+/// Data is not read, only its schema.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over")]
+fn schema_plan(py: Python<'_>, table: PlanSource, given: Given) -> PyResult<String> {
+    let terms = terms(py, &given)?;
+    match table {
+        PlanSource::Path(path) => drive(py, None, |_| {
+            blocking(move || schema::plan(&Table::at(Path::new(&path))?, &terms))
+        }),
+        PlanSource::Columns(columns) => {
+            let columns = columns.schema()?;
+            let rows = schema::plan_of(&columns, &terms).map_err(|e| errors::raise(py, &e))?;
+            to_json(py, &rows)
+        }
+    }
+}
+
+#[derive(FromPyObject)]
+enum PlanSource {
+    Path(String),
+    Columns(SchemaSource),
+}
+
+#[pyfunction]
+fn schema_plan_job(
+    py: Python<'_>,
+    job: String,
+    params: BTreeMap<String, String>,
+) -> PyResult<String> {
+    drive(py, None, |_| {
+        blocking(move || {
+            let (table, terms) = schema::of_job(Path::new(&job), &params)?;
+            schema::plan(&table, &terms)
+        })
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (table, given, on_progress=None))]
+#[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over")]
+fn schema_check(
+    py: Python<'_>,
+    table: TableSource,
+    given: Given,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let terms = terms(py, &given)?;
+    let table = table.opening()?;
+    drive(py, on_progress, |ctx: Context| {
+        blocking(move || schema::check(table.open()?, &terms, &ctx))
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (job, params, on_progress=None))]
+fn schema_check_job(
+    py: Python<'_>,
+    job: String,
+    params: BTreeMap<String, String>,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx: Context| {
+        blocking(move || {
+            let (table, terms) = schema::of_job(Path::new(&job), &params)?;
+            schema::check(table, &terms, &ctx)
+        })
+    })
 }
 
 /// What Arrow's C interfaces hand over where only a schema is looked at.
@@ -44,8 +197,6 @@ type Rejected = (u32, String, String, String);
 struct AvroEncoder {
     encoder: kappaflow_avro::Encoder,
     plan: CoercionPlan,
-    /// Messages are datums without a frame.
-    bare: bool,
 }
 
 #[pymethods]
@@ -59,14 +210,14 @@ impl AvroEncoder {
         options: &str,
     ) -> PyResult<Self> {
         let schema = AvroSchema::parse(avro).map_err(|e| raise_avro(py, &e))?;
-        let options: PlanOptions = serde_json::from_str(options)
-            .map_err(|e| errors::of_kind(py, "plan", &format!("the options of the plan: {e}")))?;
+        let options = plan_options(py, options)?;
         let arrow = arrow.schema()?;
         let plan = CoercionPlan::new(&arrow, &schema, &options).map_err(|e| raise_avro(py, &e))?;
+        // A message whose schema is named elsewhere is the bare datum.
+        let frame = schema_id.map_or(Frame::Guid, Frame::Id);
         Ok(Self {
-            encoder: kappaflow_avro::Encoder::new(plan.clone(), schema_id.unwrap_or(0)),
+            encoder: kappaflow_avro::Encoder::new(plan.clone(), frame),
             plan,
-            bare: schema_id.is_none(),
         })
     }
 
@@ -81,7 +232,7 @@ impl AvroEncoder {
         py: Python<'_>,
         data: AnyRecordBatch,
     ) -> PyResult<(PyArrowBuffer, PyArrowBuffer, PyArrowBuffer, Vec<Rejected>)> {
-        let reader = data.into_reader()?;
+        let reader = Guarded::new(data.into_reader()?);
         let done = py
             .detach(|| self.encode_all(reader))
             .map_err(|e| e.raise(py))?;
@@ -125,10 +276,7 @@ impl AvroEncoder {
         let mut base = 0_usize;
         for batch in batches {
             let batch = batch.map_err(Stopped::Arrow)?;
-            let mut part = encoder.encode(&batch).map_err(Stopped::Encode)?;
-            if self.bare {
-                part = without_frames(&part);
-            }
+            let part = encoder.encode(&batch).map_err(Stopped::Encode)?;
             let rows = base.saturating_add(batch.num_rows());
             match &mut whole {
                 None => whole = Some(part),
@@ -163,21 +311,6 @@ fn append(
         r
     }));
     Ok(())
-}
-
-fn without_frames(framed: &Encoded) -> Encoded {
-    let mut bare = Encoded {
-        offsets: vec![0],
-        rows: framed.rows.clone(),
-        rejects: framed.rejects.clone(),
-        ..Encoded::default()
-    };
-    for (_, message) in framed.iter() {
-        let datum = message.get(framing::FRAME_BYTES..).unwrap_or_default();
-        bare.buffer.extend_from_slice(datum);
-        bare.offsets.push(bare.buffer.len());
-    }
-    bare
 }
 
 #[pyclass(frozen)]

@@ -6,6 +6,7 @@ use pyo3_arrow::PyRecordBatchReader;
 
 use crate::drive::drive;
 use crate::errors;
+use crate::reader::Guarded;
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(publish_stream, module)?)
@@ -22,7 +23,7 @@ fn publish_stream(
 ) -> PyResult<String> {
     let target: publish::StreamTarget = serde_json::from_str(&target)
         .map_err(|e| errors::of_kind(py, "job_file", &format!("publish: {e}")))?;
-    let reader = data.into_reader()?;
+    let reader = Guarded::new(data.into_reader()?);
     drive(py, on_progress, |ctx| async move {
         publish::publish_stream(target, reader, &ctx).await
     })

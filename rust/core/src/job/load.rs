@@ -217,13 +217,10 @@ fn check(job: &Job) -> Result<()> {
     for class in file.service.verdicts.keys() {
         spec(&format!("service.verdicts.{class:?}"), class)?;
     }
-    if let Some(RejectLimit::Share(text)) = &file.limits.max_rejects {
-        reject_share(text).ok_or_else(|| {
-            job.error(
-                "limits.max_rejects",
-                format!("{text:?}: expected a count or a share such as \"1%\""),
-            )
-        })?;
+    if let Some(limit) = &file.limits.max_rejects {
+        limit
+            .check()
+            .map_err(|reason| job.error("limits.max_rejects", reason))?;
     }
     Ok(())
 }
@@ -242,12 +239,33 @@ fn reject_share(text: &str) -> Option<f64> {
 }
 
 impl RejectLimit {
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Share(text) if reject_share(text).is_none() => Err(format!(
+                "{text:?}: expected a count or a share such as \"1%\""
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The most rows of `rows` that may be rejected.
     pub fn of(&self, rows: u64) -> u64 {
         match self {
             Self::Count(count) => *count,
             // A share of a row count below 2^53; rounded down, so that "1%" of 50 rows allows none.
             Self::Share(text) => (reject_share(text).unwrap_or(0.0) * rows as f64) as u64,
+        }
+    }
+}
+
+/// As the job file says it.
+impl std::fmt::Display for RejectLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Share(share) => f.write_str(share),
         }
     }
 }

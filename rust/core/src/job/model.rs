@@ -29,6 +29,8 @@ pub struct JobFile {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub rejects: Rejects,
+    #[serde(default)]
     pub store: StoreSection,
 }
 
@@ -299,6 +301,28 @@ impl Default for Limits {
             session_timeout_ms: 10_000,
         }
     }
+}
+
+/// What is kept of a row that the schema refuses, in the Parquet beside the job and in the dead-letter topic.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rejects {
+    /// The row's values.
+    pub reject_payload: RejectPayload,
+    /// Source columns that are never copied; a name that is no column is an error.
+    pub redact: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectPayload {
+    /// All of them.
+    #[default]
+    Full,
+    /// Those of the key columns (`topics.key`).
+    Keys,
+    /// None.
+    None,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]

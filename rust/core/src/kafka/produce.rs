@@ -60,12 +60,19 @@ impl ProduceOptions {
     }
 
     /// The largest payload and key together, in bytes, that the topic can take.
-    pub fn largest_record(&self) -> usize {
+    pub fn largest_for_topic(&self) -> usize {
         let limit = self.message_limit();
         (limit as usize).saturating_sub(RECORD_OVERHEAD)
     }
 
-    fn apply(&self, config: &mut ClientConfig, overridden: impl Fn(&str) -> bool) {
+    /// The largest payload and key together, in bytes, that can be sent: what is larger than the whole queue never is.
+    pub fn largest_record(&self) -> usize {
+        let queue = (self.queue_mib as usize).saturating_mul(1024 * 1024);
+        self.largest_for_topic()
+            .min(queue.saturating_sub(RECORD_OVERHEAD))
+    }
+
+    pub(crate) fn apply(&self, config: &mut ClientConfig, overridden: impl Fn(&str) -> bool) {
         // What exactness rests on is not open to options of the job.
         config
             .set("enable.idempotence", "true")

@@ -8,6 +8,7 @@ use arrow_schema::Schema;
 use kappaflow_avro::{AvroSchema, CoercionPlan, Encoder, PlanOptions};
 use roaring::RoaringBitmap;
 
+use super::policy::RejectPolicy;
 use super::rejects::RejectRow;
 use crate::error::{Error, Result};
 use crate::identity::{Identity, key_partition};
@@ -24,9 +25,13 @@ pub struct Recipe {
     pub plan: PlanOptions,
     /// Key columns; empty: rows are spread in runs.
     pub key: Vec<String>,
+    /// What is kept of rejected rows.
+    pub policy: RejectPolicy,
     pub partitions: u32,
-    /// The largest payload and key, in bytes, that the topic takes.
+    /// The largest payload and key, in bytes, that can be sent.
     pub largest_record: usize,
+    /// The largest that the topic takes.
+    pub largest_for_topic: usize,
     /// That limit as the topic states it, for messages.
     pub max_message_bytes: u32,
 }
@@ -51,6 +56,7 @@ impl Maker {
     /// [`Error::Plan`] if the columns can't become the schema's fields; [`Error::Schema`] if a key column is missing.
     pub fn new(recipe: Recipe, arrow: &Schema) -> Result<Self> {
         let plan = CoercionPlan::new(arrow, &recipe.schema, &recipe.plan)?;
+        recipe.policy.check(arrow)?;
         let position = |name: &String| {
             let declared = recipe.plan.fields.get(name).and_then(|d| d.from.as_ref());
             declared
@@ -93,10 +99,12 @@ impl Maker {
         for reject in encoded.rejects {
             let row = seq_of(reject.row)?;
             if !done.contains(row) {
+                let policy = &self.recipe.policy;
                 rejects.push(RejectRow {
                     row,
+                    payload: policy.payload(batch, reject.row as usize),
+                    value: policy.value(&reject.column, reject.value),
                     column: reject.column,
-                    value: reject.value,
                     reason: reject.reason,
                 });
             }
@@ -123,7 +131,9 @@ impl Maker {
             if fits(&rows, &keys, i) {
                 sent.push(i);
             } else {
-                rejects.push(self.too_large(seqs[i], rows.payload(i).len() + keys.get(i).len()));
+                let bytes = rows.payload(i).len() + keys.get(i).len();
+                let payload = self.recipe.policy.payload(batch, encoded.rows[i] as usize);
+                rejects.push(self.too_large(seqs[i], bytes, payload));
             }
         }
         if sent.len() < seqs.len() {
@@ -143,15 +153,20 @@ impl Maker {
         Ok(Chunk { rows, rejects })
     }
 
-    fn too_large(&self, row: u32, bytes: usize) -> RejectRow {
+    fn too_large(&self, row: u32, bytes: usize, payload: Option<String>) -> RejectRow {
         RejectRow {
             row,
+            payload,
             column: String::new(),
             value: format!("{bytes} bytes"),
-            reason: format!(
-                "larger than the topic takes (max.message.bytes = {})",
-                self.recipe.max_message_bytes
-            ),
+            reason: if bytes > self.recipe.largest_for_topic {
+                format!(
+                    "larger than the topic takes (max.message.bytes = {})",
+                    self.recipe.max_message_bytes
+                )
+            } else {
+                "larger than the publisher's queue (limits.publish_queue_mib)".to_owned()
+            },
         }
     }
 
@@ -228,7 +243,8 @@ impl Keys {
     }
 }
 
-fn names(schema: &Schema) -> String {
+/// The columns, for a message.
+pub fn names(schema: &Schema) -> String {
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     names.join(", ")
 }
@@ -249,8 +265,10 @@ mod tests {
             schema_id: 1,
             plan: PlanOptions::default(),
             key: key.iter().map(|k| (*k).to_owned()).collect(),
+            policy: RejectPolicy::default(),
             partitions: 4,
             largest_record,
+            largest_for_topic: 500,
             max_message_bytes: 1_000,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::letters::{Letters, Place};
 use super::pass::{Keeper, Slot};
 use super::region::RegionRun;
 use super::rejects::{self, RejectCounts, RejectRow};
@@ -17,6 +18,7 @@ pub struct StoreKeeper<'a> {
     pub splits: &'a [Split],
     /// Of the whole job.
     pub rejects: &'a mut RejectCounts,
+    pub letters: &'a mut Letters,
     /// Rows of the child that were acknowledged before this pass.
     pub acknowledged_before: u64,
 }
@@ -38,6 +40,11 @@ impl Keeper for StoreKeeper<'_> {
         if let Some(split) = self.splits.get(slot.origin.slot as usize) {
             // Before the receipt: a closed split is not looked at again.
             write_rejects(run, split, slot)?;
+            let place = Place {
+                file: file_of(run, split),
+                first_row: split.first_row,
+            };
+            self.letters.deliver(slot.origin, &place, &slot.rejects)?;
         }
         let mut counts = RejectCounts::default();
         slot.rejects
@@ -62,7 +69,7 @@ impl Keeper for StoreKeeper<'_> {
                 rejected: self.rejects.total(),
                 limit: format!("{shown} of {} rows", self.run.job_rows),
                 summary: self.rejects.summary(),
-                kept: rejects::dir(&self.run.work_dir),
+                kept: rejects::dir(&self.run.work_dir).display().to_string(),
             }),
             _ => Ok(()),
         }
@@ -85,13 +92,16 @@ impl Keeper for StoreKeeper<'_> {
 
 /// Writes the rejects that a split has so far.
 pub fn write_rejects(run: &RegionRun, split: &Split, slot: &Slot) -> Result<()> {
-    let file = run.snapshot.files.get(split.file);
-    let file = file.map_or("", |f| f.path.as_str());
     rejects::write(
         &run.work_dir,
         split.split,
-        file,
+        file_of(run, split),
         split.first_row,
         &slot.rejects,
     )
+}
+
+fn file_of<'a>(run: &'a RegionRun, split: &Split) -> &'a str {
+    let file = run.snapshot.files.get(split.file);
+    file.map_or("", |f| f.path.as_str())
 }

@@ -6,7 +6,9 @@
 
 mod encode;
 mod keeper;
+mod letters;
 mod pass;
+mod policy;
 mod readback;
 mod region;
 mod rejects;
@@ -28,6 +30,7 @@ use crate::job::{ExtraColumns, FieldDeclaration};
 use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
+pub use policy::RejectPolicy;
 pub use rejects::RejectRow;
 pub use stream::{StreamReceipt, publish_stream};
 pub use target::StreamTarget;
@@ -54,6 +57,8 @@ pub struct PublishReceipt {
     pub doubled: u64,
     pub splits: Vec<SplitReceipt>,
     pub rejects: Vec<RejectCount>,
+    /// Records of rejected rows that the dead-letter topic took of this call.
+    pub rejects_sent: u64,
     /// Where the rejected rows are kept, if there are any.
     pub rejects_path: Option<String>,
     pub seconds: f64,
@@ -172,6 +177,7 @@ fn lock(session: &Session, child: &str) -> Result<File> {
 
 async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<region::RegionRun> {
     let topic = session.topic(region, Role::Ingress).await?;
+    let dead_letter = session.topic(region, Role::Deadletter).await?;
     let cluster = session.cluster(region)?;
     let registry = session.registry(region)?;
     let settled = session
@@ -189,6 +195,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         snapshot: Arc::new(session.snapshot.clone()),
         schema: settled.schema,
         schema_id: settled.id,
+        policy: RejectPolicy::new(&file.rejects, &file.topics.key, &plan),
         plan,
         key: file.topics.key.clone(),
         compression: file.topics.compression.clone(),
@@ -197,7 +204,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
             .limits
             .max_rejects
             .as_ref()
-            .map(|limit| (limit.of(rows), region::shown(limit))),
+            .map(|limit| (limit.of(rows), limit.to_string())),
         rejects_before: session
             .store
             .reject_counts(session.id)
@@ -206,12 +213,13 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
             .collect(),
         cluster,
         topic,
+        dead_letter,
         ctx: ctx.clone(),
     })
 }
 
 /// The job file's words for a plan as the plan takes them.
-fn plan_options(
+pub(crate) fn plan_options(
     extra: ExtraColumns,
     fields: &BTreeMap<String, FieldDeclaration>,
 ) -> kappaflow_avro::PlanOptions {
@@ -270,6 +278,7 @@ async fn receipt(
         rejected,
         read_back: done.read_back,
         doubled: done.doubled,
+        rejects_sent: done.rejects_sent,
         rejects: session.store.reject_counts_of(session.id, child).await?,
         rejects_path: (rejected > 0).then(|| {
             rejects::dir(&session.work_dir())

@@ -129,6 +129,7 @@ fn source(slots: &[Slot], rows: u32) -> Receiver<Result<Step>> {
                     column: "c".into(),
                     value: String::new(),
                     reason: "bad".into(),
+                    payload: None,
                 })
                 .collect();
             to.send(Ok(Step::Rows(index, chunk))).unwrap();

@@ -11,7 +11,9 @@ use tokio::runtime::Handle;
 
 use super::encode::Recipe;
 use super::keeper::{self, StoreKeeper};
+use super::letters::Letters;
 use super::pass::{Ended, Pass, Slot};
+use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::RejectCounts;
 use super::source::{Source, Wanted};
@@ -19,7 +21,6 @@ use super::split::Seen;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::job::RejectLimit;
 use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions};
 use crate::snapshot::{Snapshot, Split};
@@ -43,6 +44,8 @@ pub struct RegionRun {
     pub schema_id: u32,
     pub plan: PlanOptions,
     pub key: Vec<String>,
+    /// What is kept of rejected rows.
+    pub policy: RejectPolicy,
     pub compression: String,
     pub queue_mib: u32,
     /// Most rows of the job that may be rejected, and how the job file says it.
@@ -51,6 +54,8 @@ pub struct RegionRun {
     pub rejects_before: RejectCounts,
     pub cluster: Cluster,
     pub topic: TopicRow,
+    /// Where rejects go.
+    pub dead_letter: TopicRow,
     pub ctx: Context,
 }
 
@@ -60,6 +65,8 @@ pub struct Done {
     pub acknowledged: u64,
     pub read_back: u64,
     pub doubled: u64,
+    /// Rejects that the dead-letter topic has acknowledged.
+    pub rejects_sent: u64,
 }
 
 impl Done {
@@ -67,14 +74,7 @@ impl Done {
         self.acknowledged += other.acknowledged;
         self.read_back += other.read_back;
         self.doubled += other.doubled;
-    }
-}
-
-/// A limit as the job file has it.
-pub fn shown(limit: &RejectLimit) -> String {
-    match limit {
-        RejectLimit::Count(count) => count.to_string(),
-        RejectLimit::Share(share) => share.clone(),
+        self.rejects_sent += other.rejects_sent;
     }
 }
 
@@ -88,21 +88,7 @@ impl RegionRun {
     /// Publishes what is not closed of the children.
     pub fn publish(self, children: Vec<(Child, Vec<SplitRow>)>) -> Result<Done> {
         readback::check_topic(&self.cluster, &self.topic)?;
-        let max_message_bytes = self
-            .runtime
-            .block_on(
-                self.cluster
-                    .topic_option(&self.topic.name, "max.message.bytes"),
-            )
-            .and_then(|text| text.parse().ok());
-        let mut produce = ProduceOptions {
-            topic: self.topic.name.clone(),
-            compression: self.compression.clone(),
-            queue_mib: self.queue_mib,
-            timeout: self.cluster.timeout(),
-            max_message_bytes,
-            batch_bytes: None,
-        };
+        let mut produce = self.produce(&self.topic);
         let source = Source {
             snapshot: self.snapshot.clone(),
             job: self.job,
@@ -111,16 +97,25 @@ impl RegionRun {
                 schema_id: self.schema_id,
                 plan: self.plan.clone(),
                 key: self.key.clone(),
+                policy: self.policy.clone(),
                 partitions: self.topic.partitions,
                 largest_record: produce.largest_record(),
+                largest_for_topic: produce.largest_for_topic(),
                 max_message_bytes: produce.message_limit(),
             },
         };
         // Nothing of a split that is not open yet can be before these.
         let mut ends = readback::ends(&self.cluster, &self.topic)?;
-        let seen = self.resume(&children)?;
+        let mut letters = Letters::new(
+            self.cluster.clone(),
+            self.produce(&self.dead_letter),
+            self.dead_letter.partitions,
+            self.ctx.clone(),
+        );
+        let seen = self.resume(&children, &mut letters)?;
         let mut run = Running {
             transport: None,
+            letters,
             rejects: self.rejects_before.clone(),
             done: Done::default(),
         };
@@ -135,11 +130,29 @@ impl RegionRun {
                 &mut run,
             )?;
         }
+        run.done.rejects_sent = run.letters.delivered;
         Ok(run.done)
     }
 
+    fn produce(&self, topic: &TopicRow) -> ProduceOptions {
+        let option = self.cluster.topic_option(&topic.name, "max.message.bytes");
+        let limit = self.runtime.block_on(option);
+        ProduceOptions {
+            topic: topic.name.clone(),
+            compression: self.compression.clone(),
+            queue_mib: self.queue_mib,
+            timeout: self.cluster.timeout(),
+            max_message_bytes: limit.and_then(|text| text.parse().ok()),
+            batch_bytes: None,
+        }
+    }
+
     /// What the topic has of the splits that a publisher before this one left open, read once for all of them.
-    fn resume(&self, children: &[(Child, Vec<SplitRow>)]) -> Result<BTreeMap<u32, Seen>> {
+    fn resume(
+        &self,
+        children: &[(Child, Vec<SplitRow>)],
+        letters: &mut Letters,
+    ) -> Result<BTreeMap<u32, Seen>> {
         let open: BTreeMap<u32, Vec<(i32, i64)>> = children
             .iter()
             .flat_map(|(_, splits)| splits)
@@ -149,6 +162,9 @@ impl RegionRun {
         if open.is_empty() {
             return Ok(BTreeMap::new());
         }
+        readback::check_topic(&self.cluster, &self.dead_letter)?;
+        let splits: Vec<u32> = open.keys().copied().collect();
+        letters.read_back(&self.dead_letter, self.job, &splits)?;
         readback::read_back(&self.cluster, &self.topic, self.job, &open, &self.ctx)
     }
 
@@ -259,6 +275,7 @@ impl RegionRun {
                 child,
                 splits: &book.splits,
                 rejects: &mut run.rejects,
+                letters: &mut run.letters,
                 acknowledged_before: before,
             };
             let pass = Pass {
@@ -373,6 +390,7 @@ impl RegionRun {
 struct Running {
     /// Made when needed; a new one after a failure.
     transport: Option<KafkaTransport>,
+    letters: Letters,
     rejects: RejectCounts,
     done: Done,
 }

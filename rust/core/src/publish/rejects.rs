@@ -21,8 +21,11 @@ pub struct RejectRow {
     pub row: u32,
     /// Source column; empty where the row as a whole is refused.
     pub column: String,
+    /// The value there, as far as it may be shown.
     pub value: String,
     pub reason: String,
+    /// The row's values as a JSON object, as far as they are kept.
+    pub payload: Option<String>,
 }
 
 /// Counts by (field, reason).
@@ -137,30 +140,36 @@ fn batch(
     let text = |field: fn(&RejectRow) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rejects.iter().map(field)))
     };
-    let columns: [(&str, ArrayRef); 7] = [
+    let payloads = rejects.iter().map(|r| r.payload.as_deref());
+    let columns: [(&str, ArrayRef, bool); 8] = [
         (
             "split",
             Arc::new(UInt32Array::from_value(split, rejects.len())),
+            false,
         ),
         (
             "seq",
             Arc::new(UInt32Array::from_iter_values(rejects.iter().map(|r| r.row))),
+            false,
         ),
         (
             "file",
             Arc::new(StringArray::from_iter_values(rejects.iter().map(|_| file))),
+            false,
         ),
         (
             "row_in_file",
             Arc::new(UInt64Array::from_iter_values(
                 rejects.iter().map(|r| first_row + u64::from(r.row)),
             )),
+            false,
         ),
-        ("column", text(|r| &r.column)),
-        ("value", text(|r| &r.value)),
-        ("reason", text(|r| &r.reason)),
+        ("column", text(|r| &r.column), false),
+        ("value", text(|r| &r.value), false),
+        ("reason", text(|r| &r.reason), false),
+        ("payload", Arc::new(StringArray::from_iter(payloads)), true),
     ];
-    RecordBatch::try_from_iter(columns)
+    RecordBatch::try_from_iter_with_nullable(columns)
 }
 
 #[cfg(test)]
@@ -178,6 +187,7 @@ mod tests {
             column: "dep_time".into(),
             value: "12.5".into(),
             reason: "not a whole number".into(),
+            payload: None,
         };
         write(dir.path(), 7, "m=1/a.parquet", 100, &[]).unwrap();
         assert!(!path(dir.path(), 7).exists());

@@ -5,27 +5,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use arrow_schema::SchemaRef;
 use roaring::RoaringBitmap;
 
 use super::encode::{Chunk, Maker, Recipe};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
+use crate::rows::{self, FileRows};
 use crate::snapshot::{Snapshot, Split};
 
 /// Chunks that wait for the sender.
 const AHEAD: usize = 3;
-/// About this many bytes of source data make a batch.
-const BATCH_BYTES: u64 = 2 << 20;
-/// Most rows of a batch.
-const BATCH_ROWS: u64 = 8_192;
-
-/// What Hive and Spark name the folder of null.
-const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
-
 /// What the source tells the sender, split by split, in order.
 pub enum Step {
     /// A split begins; nothing of it may be sent before this is noted.
@@ -82,16 +73,26 @@ impl Source {
             path: path.clone(),
             reason: format!("split {}: {reason}", split.split),
         };
-        let (file, metadata) = self.snapshot.reopen(split.file, &self.job.to_string())?;
-        let hive = self.hive_columns(split.file, metadata.schema());
-        let schema = with_columns(metadata.schema(), &hive);
+        let groups = split.row_group_first..split.row_group_first + split.row_group_count;
+        let recipe = &self.recipe;
+        let asked = |name: &str| {
+            rows::asked(&recipe.schema, &recipe.plan, name) || recipe.key.iter().any(|k| k == name)
+        };
+        let rows = FileRows::open(
+            &self.snapshot,
+            split.file,
+            groups,
+            &self.job.to_string(),
+            &asked,
+        )?;
+        let schema = rows.schema();
         if maker
             .as_ref()
             .is_none_or(|(known, _)| known.fields() != schema.fields())
         {
             *maker = Some((schema.clone(), Maker::new(self.recipe.clone(), &schema)?));
         }
-        let Some((schema, maker)) = maker else {
+        let Some((_, maker)) = maker else {
             return Ok(true);
         };
         let origin = Origin {
@@ -102,17 +103,9 @@ impl Source {
         if !to.give(Step::Begin(wanted.slot)) {
             return Ok(false);
         }
-        let groups = split.row_group_first..split.row_group_first + split.row_group_count;
-        let batch_rows = batch_rows(&metadata, groups.clone());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_row_groups(groups.collect())
-            .with_batch_size(batch_rows)
-            .build()
-            .map_err(|e| failed(e.to_string()))?;
         let mut base = 0_u32;
-        for batch in reader {
+        for batch in rows {
             let batch = batch.map_err(|e| failed(format!("after row {base}: {e}")))?;
-            let batch = add_columns(&batch, schema, &hive).map_err(|e| failed(e.to_string()))?;
             let chunk = maker
                 .chunk(origin, &batch, base, &wanted.done)
                 .map_err(failed)?;
@@ -131,28 +124,6 @@ impl Source {
             )));
         }
         Ok(to.give(Step::End(wanted.slot, base)))
-    }
-
-    /// Folder keys that the schema asks for and the file itself lacks, with this file's values.
-    fn hive_columns(&self, file: usize, schema: &Schema) -> Vec<(String, String)> {
-        let recipe = &self.recipe;
-        let asked = |name: &str| {
-            recipe.schema.fields().iter().any(|f| f.name == name)
-                || recipe.key.iter().any(|k| k == name)
-                || recipe
-                    .plan
-                    .fields
-                    .values()
-                    .any(|d| d.from.as_deref() == Some(name))
-        };
-        self.snapshot
-            .files
-            .get(file)
-            .into_iter()
-            .flat_map(|f| &f.hive)
-            .filter(|(name, _)| schema.index_of(name).is_err() && asked(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
     }
 }
 
@@ -183,46 +154,4 @@ impl Steps {
     pub fn give(&self, step: Step) -> bool {
         self.0.send(Ok(step)).is_ok()
     }
-}
-
-fn batch_rows(metadata: &ArrowReaderMetadata, groups: std::ops::Range<usize>) -> usize {
-    let groups = metadata
-        .metadata()
-        .row_groups()
-        .get(groups)
-        .unwrap_or_default();
-    let sum = |of: fn(&parquet::file::metadata::RowGroupMetaData) -> i64| -> u64 {
-        groups
-            .iter()
-            .map(|g| u64::try_from(of(g)).unwrap_or(0))
-            .sum()
-    };
-    let (bytes, rows) = (sum(|g| g.total_byte_size()), sum(|g| g.num_rows()));
-    let per_row = (bytes / rows.max(1)).max(1);
-    usize::try_from((BATCH_BYTES / per_row).clamp(64, BATCH_ROWS)).unwrap_or(64)
-}
-
-fn with_columns(schema: &SchemaRef, extra: &[(String, String)]) -> SchemaRef {
-    if extra.is_empty() {
-        return schema.clone();
-    }
-    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-    for (name, _) in extra {
-        fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
-    }
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-}
-
-fn add_columns(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    extra: &[(String, String)],
-) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-    for (_, value) in extra {
-        let value = (value != HIVE_NULL).then_some(value);
-        let same = std::iter::repeat_n(value, batch.num_rows());
-        columns.push(Arc::new(StringArray::from_iter(same)));
-    }
-    RecordBatch::try_new(schema.clone(), columns)
 }

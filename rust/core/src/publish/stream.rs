@@ -11,19 +11,21 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::encode::{Maker, Recipe};
+use super::letters::{Letters, Place};
 use super::pass::{Keeper, Pass, Slot};
+use super::policy::RejectPolicy;
 use super::readback;
-use super::rejects::RejectRow;
+use super::rejects::{RejectCounts, RejectRow};
 use super::source::{self, Step};
 use super::target::StreamTarget;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::job::Region;
+use crate::job::{Region, RejectLimit};
 use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, TopicFacts};
 use crate::registry;
-use crate::store::{Role, TopicRow};
+use crate::store::{RejectCount, Role, TopicRow};
 
 /// Rejects a receipt shows; all are counted.
 const REJECTS_SHOWN: usize = 100;
@@ -43,6 +45,10 @@ pub struct StreamReceipt {
     pub rejected: u64,
     /// The first hundred, with their row in the stream.
     pub rejects: Vec<RejectRow>,
+    /// All of them, counted.
+    pub reject_counts: Vec<RejectCount>,
+    /// Records of rejected rows that the dead-letter topic took.
+    pub rejects_sent: u64,
     /// `(partition, first offset, last offset)` of the acknowledged rows.
     pub ranges: Vec<(i32, i64, i64)>,
     pub seconds: f64,
@@ -54,7 +60,7 @@ pub struct StreamReceipt {
 /// # Errors
 /// [`Error::Kafka`] if no broker answers; [`Error::Schema`], [`Error::Plan`]; [`Error::Source`] if the stream breaks
 /// off; [`Error::StreamPublish`] with counts if rows were not delivered (the stream can't be read twice, so they are not sent
-/// again); [`Error::Interrupted`].
+/// again); [`Error::TooManyRejects`]; [`Error::Interrupted`].
 pub async fn publish_stream(
     target: StreamTarget,
     batches: impl RecordBatchReader + Send + 'static,
@@ -79,16 +85,27 @@ pub async fn publish_stream(
         timeout,
     );
     // The plan before the broker: what can't be published at all is told at once.
+    let plan = super::plan_options(target.extra, &target.fields);
     let mut recipe = Recipe {
         schema: avro,
         schema_id: 0,
-        plan: super::plan_options(target.extra, &target.fields),
+        policy: RejectPolicy::new(&target.rejects, &target.key, &plan),
+        plan,
         key: target.key.clone(),
         partitions: 1,
         largest_record: 0,
+        largest_for_topic: 0,
         max_message_bytes: 0,
     };
     Maker::new(recipe.clone(), &schema)?;
+    let limit = target.max_rejects.clone();
+    if let Some(limit) = &limit {
+        limit.check().map_err(|reason| Error::JobFile {
+            path: "publish".into(),
+            key: "max_rejects".into(),
+            reason,
+        })?;
+    }
     let registry = registry::open(&target.registry, &target.base)?;
     let settled = registry::settle(
         &registry,
@@ -101,21 +118,20 @@ pub async fn publish_stream(
     .await?;
     recipe.schema = settled.schema;
     recipe.schema_id = settled.id;
-    let facts = topic(&cluster, &target).await?;
-    let max_message_bytes = cluster
-        .topic_option(&target.topic, "max.message.bytes")
-        .await
-        .and_then(|text| text.parse().ok());
-    let produce = ProduceOptions {
-        topic: target.topic.clone(),
-        compression: target.compression.clone(),
-        queue_mib: target.queue_mib,
-        timeout,
-        max_message_bytes,
-        batch_bytes: None,
+    let facts = topic(&cluster, &target, &target.topic).await?;
+    let produce = produce(&cluster, &target, &target.topic).await;
+    let letters = match &target.dead_letter {
+        None => None,
+        Some(name) => {
+            let facts = topic(&cluster, &target, name).await?;
+            let produce = self::produce(&cluster, &target, name).await;
+            let (cluster, ctx) = (cluster.clone(), ctx.clone());
+            Some(Letters::new(cluster, produce, facts.partitions, ctx))
+        }
     };
     recipe.partitions = facts.partitions;
     recipe.largest_record = produce.largest_record();
+    recipe.largest_for_topic = produce.largest_for_topic();
     recipe.max_message_bytes = produce.message_limit();
     let maker = Maker::new(recipe, &schema)?;
     let run = StreamRun {
@@ -130,6 +146,8 @@ pub async fn publish_stream(
             start: Vec::new(),
         },
         produce,
+        letters,
+        limit,
         cluster: cluster.clone(),
         ctx: ctx.clone(),
     };
@@ -138,10 +156,22 @@ pub async fn publish_stream(
         .map_err(|e| cluster.error("publish", format!("the publisher ended unexpectedly: {e}")))?
 }
 
-/// The topic's facts; it is made if it is missing.
-async fn topic(cluster: &Cluster, target: &StreamTarget) -> Result<TopicFacts> {
+async fn produce(cluster: &Cluster, target: &StreamTarget, topic: &str) -> ProduceOptions {
+    let limit = cluster.topic_option(topic, "max.message.bytes").await;
+    ProduceOptions {
+        topic: topic.to_owned(),
+        compression: target.compression.clone(),
+        queue_mib: target.queue_mib,
+        timeout: cluster.timeout(),
+        max_message_bytes: limit.and_then(|text| text.parse().ok()),
+        batch_bytes: None,
+    }
+}
+
+/// A topic's facts; it is made if it is missing.
+async fn topic(cluster: &Cluster, target: &StreamTarget, topic: &str) -> Result<TopicFacts> {
     let look = || {
-        let (cluster, name) = (cluster.clone(), target.topic.clone());
+        let (cluster, name) = (cluster.clone(), topic.to_owned());
         async move {
             tokio::task::spawn_blocking(move || cluster.topic(&name))
                 .await
@@ -158,7 +188,7 @@ async fn topic(cluster: &Cluster, target: &StreamTarget) -> Result<TopicFacts> {
         return Ok(facts);
     }
     cluster
-        .create_topic(&target.topic, target.partitions, target.replication)
+        .create_topic(topic, target.partitions, target.replication)
         .await?;
     let deadline = Instant::now() + TOPIC_WAIT;
     while Instant::now() < deadline {
@@ -168,7 +198,7 @@ async fn topic(cluster: &Cluster, target: &StreamTarget) -> Result<TopicFacts> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(Error::Topic {
-        topic: target.topic.clone(),
+        topic: topic.to_owned(),
         partition: None,
         offset: None,
         reason: format!(
@@ -203,13 +233,15 @@ struct StreamRun {
     job: JobId,
     topic: TopicRow,
     produce: ProduceOptions,
+    letters: Option<Letters>,
+    limit: Option<RejectLimit>,
     cluster: Cluster,
     ctx: Context,
 }
 
 impl StreamRun {
     fn publish(
-        self,
+        mut self,
         maker: Maker,
         batches: impl RecordBatchReader + Send + 'static,
         began: Instant,
@@ -228,7 +260,11 @@ impl StreamRun {
         let mut keeper = StreamKeeper {
             ctx: &self.ctx,
             topic: &self.topic.name,
+            origin,
+            letters: self.letters.as_mut(),
+            limit: self.limit.as_ref(),
             shown: Vec::new(),
+            counts: RejectCounts::default(),
         };
         let pass = Pass {
             transport: &mut transport,
@@ -239,7 +275,7 @@ impl StreamRun {
         };
         let ended = pass.run(steps)?;
         drop(transport);
-        let rejects = keeper.shown;
+        let (rejects, counts) = (keeper.shown, keeper.counts);
         let [mut slot] = slots;
         if !slot.tally.unknown.is_empty() {
             let noted = slot.noted.clone().unwrap_or_default();
@@ -262,13 +298,21 @@ impl StreamRun {
                 .unwrap_or_else(|| "the stream ended before its rows did".into());
             return Err(self.incomplete(&slot, reason));
         }
+        let rows = u64::from(slot.rows.unwrap_or(0));
+        if let Some(limit) = &self.limit
+            && counts.total() > limit.of(rows)
+        {
+            return Err(too_many(limit, &counts, self.letters.as_ref()));
+        }
         Ok(StreamReceipt {
             job: self.job.to_string(),
             topic: self.topic.name.clone(),
-            rows: u64::from(slot.rows.unwrap_or(0)),
+            rows,
             acknowledged: slot.tally.acknowledged.len(),
             rejected: slot.tally.rejected.len(),
             rejects,
+            reject_counts: counts.list(),
+            rejects_sent: self.letters.as_ref().map_or(0, |l| l.delivered),
             ranges: slot.tally.extents.ranges(),
             seconds: began.elapsed().as_secs_f64(),
         })
@@ -324,10 +368,26 @@ fn read(
     Ok(())
 }
 
+fn too_many(limit: &RejectLimit, counts: &RejectCounts, letters: Option<&Letters>) -> Error {
+    Error::TooManyRejects {
+        rejected: counts.total(),
+        limit: limit.to_string(),
+        summary: counts.summary(),
+        kept: letters.map_or_else(
+            || "no topic (give dead_letter to keep them)".to_owned(),
+            |letters| format!("topic {}", letters.topic()),
+        ),
+    }
+}
+
 struct StreamKeeper<'a> {
     ctx: &'a Context,
     topic: &'a str,
+    origin: Origin,
+    letters: Option<&'a mut Letters>,
+    limit: Option<&'a RejectLimit>,
     shown: Vec<RejectRow>,
+    counts: RejectCounts,
 }
 
 impl Keeper for StreamKeeper<'_> {
@@ -343,7 +403,24 @@ impl Keeper for StreamKeeper<'_> {
     fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
         let room = REJECTS_SHOWN.saturating_sub(self.shown.len());
         self.shown.extend(rejects.iter().take(room).cloned());
-        Ok(())
+        for reject in rejects {
+            self.counts.add(&reject.column, &reject.reason, 1);
+        }
+        if let Some(letters) = &mut self.letters {
+            // A stream has no file; its rows are numbered by themselves.
+            let place = Place {
+                file: "",
+                first_row: 0,
+            };
+            letters.deliver(self.origin, &place, rejects)?;
+        }
+        match self.limit {
+            // A share is of rows that are not known yet.
+            Some(limit @ RejectLimit::Count(count)) if self.counts.total() > *count => {
+                Err(too_many(limit, &self.counts, self.letters.as_deref()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn keeps_rejects(&self) -> bool {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::job::{ExtraColumns, FieldDeclaration, Limits, Topics};
+use crate::job::{ExtraColumns, FieldDeclaration, Limits, RejectLimit, Rejects, Topics};
 use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
 
 /// Where a stream goes, and how.
@@ -53,6 +53,13 @@ pub struct StreamTarget {
     /// Key columns; empty: rows are spread in runs.
     #[serde(default)]
     pub key: Vec<String>,
+    /// What is kept of rejected rows.
+    #[serde(default)]
+    pub rejects: Rejects,
+    /// Topic of rejected rows; made like `topic` if it is missing. Absent: the receipt shows the first of them.
+    pub dead_letter: Option<String>,
+    /// Rows that may be rejected: past a count the stream stops, a share is of all rows and known at the end.
+    pub max_rejects: Option<RejectLimit>,
     /// `none`, `lz4` (default), `zstd`, `gzip` or `snappy`.
     #[serde(default = "default_compression")]
     pub compression: String,

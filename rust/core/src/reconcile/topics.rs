@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
 use crate::kafka::{Cluster, PartitionRange, header, read_ranges};
 use crate::store::{Role, SplitRow, TopicRow};
-use crate::verdict::{REASON_HEADER, Verdicts};
+use crate::verdict::{REASON_HEADER, STAGE_HEADER, STAGE_PUBLISH, Verdicts};
 
 const STAGE: &str = "reconcile";
 
@@ -180,7 +180,9 @@ impl Said {
         self.each(region, topic, ctx, |said, message| {
             let bytes = header(message, HEADER).ok_or_else(|| format!("has no header {HEADER}"))?;
             let id = Identity::from_bytes(bytes).map_err(|e| e.to_string())?;
-            if id.job == job {
+            // A row that the publisher rejected is told of by its receipt.
+            let rejected = header(message, STAGE_HEADER) == Some(STAGE_PUBLISH.as_bytes());
+            if id.job == job && !rejected {
                 let why = header(message, REASON_HEADER).unwrap_or_default();
                 let why = String::from_utf8_lossy(why);
                 let row = RoaringBitmap::from_iter([id.seq]);
