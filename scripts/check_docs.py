@@ -1,4 +1,4 @@
-"""What the docs name is there: relative links, `make` targets, commands and their flags, and the job file's page."""
+"""What the docs name is there: relative links, `make` targets, commands and their flags, and the pages we write."""
 
 import argparse
 import re
@@ -78,8 +78,10 @@ def main() -> int:
         for line in [*broken_links(page, text), *unknown_commands(text), *unknown_targets(text)]:
             sys.stderr.write(f"{page.relative_to(ROOT)}: {line}\n")
             bad += 1
-    written = subprocess.run([sys.executable, ROOT / "scripts" / "job_file_doc.py", "--check"], check=False)
-    return int(bool(bad) or written.returncode != 0)
+    for script in ("job_file_doc.py", "coercion_doc.py"):
+        written = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=False)
+        bad += written.returncode != 0
+    return int(bad > 0)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,9 @@ def plural(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
 
 def choices(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     """What the values of an enumeration mean, where the model says so."""
-    target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    # What may be absent is one of a definition and null.
+    named = next((part for part in [schema, *schema.get("anyOf", [])] if "$ref" in part), schema)
+    target = definitions[named["$ref"].rsplit("/", 1)[-1]] if "$ref" in named else named
     told = [f"`{c['const']}`: {c['description']}" for c in target.get("oneOf", []) if "description" in c]
     return " ".join(told)
 

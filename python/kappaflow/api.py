@@ -68,6 +68,7 @@ def publish(
     registry_options: Mapping[str, object] | None = None,
     partitions: int = 6,
     kafka: Mapping[str, str] | None = None,
+    mode: str = "checked",
     extra: str = "refuse",
     fields: Mapping[str, Mapping[str, str]] | None = None,
     max_rejects: int | str | None = None,
@@ -87,8 +88,8 @@ def publish(
 
     `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
     `auto_register`, `use_latest`, `schema_id`, `normalize`.
-    `kafka` takes further librdkafka options; `extra` is "refuse" or "ignore"; `fields` declares fields as in a job
-    file's `[schema.fields]`. Rejected rows go to the topic `dead_letter`, if one is given, with the values that
+    `kafka` takes further librdkafka options; `mode` ("checked" or "strict"), `extra` ("refuse" or "ignore") and
+    `fields` are those of a job file's `[schema]`. Rejected rows go to the topic `dead_letter`, if one is given, with the values that
     `reject_payload` keeps and without the columns of `redact`; more of them than `max_rejects`, a count or a share
     such as `"1%"`, raise `TooManyRejectsError` (for a share at the end, when all rows are known).
     """
@@ -106,6 +107,7 @@ def publish(
             "registry": registry if isinstance(registry, str) else dict(registry),
             **(registry_options or {}),
             "base": str(Path.cwd()),
+            "mode": mode,
             "extra": extra,
             "fields": {name: dict(declared) for name, declared in (fields or {}).items()},
             "max_rejects": max_rejects,

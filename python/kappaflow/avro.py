@@ -45,8 +45,9 @@ class PlanRow(TypedDict):
     field: str
     arrow_type: str
     avro_type: str
-    rule: Literal["exact", "checked", "default"]
+    rule: Literal["exact", "checked", "lossy", "default"]
     may_reject: list[str]
+    declared: list[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Encoder:
         schema: str | PathLike[str],
         *,
         schema_id: int | None = None,
+        mode: Literal["checked", "strict"] = "checked",
         extra: Literal["refuse", "ignore"] = "refuse",
         fields: FieldDeclarations | None = None,
     ) -> None:
@@ -92,14 +94,15 @@ class Encoder:
 
         `arrow` is an Arrow schema, or data of it; `schema` is the path of an Avro schema or its JSON. With a
         `schema_id` messages are framed as a schema registry's clients do (`0x00` and the id), else they are bare
-        datums. `extra` says what to do with columns that the schema lacks, and `fields` declares fields as a job
-        file's `[schema.fields]` does.
+        datums. `mode`, `extra` (what to do with columns that the schema lacks) and `fields` are those of a job file's
+        `[schema]`.
 
         Raises `SchemaError`, or `PlanError` if the columns can't become the fields.
         """
         from kappaflow import _native
 
-        self._native = _native.AvroEncoder(arrow, schema_text(schema), schema_id, plan_options(extra, fields))
+        options = plan_options(mode, extra, fields)
+        self._native = _native.AvroEncoder(arrow, schema_text(schema), schema_id, options)
 
     @property
     def plan(self) -> list[PlanRow]:
@@ -159,9 +162,10 @@ class Decoder:
         return pyarrow.record_batch(batch)
 
 
-def plan_options(extra: str, fields: FieldDeclarations | None) -> str:
+def plan_options(mode: str, extra: str, fields: FieldDeclarations | None) -> str:
     """The options of a plan as the extension module takes them."""
-    return json.dumps({"extra": extra, "fields": {name: dict(said) for name, said in (fields or {}).items()}})
+    declared = {name: dict(said) for name, said in (fields or {}).items()}
+    return json.dumps({"mode": mode, "extra": extra, "fields": declared})
 
 
 def schema_text(schema: str | PathLike[str]) -> str:

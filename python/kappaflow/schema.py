@@ -74,6 +74,7 @@ def plan(
     schema: str | PathLike[str] | None = None,
     *,
     params: ParamValues | None = None,
+    mode: Literal["checked", "strict"] = "checked",
     extra: Literal["refuse", "ignore"] = "refuse",
     fields: FieldDeclarations | None = None,
 ) -> list[PlanRow]:
@@ -86,7 +87,7 @@ def plan(
 
     if schema is None:
         return cast("list[PlanRow]", json.loads(_native.schema_plan_job(_job(table), param_texts(params))))
-    given = (schema_text(schema), _what(schema), plan_options(extra, fields))
+    given = (schema_text(schema), _what(schema), plan_options(mode, extra, fields))
     return cast("list[PlanRow]", json.loads(_native.schema_plan(_table(table), given)))
 
 
@@ -95,6 +96,7 @@ def check(
     schema: str | PathLike[str] | None = None,
     *,
     params: ParamValues | None = None,
+    mode: Literal["checked", "strict"] = "checked",
     extra: Literal["refuse", "ignore"] = "refuse",
     fields: FieldDeclarations | None = None,
     on_progress: OnProgress | None = None,
@@ -108,7 +110,7 @@ def check(
     if schema is None:
         found = _native.schema_check_job(_job(table), param_texts(params), on_progress)
     else:
-        given = (schema_text(schema), _what(schema), plan_options(extra, fields))
+        given = (schema_text(schema), _what(schema), plan_options(mode, extra, fields))
         found = _native.schema_check(_table(table), given, on_progress)
     return cast(CheckReport, json.loads(found))
 

@@ -131,9 +131,21 @@ pub enum PlanError {
         /// The columns, comma separated.
         columns: String,
     },
-    /// Naive timestamps bound for an instant, with no zone declared.
+    /// Two fields take one column.
     #[error(
-        "column {column} ({arrow}) has no zone, and field {field} ({avro}) is an instant; declare the zone of the column (`zone = \"UTC\"` or `\"+01:00\"`), or use a local-timestamp type"
+        "column {column} is taken by fields {first} and {second}; declare `from` for one of them, or give it a column of its own"
+    )]
+    TakenTwice {
+        /// Source column.
+        column: String,
+        /// Avro field path.
+        first: String,
+        /// Avro field path.
+        second: String,
+    },
+    /// Naive timestamps or dates bound for an instant, with no zone declared.
+    #[error(
+        "column {column} ({arrow}) has no zone, and field {field} ({avro}) is an instant; declare the zone of the column (`zone = \"UTC\"`, `\"+01:00\"` or `\"Europe/Berlin\"`), or use a local-timestamp type"
     )]
     ZoneNeeded {
         /// Source column.
@@ -145,9 +157,23 @@ pub enum PlanError {
         /// Avro type.
         avro: String,
     },
+    /// A duration bound for a number, with no unit declared.
+    #[error(
+        "column {column} ({arrow}) is a duration, and field {field} ({avro}) says no unit; declare it (`unit = \"ms\"`; or `s`, `us`, `ns`)"
+    )]
+    UnitNeeded {
+        /// Source column.
+        column: String,
+        /// Avro field path.
+        field: String,
+        /// Arrow type.
+        arrow: String,
+        /// Avro type.
+        avro: String,
+    },
     /// A declared zone that is not understood.
     #[error(
-        "field {field}: zone {zone:?} is not known; give \"UTC\" or a fixed offset such as \"+01:00\""
+        "field {field}: zone {zone:?} is not known; give \"UTC\", a fixed offset such as \"+01:00\", or a name such as \"Europe/Berlin\""
     )]
     BadZone {
         /// Avro field path.
@@ -155,15 +181,29 @@ pub enum PlanError {
         /// The zone as declared.
         zone: String,
     },
-    /// A zone declared for a field that has no use for one.
-    #[error(
-        "field {field} ({avro}) is not an instant, so `zone` has no meaning for it; remove the declaration"
-    )]
-    UselessZone {
+    /// A declaration for a field that has no use for it.
+    #[error("field {field}: `{declaration}` has no meaning, since {why}; remove the declaration")]
+    Useless {
         /// Avro field path.
         field: String,
-        /// Avro type.
-        avro: String,
+        /// The key declared.
+        declaration: &'static str,
+        /// Why it has no meaning.
+        why: String,
+    },
+    /// A rule that may reject or change values, and the mode is [`crate::Mode::Strict`].
+    #[error(
+        "column {column} to field {field} ({pair}) is not exact ({may}), and the mode is strict; cast the column to the field's type, or set mode = \"checked\""
+    )]
+    NotExact {
+        /// Source column.
+        column: String,
+        /// Avro field path.
+        field: String,
+        /// Arrow type and Avro type.
+        pair: String,
+        /// What may happen.
+        may: String,
     },
     /// A declaration for a field that the schema doesn't have.
     #[error(

@@ -17,6 +17,7 @@ mod encode;
 mod error;
 pub mod framing;
 mod gate;
+pub mod matrix;
 mod parse;
 mod plan;
 mod schema;
@@ -29,6 +30,9 @@ pub use decode::Decoder;
 pub use encode::{Encoded, Encoder};
 pub use error::{DecodeError, EncodeError, FrameError, PlanError, SchemaError};
 pub use gate::Reject;
-pub use plan::{Certainty, CoercionPlan, Extra, FieldDeclaration, PlanOptions, PlanRow};
+pub use plan::{
+    Certainty, CoercionPlan, Extra, FieldDeclaration, Lossy, Mode, NanAs, NullAs, PlanOptions,
+    PlanRow, Unit,
+};
 pub use schema::AvroSchema;
 pub use types::{AvroType, DecimalType, EnumType, FixedType, RecordField, RecordType, SubSecond};

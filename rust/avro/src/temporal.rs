@@ -1,6 +1,12 @@
-//! Zones and timestamps as text, without a calendar library: only what is exact.
+//! Zones, and dates and times as text.
 
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
+use chrono_tz::Tz;
+
+use crate::plan::Lossy;
 use crate::types::SubSecond;
+
+const LOSS: &str = "would lose precision";
 
 /// Seconds east of UTC of "UTC", "Z" or a fixed offset ("+01:00", "-0530", "+02"); `None` if it is none of these.
 pub(crate) fn fixed_offset(zone: &str) -> Option<i64> {
@@ -26,75 +32,115 @@ fn two(a: u8, b: u8) -> Option<i64> {
         .then(|| i64::from(a - b'0') * 10 + i64::from(b - b'0'))
 }
 
+/// Where clocks are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// Seconds east of UTC.
+    Fixed(i64),
+    /// A zone of the IANA database, whose clocks are set back and forward.
+    Named(Tz),
+}
+
+impl Zone {
+    /// "UTC", a fixed offset, or an IANA name.
+    pub(crate) fn parse(zone: &str) -> Option<Self> {
+        match fixed_offset(zone) {
+            Some(offset) => Some(Self::Fixed(offset)),
+            None => zone.parse().ok().map(Self::Named),
+        }
+    }
+
+    /// Seconds east of UTC where clocks read so many seconds since 1970-01-01T00:00:00.
+    pub(crate) fn offset_of_reading(self, seconds: i64) -> Result<i64, &'static str> {
+        match self {
+            Self::Fixed(offset) => Ok(offset),
+            Self::Named(zone) => match zone.offset_from_local_datetime(&calendar(seconds)?) {
+                MappedLocalTime::Single(offset) => Ok(east(&offset)),
+                MappedLocalTime::Ambiguous(_, _) => {
+                    Err("ambiguous local time: the zone's clocks were set back over it")
+                }
+                MappedLocalTime::None => {
+                    Err("non-existent local time: the zone's clocks were set forward over it")
+                }
+            },
+        }
+    }
+
+    /// Seconds east of UTC at an instant, so many seconds since 1970-01-01T00:00:00Z.
+    pub(crate) fn offset_at(self, seconds: i64) -> Result<i64, &'static str> {
+        match self {
+            Self::Fixed(offset) => Ok(offset),
+            Self::Named(zone) => Ok(east(&zone.offset_from_utc_datetime(&calendar(seconds)?))),
+        }
+    }
+}
+
+fn east(offset: &impl Offset) -> i64 {
+    offset.fix().local_minus_utc().into()
+}
+
+fn calendar(seconds: i64) -> Result<NaiveDateTime, &'static str> {
+    let instant = DateTime::from_timestamp(seconds, 0).ok_or("out of range of the calendar")?;
+    Ok(instant.naive_utc())
+}
+
+/// Divides a time, towards the past; a rest is an error unless a loss is declared.
+pub(crate) fn coarser(v: i64, by: i64, lossy: Option<Lossy>) -> Result<i64, &'static str> {
+    if v % by == 0 {
+        return Ok(v / by);
+    }
+    let (whole, rest) = (v.div_euclid(by), v.rem_euclid(by));
+    match lossy {
+        None => Err(LOSS),
+        Some(Lossy::Truncate) => Ok(whole),
+        // The divisor is 2 at least where there is a rest, so there is room for one more.
+        Some(Lossy::Round) => Ok(whole + i64::from(rest >= by - rest)),
+    }
+}
+
 /// A calendar date and clock reading as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Seconds since 1970-01-01T00:00:00 of the reading, zone not taken into account.
     pub(crate) seconds: i64,
-    /// Nanoseconds in the second.
-    pub(crate) nanos: i64,
+    fraction: Fraction,
     /// Seconds east of UTC, if the text says.
     pub(crate) offset: Option<i64>,
+}
+
+/// A part of a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Fraction {
+    nanos: i64,
+    /// What is finer than nanoseconds: nothing, or whether it is half of one at least.
+    finer: Option<bool>,
+}
+
+impl Fraction {
+    /// Counts of `per_second`.
+    fn count(self, per_second: i64, lossy: Option<Lossy>) -> Result<i64, &'static str> {
+        let grain = 1_000_000_000 / per_second;
+        match (self.finer, lossy) {
+            (None, _) => coarser(self.nanos, grain, lossy),
+            (Some(_), None) => Err(LOSS),
+            (Some(half), Some(Lossy::Round)) if grain == 1 => Ok(self.nanos + i64::from(half)),
+            // The nanoseconds are cut off, which is on the same side of any half.
+            (Some(_), Some(_)) => coarser(self.nanos, grain, lossy),
+        }
+    }
 }
 
 impl Reading {
     /// Parses RFC 3339, a space allowed for the `T`, the zone optional.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const BAD: &str = "not an RFC 3339 timestamp (such as 2013-01-01T05:00:00Z)";
-        let b = text.as_bytes();
-        let [
-            y0,
-            y1,
-            y2,
-            y3,
-            b'-',
-            mo0,
-            mo1,
-            b'-',
-            d0,
-            d1,
-            b'T' | b't' | b' ',
-            h0,
-            h1,
-            b':',
-            mi0,
-            mi1,
-            b':',
-            s0,
-            s1,
-            rest @ ..,
-        ] = b
+        let Some((date, [b'T' | b't' | b' ', clock @ ..])) =
+            text.trim().as_bytes().split_first_chunk::<10>()
         else {
             return Err(BAD);
         };
-        let pair = |a: &u8, b: &u8| two(*a, *b).ok_or(BAD);
-        let year = pair(y0, y1)? * 100 + pair(y2, y3)?;
-        let (month, day) = (pair(mo0, mo1)?, pair(d0, d1)?);
-        let (hour, minute, second) = (pair(h0, h1)?, pair(mi0, mi1)?, pair(s0, s1)?);
-        if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-            return Err("no such day in the calendar");
-        }
-        if hour > 23 || minute > 59 || second > 59 {
-            return Err("no such time of day");
-        }
-        let (nanos, rest) = match rest {
-            [b'.' | b',', rest @ ..] => {
-                let digits = rest.iter().take_while(|c| c.is_ascii_digit()).count();
-                if digits == 0 {
-                    return Err(BAD);
-                }
-                let (fraction, rest) = rest.split_at(digits);
-                if fraction.iter().skip(9).any(|c| *c != b'0') {
-                    return Err("would lose precision (finer than nanoseconds)");
-                }
-                let value = fraction
-                    .iter()
-                    .take(9)
-                    .fold(0, |sum, c| sum * 10 + i64::from(c - b'0'));
-                (value * 10_i64.pow(9 - digits.min(9) as u32), rest)
-            }
-            rest => (0, rest),
-        };
+        let days = parse_date(date).ok_or(BAD)??;
+        let (seconds, fraction, rest) = parse_clock(clock).ok_or(BAD)??;
         let offset = match rest {
             [] => None,
             // The text was cut at ASCII bytes, so what is left is a string again.
@@ -105,27 +151,100 @@ impl Reading {
                     .ok_or(BAD)?,
             ),
         };
-        let seconds =
-            days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
         Ok(Self {
-            seconds,
-            nanos,
+            seconds: days * 86_400 + seconds,
+            fraction,
             offset,
         })
     }
 
     /// Counts of `unit` since the epoch, `offset` seconds east of UTC taken away.
-    pub(crate) fn count(self, unit: SubSecond, offset: i64) -> Result<i64, &'static str> {
-        let per_second = unit.per_second();
-        let grain = 1_000_000_000 / per_second;
-        if self.nanos % grain != 0 {
-            return Err("would lose precision");
-        }
+    pub(crate) fn count(
+        self,
+        unit: SubSecond,
+        offset: i64,
+        lossy: Option<Lossy>,
+    ) -> Result<i64, &'static str> {
+        let fraction = self.fraction.count(unit.per_second(), lossy)?;
         (self.seconds - offset)
-            .checked_mul(per_second)
-            .and_then(|whole| whole.checked_add(self.nanos / grain))
+            .checked_mul(unit.per_second())
+            .and_then(|whole| whole.checked_add(fraction))
             .ok_or("out of range of long")
     }
+}
+
+/// Days since 1970-01-01 of a date as text.
+pub(crate) fn date(text: &str) -> Result<i32, &'static str> {
+    const BAD: &str = "not a date (such as 2013-01-31)";
+    let date = text.trim().as_bytes().try_into().map_err(|_| BAD)?;
+    let days = parse_date(date).ok_or(BAD)??;
+    i32::try_from(days).map_err(|_| BAD)
+}
+
+/// Counts of `per_second` since midnight of a time of day as text.
+pub(crate) fn time_of_day(
+    text: &str,
+    per_second: i64,
+    lossy: Option<Lossy>,
+) -> Result<i64, &'static str> {
+    const BAD: &str = "not a time of day (such as 05:00:00)";
+    match parse_clock(text.trim().as_bytes()).ok_or(BAD)?? {
+        (seconds, fraction, []) => {
+            let count = seconds * per_second + fraction.count(per_second, lossy)?;
+            // The last moment of a day may round to the next.
+            (count < 86_400 * per_second)
+                .then_some(count)
+                .ok_or("not a time of day")
+        }
+        _ => Err(BAD),
+    }
+}
+
+/// `YYYY-MM-DD`; `None` if it has another form.
+fn parse_date(text: &[u8; 10]) -> Option<Result<i64, &'static str>> {
+    let [y0, y1, y2, y3, b'-', mo0, mo1, b'-', d0, d1] = *text else {
+        return None;
+    };
+    let year = two(y0, y1)? * 100 + two(y2, y3)?;
+    let (month, day) = (two(mo0, mo1)?, two(d0, d1)?);
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return Some(Err("no such day in the calendar"));
+    }
+    Some(Ok(days_from_civil(year, month, day)))
+}
+
+/// Seconds since midnight, part of a second, and the text after them.
+type Clock<'a> = (i64, Fraction, &'a [u8]);
+
+/// `HH:MM:SS` and a fraction; `None` if it has another form.
+fn parse_clock(text: &[u8]) -> Option<Result<Clock<'_>, &'static str>> {
+    let [h0, h1, b':', m0, m1, b':', s0, s1, rest @ ..] = text else {
+        return None;
+    };
+    let (hour, minute, second) = (two(*h0, *h1)?, two(*m0, *m1)?, two(*s0, *s1)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return Some(Err("no such time of day"));
+    }
+    let mut fraction = Fraction::default();
+    let mut rest = rest;
+    if let [b'.' | b',', after @ ..] = rest {
+        let digits = after.iter().take_while(|c| c.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        let (written, after) = after.split_at(digits);
+        let (nanos, finer) = written.split_at(digits.min(9));
+        fraction.nanos = nanos
+            .iter()
+            .fold(0, |sum, c| sum * 10 + i64::from(c - b'0'))
+            * 10_i64.pow(9 - nanos.len() as u32);
+        fraction.finer = finer
+            .iter()
+            .any(|c| *c != b'0')
+            .then(|| finer.first().is_some_and(|c| *c >= b'5'));
+        rest = after;
+    }
+    Some(Ok((hour * 3_600 + minute * 60 + second, fraction, rest)))
 }
 
 fn zone_suffix(text: &str) -> Option<i64> {
@@ -165,16 +284,19 @@ mod tests {
     #[test]
     fn readings() {
         let r = Reading::parse("2013-01-01T05:00:00Z").unwrap();
-        assert_eq!((r.seconds, r.nanos, r.offset), (1_357_016_400, 0, Some(0)));
+        assert_eq!(
+            (r.seconds, r.fraction.nanos, r.offset),
+            (1_357_016_400, 0, Some(0))
+        );
         let r = Reading::parse("2013-01-01 05:00:00.25-05:00").unwrap();
         assert_eq!(
-            r.count(SubSecond::Millis, r.offset.unwrap()),
+            r.count(SubSecond::Millis, r.offset.unwrap(), None),
             Ok(1_357_034_400_250)
         );
         assert_eq!(
             Reading::parse("1969-12-31T23:59:59.5Z")
                 .unwrap()
-                .count(SubSecond::Millis, 0),
+                .count(SubSecond::Millis, 0, None),
             Ok(-500)
         );
         assert_eq!(
@@ -196,22 +318,68 @@ mod tests {
             "2013-01-01T00:00:00é",
             "not a time",
             "2013-01-01T00:00:00 UTC",
-            "2013-01-01T00:00:00.0000000001Z",
         ] {
             assert!(Reading::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(
             Reading::parse("2013-01-01T00:00:00.0001Z")
                 .unwrap()
-                .count(SubSecond::Millis, 0),
+                .count(SubSecond::Millis, 0, None),
             Err("would lose precision")
         );
         assert_eq!(
             Reading::parse("9999-01-01T00:00:00Z")
                 .unwrap()
-                .count(SubSecond::Nanos, 0),
+                .count(SubSecond::Nanos, 0, None),
             Err("out of range of long")
         );
+    }
+
+    #[test]
+    fn losses() {
+        let count = |text: &str, unit, lossy| Reading::parse(text).unwrap().count(unit, 0, lossy);
+        let (round, truncate) = (Some(Lossy::Round), Some(Lossy::Truncate));
+        for (text, rounded, cut) in [
+            ("1970-01-01T00:00:00.0005", 1, 0),
+            ("1970-01-01T00:00:00.00049999999999", 0, 0),
+            ("1969-12-31T23:59:59.9995", 0, -1),
+        ] {
+            assert_eq!(count(text, SubSecond::Millis, None), Err(LOSS));
+            assert_eq!(count(text, SubSecond::Millis, round), Ok(rounded));
+            assert_eq!(count(text, SubSecond::Millis, truncate), Ok(cut));
+        }
+        let finer = "1970-01-01T00:00:00.0000000015";
+        assert_eq!(count(finer, SubSecond::Nanos, None), Err(LOSS));
+        assert_eq!(count(finer, SubSecond::Nanos, round), Ok(2));
+        assert_eq!(count(finer, SubSecond::Nanos, truncate), Ok(1));
+        assert_eq!(
+            time_of_day("23:59:59.9999", 1_000, round),
+            Err("not a time of day")
+        );
+        assert_eq!(
+            time_of_day("23:59:59.9999", 1_000, truncate),
+            Ok(86_399_999)
+        );
+        assert!(time_of_day("23:59:59Z", 1_000, None).is_err());
+        assert_eq!(date(" 1970-01-02 "), Ok(1));
+        assert!(date("1970-01-02T00:00:00").is_err() && date("1970-02-30").is_err());
+        assert_eq!(coarser(-1, 1_000, truncate), Ok(-1));
+        assert_eq!(coarser(i64::MAX, 2, round), Ok(1 << 62));
+    }
+
+    #[test]
+    fn zones_whose_clocks_are_set() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let at = |text: &str| berlin.offset_of_reading(Reading::parse(text).unwrap().seconds);
+        assert_eq!(at("2021-01-01T00:00:00"), Ok(3_600));
+        assert_eq!(at("2021-07-01T00:00:00"), Ok(7_200));
+        assert!(at("2021-03-28T02:30:00").is_err_and(|e| e.starts_with("non-existent")));
+        assert!(at("2021-10-31T02:30:00").is_err_and(|e| e.starts_with("ambiguous")));
+        assert_eq!(berlin.offset_at(1_635_640_200), Ok(7_200));
+        assert_eq!(berlin.offset_at(1_635_643_800), Ok(3_600));
+        assert!(berlin.offset_at(i64::MAX).is_err());
+        assert_eq!(Zone::parse("+01:00"), Some(Zone::Fixed(3_600)));
+        assert_eq!(Zone::parse("Mars/Olympus"), None);
     }
 
     #[test]

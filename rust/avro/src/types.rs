@@ -148,6 +148,18 @@ impl AvroType {
         }
     }
 
+    /// Whether these are the bytes of null.
+    pub(crate) fn is_null(&self, encoded: &[u8]) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Union(branches) => {
+                let null = branches.iter().position(|branch| *branch == Self::Null);
+                null.is_some_and(|null| encoded == [(null as u8) << 1])
+            }
+            _ => false,
+        }
+    }
+
     /// The fewest bytes a value takes: what a count of values is checked against before memory is taken for them.
     pub(crate) fn min_size(&self) -> usize {
         match self {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Int32Array, RecordBatch};
+use arrow_array::{Array, Int32Array, ListArray, RecordBatch};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{
     DataType, Field, Fields, IntervalUnit, Schema, TimeUnit, UnionFields, UnionMode,
 };
@@ -36,6 +37,7 @@ fn declared(name: &str, from: Option<&str>, zone: Option<&str>) -> PlanOptions {
     let declaration = FieldDeclaration {
         from: from.map(str::to_owned),
         zone: zone.map(str::to_owned),
+        ..FieldDeclaration::default()
     };
     options.fields.insert(name.to_owned(), declaration);
     options
@@ -87,6 +89,11 @@ fn schemas() {
         ),
         "{error:?}"
     );
+    // Bytes are written as characters up to U+00FF.
+    let default = r#"{"type": "record", "name": "R", "fields": [{"name": "f", "type": "bytes", "default": "\u0100"}]}"#;
+    assert!(
+        matches!(refused(default), SchemaError::BadDefault { path, expected, .. } if path == "f" && expected == "bytes")
+    );
 
     // Each record holds the one before twice: 2^20 types from twenty lines.
     let mut ty =
@@ -120,8 +127,8 @@ fn impossible_pairs() {
     let naive = DataType::Timestamp(TimeUnit::Millisecond, None);
     for (arrow, ty) in [
         (DataType::Int32, "\"string\""),
-        (DataType::Boolean, "\"int\""),
-        (DataType::Utf8, "\"int\""),
+        (DataType::Boolean, "\"double\""),
+        (DataType::Utf8, r#"{"type": "array", "items": "int"}"#),
         (DataType::Int64, INSTANT),
         (
             DataType::Float64,
@@ -136,11 +143,10 @@ fn impossible_pairs() {
             r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#,
         ),
         (naive, "\"long\""),
-        (DataType::Date32, INSTANT),
+        (DataType::Date32, "\"int\""),
         (DataType::Int32, "[\"null\", \"string\"]"),
         (DataType::Struct(Fields::empty()), "\"int\""),
-        (DataType::Null, "[\"int\", \"string\"]"),
-        (DataType::Duration(TimeUnit::Second), "\"long\""),
+        (DataType::Duration(TimeUnit::Second), "\"string\""),
     ] {
         let error = plan(&[("f", arrow.clone())], ty).unwrap_err();
         assert!(matches!(error, PlanError::Impossible { .. }), "{error:?}");
@@ -242,7 +248,7 @@ fn declarations() {
     ));
     assert!(matches!(
         refused(&f, &avro_int, declared("f", None, Some("UTC"))),
-        PlanError::UselessZone { .. }
+        PlanError::Useless { .. }
     ));
     let naive = columns(&[("f", DataType::Timestamp(TimeUnit::Nanosecond, None))]);
     assert!(matches!(
@@ -293,6 +299,23 @@ fn batches() {
         encoder.encode(&many),
         Err(EncodeError::TooManyRows { .. })
     ));
+}
+
+#[test]
+fn malformed_arrays() {
+    let item = Arc::new(Field::new("item", DataType::Int32, false));
+    // SAFETY: none is needed: that the offsets go backwards is what the gate must find.
+    let offsets = unsafe { OffsetBuffer::new_unchecked(vec![1, 0, 1].into()) };
+    let list = ListArray::new(item, offsets, Arc::new(Int32Array::from(vec![1])), None);
+    let schema = columns(&[("f", list.data_type().clone())]);
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(list)]).unwrap();
+    let ty = avro(r#"{"type": "array", "items": "int"}"#);
+    let plan = CoercionPlan::new(batch.schema_ref(), &ty, &PlanOptions::default()).unwrap();
+    let error = Encoder::new(plan, 1).encode(&batch).unwrap_err();
+    assert!(
+        matches!(&error, EncodeError::Malformed { column, .. } if column == "f"),
+        "{error}"
+    );
 }
 
 #[test]

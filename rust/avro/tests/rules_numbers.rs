@@ -135,7 +135,7 @@ fn to_floats() {
         vec![
             Ok(Value::Float(0.5)),
             no(inexact),
-            no(inexact),
+            no("out of range of float"),
             Ok(Value::Float(f32::INFINITY))
         ]
     );
@@ -226,7 +226,7 @@ fn decimals() {
             Ok(-5),
             Ok(1200),
             Ok(50),
-            no("not a decimal number"),
+            no(range),
             no("not a decimal number"),
             no("would lose precision"),
             no(range)

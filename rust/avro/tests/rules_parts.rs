@@ -59,14 +59,14 @@ fn durations() {
     ]);
     let null = no("a part of the duration is null");
     assert_eq!(run(parts, ty), vec![duration(1, 2, 3), null]);
-    let micros = DurationMicrosecondArray::from(vec![5_000, 5_001, -1, i64::MAX]);
+    let micros = DurationMicrosecondArray::from(vec![5_000, 5_001, -1_000, i64::MAX - 807]);
     let expected = vec![
         duration(0, 0, 5),
         no("would lose precision"),
         no("negative, and an Avro duration is not"),
         no("out of range of duration"),
     ];
-    assert_eq!(run(micros, ty)[..3], expected[..3]);
+    assert_eq!(run(micros, ty), expected);
     let seconds = DurationSecondArray::from(vec![7, i64::MAX]);
     let expected = vec![duration(0, 0, 7_000), no("out of range of duration")];
     assert_eq!(run(seconds, ty), expected);

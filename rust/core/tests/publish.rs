@@ -549,6 +549,7 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         schema_id: None,
         normalize: false,
         base: dir.path().to_path_buf(),
+        mode: Default::default(),
         extra: Default::default(),
         fields: BTreeMap::new(),
         key: vec!["id".into()],

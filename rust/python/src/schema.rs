@@ -23,6 +23,7 @@ use crate::errors::{self, raise_avro};
 use crate::reader::Guarded;
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(coercion_matrix, module)?)?;
     module.add_class::<AvroEncoder>()?;
     module.add_class::<AvroDecoder>()?;
     module.add_function(wrap_pyfunction!(schema_derive, module)?)?;
@@ -172,6 +173,12 @@ fn schema_check_job(
             schema::check(table, &terms, &ctx)
         })
     })
+}
+
+/// What the rules say of every pair of types, as Markdown.
+#[pyfunction]
+fn coercion_matrix(py: Python<'_>) -> PyResult<String> {
+    kappaflow_avro::matrix::markdown().map_err(|e| raise_avro(py, &e))
 }
 
 /// What Arrow's C interfaces hand over where only a schema is looked at.

@@ -1,7 +1,7 @@
 //! One value of a lane, written. The values are converted already, so one match decides and nothing fails.
 
 use super::sink::{Head, Sink};
-use crate::gate::{Data, Lane, Ranges};
+use crate::gate::{Data, Lane, Member, Ranges};
 use crate::plan::Branch;
 
 /// Most bytes of a varint of 32 and of 64 bits.
@@ -44,12 +44,9 @@ impl Lane {
                     keys.bound(elements).saturating_add(values.bound(elements)),
                 )
             }
-            Data::Record(lanes) => (
-                0,
-                lanes
-                    .iter()
-                    .fold(0_usize, |sum, lane| sum.saturating_add(lane.bound(slots))),
-            ),
+            Data::Record(lanes) => (0, bounds(lanes, slots)),
+            Data::Members(_, lanes) => (1, bounds(lanes, slots)),
+            Data::OrDefault(_, default, lane) => (default.len(), lane.bound(slots)),
         };
         slots.saturating_mul(each + branch).saturating_add(all)
     }
@@ -114,6 +111,12 @@ impl Lane {
                     lane.write_cold(slot, sink);
                 }
             }
+            Data::Members(members, lanes) => match members[slot] {
+                Member::Null(branch) => sink.byte(branch),
+                Member::At(at) => lanes[usize::from(at)].write_cold(slot, sink),
+            },
+            Data::OrDefault(nulls, default, _) if nulls.is_null(slot) => sink.raw(default),
+            Data::OrDefault(_, _, lane) => lane.write_cold(slot, sink),
         }
     }
 
@@ -142,6 +145,12 @@ fn block(from: usize, to: usize, sink: &mut Sink, write: impl Fn(usize, &mut Sin
         }
     }
     sink.byte(0);
+}
+
+fn bounds(lanes: &[Lane], slots: usize) -> usize {
+    lanes
+        .iter()
+        .fold(0, |sum, lane| sum.saturating_add(lane.bound(slots)))
 }
 
 fn span<T: Copy + TryInto<usize>>(offsets: &[T]) -> usize {

@@ -1,17 +1,22 @@
-//! Decimals, integers and text to decimal.
+//! Decimals, integers, floats and text to decimal.
+
+use std::fmt::LowerExp;
 
 use arrow_array::ArrowNativeTypeOp;
 use arrow_array::types::{
-    Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow_buffer::{OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::DataType;
 
+use super::digits::{Digits, Misfit};
 use super::numbers::convert;
-use super::text::each_text;
+use super::text::convert_text;
 use super::{Data, Site, zeros};
 use crate::error::EncodeError;
+use crate::plan::Lossy;
 use crate::types::DecimalType;
 
 const LOSS: &str = "would lose precision";
@@ -25,11 +30,12 @@ fn ten_to(n: u32) -> Option<i256> {
     i256::from_i128(10).pow_checked(n).ok()
 }
 
-/// Moves the point from `from` digits to `to`, exactly.
+/// Moves the point from `from` digits to `to`; what that would lose is an error, unless a loss is declared.
 pub(super) fn rescale_256(
     v: i256,
     from: i8,
     to: i64,
+    lossy: Option<Lossy>,
     loss: &'static str,
     range: &'static str,
 ) -> Result<i256, &'static str> {
@@ -43,31 +49,37 @@ pub(super) fn rescale_256(
         let factor = ten_to(by).ok_or(range)?;
         return v.mul_checked(factor).map_err(|_| range);
     }
-    // A power of ten that doesn't fit is larger than any value, which then is no multiple of it.
-    let factor = ten_to(by).ok_or(loss)?;
+    let Some(factor) = ten_to(by) else {
+        // A power of ten that doesn't fit is more than twice any number of 76 digits.
+        return match lossy {
+            Some(_) if has_digits(v, 76) => Ok(i256::ZERO),
+            Some(_) => Err(range),
+            None => Err(loss),
+        };
+    };
     let (quotient, rest) = (
         v.checked_div(factor).ok_or(loss)?,
         v.checked_rem(factor).ok_or(loss)?,
     );
     if rest == i256::ZERO {
-        Ok(quotient)
-    } else {
-        Err(loss)
+        return Ok(quotient);
+    }
+    let half = factor.wrapping_sub(rest.wrapping_abs()) <= rest.wrapping_abs();
+    match lossy.ok_or(loss)? {
+        Lossy::Round if half && v.is_negative() => Ok(quotient.wrapping_sub(i256::ONE)),
+        Lossy::Round if half => Ok(quotient.wrapping_add(i256::ONE)),
+        Lossy::Round | Lossy::Truncate => Ok(quotient),
     }
 }
 
-/// The same for 128 bits, which most decimals fit in.
-fn rescale_128(v: i128, from: i8, to: i64) -> Option<Result<i128, &'static str>> {
+/// The same for 128 bits, which most decimals fit in; `None` where it takes more, or is not exact.
+fn rescale_128(v: i128, from: i8, to: i64) -> Option<i128> {
     let shift = to - i64::from(from);
     let factor = 10_i128.checked_pow(u32::try_from(shift.unsigned_abs()).ok()?)?;
     if shift >= 0 {
-        return v.checked_mul(factor).map(Ok);
+        return v.checked_mul(factor);
     }
-    Some(if v % factor == 0 {
-        Ok(v / factor)
-    } else {
-        Err(LOSS)
-    })
+    (v % factor == 0).then(|| v / factor)
 }
 
 /// Whether a number has at most `precision` digits.
@@ -85,10 +97,11 @@ struct Target {
     precision: usize,
     /// 10^precision, if 128 bits hold it: values lie strictly between its negative and it.
     limit_128: Option<i128>,
+    lossy: Option<Lossy>,
 }
 
 impl Target {
-    fn new(to: DecimalType) -> Self {
+    fn new(to: DecimalType, lossy: Option<Lossy>) -> Self {
         // Precisions above 76 are refused when a schema is parsed, so 10^precision fits.
         let limit_128 = u32::try_from(to.precision)
             .ok()
@@ -98,76 +111,50 @@ impl Target {
             scale: i64::try_from(to.scale).unwrap_or(i64::MAX),
             precision: to.precision,
             limit_128,
+            lossy,
         }
     }
 
     fn small(&self, v: i128, from: i8) -> Result<i256, &'static str> {
         match (rescale_128(v, from, self.scale), self.limit_128) {
-            (Some(Ok(v)), Some(limit)) if -limit < v && v < limit => Ok(i256::from_i128(v)),
-            (Some(Err(reason)), _) => Err(reason),
+            (Some(v), Some(limit)) if -limit < v && v < limit => Ok(i256::from_i128(v)),
             _ => self.large(i256::from_i128(v), from),
         }
     }
 
     fn large(&self, v: i256, from: i8) -> Result<i256, &'static str> {
-        let v = rescale_256(v, from, self.scale, LOSS, RANGE)?;
-        if has_digits(v, self.precision) {
-            Ok(v)
-        } else {
-            Err(RANGE)
-        }
+        self.fits(rescale_256(v, from, self.scale, self.lossy, LOSS, RANGE)?)
     }
 
-    /// Digits, at most one point, at most one sign; an exponent is not taken.
+    fn fits(&self, v: i256) -> Result<i256, &'static str> {
+        has_digits(v, self.precision).then_some(v).ok_or(RANGE)
+    }
+
     fn text(&self, text: &str) -> Result<i256, &'static str> {
-        const BAD: &str = "not a decimal number";
-        let trimmed = text.trim();
-        let (negative, digits) = match trimmed.as_bytes() {
-            [b'-', rest @ ..] => (true, rest),
-            [b'+', rest @ ..] => (false, rest),
-            all => (false, all),
-        };
-        let ten = i256::from_i128(10);
-        let (mut value, mut scale, mut any, mut point) = (i256::ZERO, 0_i64, false, false);
-        for c in digits {
-            match c {
-                b'.' if !point => point = true,
-                b'0'..=b'9' => {
-                    any = true;
-                    if point && scale >= self.scale {
-                        if *c == b'0' {
-                            continue;
-                        }
-                        return if digits.iter().all(|c| c.is_ascii_digit() || *c == b'.') {
-                            Err(LOSS)
-                        } else {
-                            Err(BAD)
-                        };
-                    }
-                    let digit = i256::from_i128(i128::from(c - b'0'));
-                    value = value
-                        .mul_checked(ten)
-                        .and_then(|v| v.add_checked(digit))
-                        .map_err(|_| RANGE)?;
-                    scale += i64::from(point);
-                }
-                _ => return Err(BAD),
-            }
+        let digits = Digits::parse(text).ok_or("not a decimal number")?;
+        let scaled = digits.scaled(self.scale, self.lossy);
+        self.fits(scaled.map_err(|misfit| match misfit {
+            Misfit::Loss => LOSS,
+            Misfit::Range => RANGE,
+        })?)
+    }
+
+    /// By the fewest digits that read back as the same float.
+    fn float(&self, v: impl LowerExp, finite: bool, nan: bool) -> Result<i256, &'static str> {
+        match (finite, nan) {
+            (true, _) => self.text(&format!("{v:e}")),
+            (_, true) => Err("NaN is no decimal number, and is not taken as null"),
+            _ => Err("infinite"),
         }
-        if !any {
-            return Err(BAD);
-        }
-        let value = if negative {
-            value.wrapping_neg()
-        } else {
-            value
-        };
-        self.large(value, i8::try_from(scale).map_err(|_| LOSS)?)
     }
 }
 
-pub(super) fn decimals(site: &mut Site<'_>, to: DecimalType) -> Result<Data, EncodeError> {
-    let t = Target::new(to);
+pub(super) fn decimals(
+    site: &mut Site<'_>,
+    to: DecimalType,
+    lossy: Option<Lossy>,
+) -> Result<Data, EncodeError> {
+    let t = Target::new(to, lossy);
     let values: Vec<i256> = match *site.array.data_type() {
         DataType::Decimal32(_, s) => convert::<Decimal32Type, _>(site, |v| t.small(v.into(), s))?,
         DataType::Decimal64(_, s) => convert::<Decimal64Type, _>(site, |v| t.small(v.into(), s))?,
@@ -181,14 +168,16 @@ pub(super) fn decimals(site: &mut Site<'_>, to: DecimalType) -> Result<Data, Enc
         DataType::UInt16 => convert::<UInt16Type, _>(site, |v| t.small(v.into(), 0))?,
         DataType::UInt32 => convert::<UInt32Type, _>(site, |v| t.small(v.into(), 0))?,
         DataType::UInt64 => convert::<UInt64Type, _>(site, |v| t.small(v.into(), 0))?,
-        _ => {
-            let mut out = vec![i256::ZERO; site.array.len()];
-            each_text(site, |site, i, value| match t.text(value) {
-                Ok(v) => out[i] = v,
-                Err(reason) => site.reject(i, reason),
-            })?;
-            out
+        DataType::Float16 => {
+            convert::<Float16Type, _>(site, |v| t.float(v.to_f32(), v.is_finite(), v.is_nan()))?
         }
+        DataType::Float32 => {
+            convert::<Float32Type, _>(site, |v| t.float(v, v.is_finite(), v.is_nan()))?
+        }
+        DataType::Float64 => {
+            convert::<Float64Type, _>(site, |v| t.float(v, v.is_finite(), v.is_nan()))?
+        }
+        _ => convert_text(site, |text| t.text(text))?,
     };
     Ok(match to.fixed {
         Some(size) => fixed(site, &values, size)?,

@@ -1,4 +1,4 @@
-//! Avro's duration: months, days and milliseconds, each an unsigned little-endian number of 32 bits.
+//! Avro's duration (months, days and milliseconds, each an unsigned little-endian number of 32 bits), and Arrow's.
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -9,8 +9,10 @@ use arrow_array::types::{
 use arrow_schema::{DataType, TimeUnit};
 
 use super::numbers::convert;
-use super::{Data, Site};
+use super::{Data, Site, per_second};
 use crate::error::EncodeError;
+use crate::plan::{Lossy, Unit};
+use crate::temporal::coarser;
 
 const RANGE: &str = "out of range of duration";
 
@@ -34,33 +36,64 @@ pub(super) fn parts(site: &mut Site<'_>) -> Result<Data, EncodeError> {
     Ok(Data::Fixed(12, out.into()))
 }
 
-/// An Arrow duration, which is so many units of time: months and days are none.
-pub(super) fn millis(site: &mut Site<'_>) -> Result<Data, EncodeError> {
+/// Converts the counts of an Arrow duration to those of `to` a second.
+fn convert_counts<T: Copy + Default>(
+    site: &mut Site<'_>,
+    to: i64,
+    lossy: Option<Lossy>,
+    range: &'static str,
+    f: impl Fn(i64) -> Result<T, &'static str>,
+) -> Result<Vec<T>, EncodeError> {
     let DataType::Duration(unit) = *site.array.data_type() else {
         return Err(site.malformed());
     };
-    let whole = |v: i64, per_milli: i64| {
-        if v < 0 {
-            return Err("negative, and an Avro duration is not");
-        }
-        if v % per_milli != 0 {
-            return Err("would lose precision");
-        }
-        u32::try_from(v / per_milli).map_err(|_| RANGE)
+    let from = per_second(unit);
+    let f = |v: i64| {
+        f(if to >= from {
+            v.checked_mul(to / from).ok_or(range)?
+        } else {
+            coarser(v, from / to, lossy)?
+        })
     };
-    let millis = match unit {
-        TimeUnit::Second => convert::<DurationSecondType, _>(site, |v| {
-            whole(v.checked_mul(1_000).ok_or(RANGE)?, 1)
-        })?,
-        TimeUnit::Millisecond => convert::<DurationMillisecondType, _>(site, |v| whole(v, 1))?,
-        TimeUnit::Microsecond => convert::<DurationMicrosecondType, _>(site, |v| whole(v, 1_000))?,
-        TimeUnit::Nanosecond => {
-            convert::<DurationNanosecondType, _>(site, |v| whole(v, 1_000_000))?
-        }
-    };
+    match unit {
+        TimeUnit::Second => convert::<DurationSecondType, _>(site, f),
+        TimeUnit::Millisecond => convert::<DurationMillisecondType, _>(site, f),
+        TimeUnit::Microsecond => convert::<DurationMicrosecondType, _>(site, f),
+        TimeUnit::Nanosecond => convert::<DurationNanosecondType, _>(site, f),
+    }
+}
+
+/// An Arrow duration, which is so many units of time: months and days are none.
+pub(super) fn millis(site: &mut Site<'_>, lossy: Option<Lossy>) -> Result<Data, EncodeError> {
+    let millis = convert_counts(site, 1_000, lossy, RANGE, |v| match u32::try_from(v) {
+        Ok(millis) => Ok(millis),
+        Err(_) if v < 0 => Err("negative, and an Avro duration is not"),
+        Err(_) => Err(RANGE),
+    })?;
     let mut out = vec![0; millis.len().saturating_mul(12)];
     for (slot, millis) in out.chunks_exact_mut(12).zip(millis) {
         slot[8..].copy_from_slice(&millis.to_le_bytes());
     }
     Ok(Data::Fixed(12, out.into()))
+}
+
+/// An Arrow duration as a number of units.
+pub(super) fn count(
+    site: &mut Site<'_>,
+    long: bool,
+    unit: Unit,
+    lossy: Option<Lossy>,
+) -> Result<Data, EncodeError> {
+    let to = unit.per_second();
+    if long {
+        let range = "out of range of long";
+        return Ok(Data::Long(
+            convert_counts(site, to, lossy, range, Ok)?.into(),
+        ));
+    }
+    let range = "out of range of int";
+    let ints = convert_counts(site, to, lossy, range, |v| {
+        i32::try_from(v).map_err(|_| range)
+    })?;
+    Ok(Data::Int(ints.into()))
 }

@@ -4,8 +4,10 @@
 //! Arrow types or rules, and a value of a row that passed can't fail any more.
 
 mod decimals;
+mod digits;
 mod durations;
 mod nested;
+mod nulls;
 mod numbers;
 mod text;
 mod times;
@@ -79,6 +81,17 @@ pub(crate) enum Data {
     Array(Ranges, Box<Lane>),
     Map(Ranges, Box<Lane>, Box<Lane>),
     Record(Vec<Lane>),
+    /// In each slot the value of one member: its place among the lanes, or the byte of the null branch.
+    Members(Vec<Member>, Vec<Lane>),
+    /// Bytes for a null, and a lane for what is none.
+    OrDefault(NullBuffer, Arc<[u8]>, Box<Lane>),
+}
+
+/// Which member of a union holds the value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Member {
+    Null(u8),
+    At(u8),
 }
 
 /// Where the elements of each list lie; one more offset than lists.
@@ -309,13 +322,14 @@ pub(crate) fn lane(
     rows: Rows<'_>,
     out: &mut Rejections,
 ) -> Result<Lane, EncodeError> {
-    let unpacked;
-    let array: &dyn Array = if array.as_any_dictionary_opt().is_some() {
-        unpacked = unpack(array, &node.path)?;
-        &unpacked
-    } else {
-        array
-    };
+    let mut array = Cow::Borrowed(array);
+    if array.as_any_dictionary_opt().is_some() {
+        array = Cow::Owned(unpack(&array, &node.path)?);
+    }
+    if node.nan_is_null {
+        array = Cow::Owned(nulls::where_nan(&array, &node.path)?);
+    }
+    let array: &dyn Array = array.as_ref();
     let nulls = match &node.rule {
         Rule::Null | Rule::NoValue => Some(NullBuffer::new_null(array.len())),
         _ => array
@@ -329,7 +343,8 @@ pub(crate) fn lane(
         rows,
         out,
     };
-    let takes_null = matches!(node.rule, Rule::Null)
+    let takes_null = node.null.is_some()
+        || matches!(node.rule, Rule::Null | Rule::Members(_, Some(_)))
         || matches!(node.branch, Branch::Union { null: Some(_), .. });
     if let Some(nulls) = nulls.as_ref().filter(|_| !takes_null) {
         for element in (0..nulls.len()).filter(|i| nulls.is_null(*i)) {
@@ -338,25 +353,19 @@ pub(crate) fn lane(
     }
     let data = match &node.rule {
         Rule::Null | Rule::NoValue => Data::Null,
-        Rule::Boolean => Data::Boolean(
-            array
-                .as_boolean_opt()
-                .ok_or_else(|| site.malformed())?
-                .values()
-                .clone(),
-        ),
-        Rule::Int => Data::Int(numbers::ints(&mut site)?),
-        Rule::Long => Data::Long(numbers::longs(&mut site)?),
-        Rule::Float => Data::Float(numbers::floats(&mut site)?),
-        Rule::Double => Data::Double(numbers::doubles(&mut site)?),
-        Rule::Date => Data::Int(times::dates(&mut site)?),
-        Rule::TimeMillis => Data::Int(times::time_millis(&mut site)?),
-        Rule::TimeMicros => Data::Long(times::time_micros(&mut site)?),
-        Rule::Timestamp { unit, offset } => {
-            Data::Long(times::timestamps(&mut site, *unit, *offset)?)
+        Rule::Boolean => Data::Boolean(numbers::booleans(&mut site)?),
+        Rule::Int(lossy) => Data::Int(numbers::ints(&mut site, *lossy)?),
+        Rule::Long(lossy) => Data::Long(numbers::longs(&mut site, *lossy)?),
+        Rule::Float(nearest) => Data::Float(numbers::floats(&mut site, *nearest)?),
+        Rule::Double(nearest) => Data::Double(numbers::doubles(&mut site, *nearest)?),
+        Rule::Date(lossy) => Data::Int(times::dates(&mut site, *lossy)?),
+        Rule::TimeMillis(lossy) => Data::Int(times::time_millis(&mut site, *lossy)?),
+        Rule::TimeMicros(lossy) => Data::Long(times::time_micros(&mut site, *lossy)?),
+        Rule::Timestamp { unit, shift, lossy } => {
+            Data::Long(times::timestamps(&mut site, *unit, *shift, *lossy)?)
         }
-        Rule::TimestampText { unit, zone } => {
-            Data::Long(text::timestamps(&mut site, *unit, *zone)?)
+        Rule::TimestampText { unit, zone, lossy } => {
+            Data::Long(text::timestamps(&mut site, *unit, *zone, *lossy)?)
         }
         Rule::Text => text::text(&mut site)?,
         Rule::Bytes => text::bytes(&mut site)?,
@@ -364,16 +373,24 @@ pub(crate) fn lane(
         Rule::Enum(e) => Data::Int(text::symbols(&mut site, e)?),
         Rule::Uuid { fixed } => text::uuids(&mut site, *fixed)?,
         Rule::DurationParts => durations::parts(&mut site)?,
-        Rule::DurationMillis => durations::millis(&mut site)?,
-        Rule::Decimal(decimal) => decimals::decimals(&mut site, *decimal)?,
+        Rule::DurationMillis(lossy) => durations::millis(&mut site, *lossy)?,
+        Rule::DurationCount { long, unit, lossy } => {
+            durations::count(&mut site, *long, *unit, *lossy)?
+        }
+        Rule::Decimal(to, lossy) => decimals::decimals(&mut site, *to, *lossy)?,
         Rule::Array(items) => nested::array(&mut site, items)?,
         Rule::Map(keys, values) => nested::map(&mut site, keys, values)?,
         Rule::Record(children) => nested::record(&mut site, children)?,
+        Rule::Members(members, null) => nested::members(&mut site, members, *null)?,
     };
-    Ok(Lane {
+    let lane = Lane {
         branch: node.branch,
         nulls,
         data,
+    };
+    Ok(match &node.null {
+        None => lane,
+        Some(default) => lane.or_default(default),
     })
 }
 

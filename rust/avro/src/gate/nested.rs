@@ -2,10 +2,9 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
-use arrow_buffer::NullBuffer;
 use arrow_schema::DataType;
 
-use super::{Data, NO_ROW, Ranges, Rows, Site, malformed};
+use super::{Data, Lane, Member, NO_ROW, Ranges, Rows, Site, malformed};
 use crate::error::EncodeError;
 use crate::plan::{Child, Node};
 
@@ -104,26 +103,54 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
 
 pub(super) fn record(site: &mut Site<'_>, children: &[Child]) -> Result<Data, EncodeError> {
     let array = site.array.as_struct_opt().ok_or_else(|| site.malformed())?;
-    let masked;
-    let rows = match array.nulls().filter(|n: &&NullBuffer| n.null_count() > 0) {
-        None => site.rows,
-        Some(nulls) => {
-            masked = (0..array.len())
-                .map(|i| {
-                    if nulls.is_null(i) {
-                        NO_ROW
-                    } else {
-                        site.rows.row(i).unwrap_or(NO_ROW)
-                    }
-                })
-                .collect::<Vec<_>>();
-            Rows::Of(&masked)
-        }
+    let masked = below(site);
+    let rows = masked.as_deref().map_or(site.rows, Rows::Of);
+    let lanes = super::record(children, array.columns(), rows, site.out)?;
+    Ok(Data::Record(lanes))
+}
+
+/// The rows of a struct's children: none below a null.
+fn below(site: &Site<'_>) -> Option<Vec<u32>> {
+    let nulls = site.array.nulls().filter(|nulls| nulls.null_count() > 0)?;
+    let row = |i| match nulls.is_null(i) {
+        true => NO_ROW,
+        false => site.rows.row(i).unwrap_or(NO_ROW),
     };
-    Ok(Data::Record(super::record(
-        children,
-        array.columns(),
-        rows,
-        site.out,
-    )?))
+    Some((0..site.array.len()).map(row).collect())
+}
+
+/// A union of several types: the one member that is not null, or null where all are.
+pub(super) fn members(
+    site: &mut Site<'_>,
+    members: &[Node],
+    null: Option<u8>,
+) -> Result<Data, EncodeError> {
+    let array = site.array.as_struct_opt().ok_or_else(|| site.malformed())?;
+    if array.columns().len() != members.len() {
+        return Err(site.malformed());
+    }
+    let masked = below(site);
+    let rows = masked.as_deref().map_or(site.rows, Rows::Of);
+    let mut lanes = Vec::with_capacity(members.len());
+    for (node, column) in members.iter().zip(array.columns()) {
+        lanes.push(super::lane(node, column, rows, site.out)?);
+    }
+    let null_slot = Member::Null(null.unwrap_or(0));
+    let mut slots = vec![null_slot; array.len()];
+    for (slot, i) in slots.iter_mut().zip(0..) {
+        if array.is_null(i) {
+            continue;
+        }
+        // As the lanes have it, since a NaN may have become null.
+        let holds = |lane: &Lane| lane.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(i));
+        // A union has at most 64 branches.
+        let mut held = (0_u8..).zip(&lanes).filter(|(_, lane)| holds(lane));
+        match (held.next(), held.next()) {
+            (Some((at, _)), None) => *slot = Member::At(at),
+            (Some(_), Some(_)) => site.reject(i, "more than one member holds a value"),
+            (None, _) if null.is_none() => site.reject(i, "no member holds a value"),
+            (None, _) => {}
+        }
+    }
+    Ok(Data::Members(slots, lanes))
 }

@@ -9,7 +9,7 @@ use arrow_schema::DataType;
 
 use super::{Data, Site, zeros};
 use crate::error::EncodeError;
-use crate::plan::{TextZone, is_text};
+use crate::plan::{Lossy, TextZone, is_text};
 use crate::temporal::Reading;
 use crate::types::{EnumType, SubSecond};
 use crate::uuid;
@@ -39,7 +39,20 @@ pub(super) fn each_text(
     Ok(())
 }
 
-/// Calls `f` with every valid slot of a binary array.
+/// Converts every valid slot, trimmed of spaces.
+pub(super) fn convert_text<T: Copy + Default>(
+    site: &mut Site<'_>,
+    f: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<Vec<T>, EncodeError> {
+    let mut out = vec![T::default(); site.array.len()];
+    each_text(site, |site, i, value| match f(value.trim()) {
+        Ok(converted) => out[i] = converted,
+        Err(reason) => site.reject(i, reason),
+    })?;
+    Ok(out)
+}
+
+/// Calls `f` with the bytes of every valid slot of a binary or string array.
 fn each_bytes(
     site: &mut Site<'_>,
     mut f: impl FnMut(&mut Site<'_>, usize, &[u8]),
@@ -60,7 +73,7 @@ fn each_bytes(
         DataType::LargeBinary => walk!(array.as_binary::<i64>()),
         DataType::BinaryView => walk!(array.as_binary_view()),
         DataType::FixedSizeBinary(_) => walk!(array.as_fixed_size_binary()),
-        _ => return Err(site.malformed()),
+        _ => return each_text(site, |site, i, value| f(site, i, value.as_bytes())),
     }
     Ok(())
 }
@@ -176,22 +189,22 @@ pub(super) fn timestamps(
     site: &mut Site<'_>,
     unit: SubSecond,
     zone: TextZone,
+    lossy: Option<Lossy>,
 ) -> Result<ScalarBuffer<i64>, EncodeError> {
-    let mut out = vec![0; site.array.len()];
-    each_text(site, |site, i, value| {
-        let counted = Reading::parse(value).and_then(|reading| match (zone, reading.offset) {
-            (TextZone::Refused, Some(_)) => Err("has a zone, but the field is a local timestamp"),
-            (TextZone::Refused, None) => reading.count(unit, 0),
-            (_, Some(offset)) => reading.count(unit, offset),
-            (TextZone::Assumed(offset), None) => reading.count(unit, offset),
-            (TextZone::Required, None) => {
-                Err("no zone in the text, and none is declared for the field")
+    let counts = convert_text(site, |text| {
+        let reading = Reading::parse(text)?;
+        let offset = match (zone, reading.offset) {
+            (TextZone::Refused, Some(_)) => {
+                return Err("has a zone, but the field is a local timestamp");
             }
-        });
-        match counted {
-            Ok(count) => out[i] = count,
-            Err(reason) => site.reject(i, reason),
-        }
+            (TextZone::Refused, None) => 0,
+            (_, Some(offset)) => offset,
+            (TextZone::Assumed(zone), None) => zone.offset_of_reading(reading.seconds)?,
+            (TextZone::Required, None) => {
+                return Err("no zone in the text, and none is declared for the field");
+            }
+        };
+        reading.count(unit, offset, lossy)
     })?;
-    Ok(out.into())
+    Ok(counts.into())
 }

@@ -1,51 +1,25 @@
 //! The coercion plan: one rule a column, resolved once for a pair of schemas.
 
+mod members;
+mod options;
 mod refusals;
 mod resolve;
 mod rules;
+mod scalars;
+mod times;
 
-pub(crate) use rules::is_text;
-
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
 use serde::{Deserialize, Serialize};
 
+pub use options::{Extra, FieldDeclaration, Lossy, Mode, NanAs, NullAs, PlanOptions, Unit};
+pub(crate) use rules::is_text;
+
 use crate::error::PlanError;
 use crate::schema::AvroSchema;
+use crate::temporal::Zone;
 use crate::types::{DecimalType, EnumType, SubSecond};
-
-/// What to do with columns that no field takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Extra {
-    /// Refuse the plan, naming them (the default).
-    #[default]
-    Refuse,
-    /// Leave them out.
-    Ignore,
-}
-
-/// What a job says about one field. Fields in nested records are declared by path (`order.created`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FieldDeclaration {
-    /// Source column, if it is named otherwise.
-    pub from: Option<String>,
-    /// Zone of naive timestamps, Arrow or text: `UTC` or a fixed offset such as `+01:00`.
-    pub zone: Option<String>,
-}
-
-/// How a plan is made.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PlanOptions {
-    /// What to do with columns that no field takes.
-    pub extra: Extra,
-    /// Declarations by field name (a path in nested records).
-    pub fields: BTreeMap<String, FieldDeclaration>,
-}
 
 /// Whether a rule can reject a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +29,8 @@ pub enum Certainty {
     Exact,
     /// Some values are rejected.
     Checked,
+    /// No value can fail, and some are changed as the field declares (`lossy`, `nan`, `null`).
+    Lossy,
     /// No column: the schema's default is written.
     Default,
 }
@@ -70,10 +46,12 @@ pub struct PlanRow {
     pub arrow_type: String,
     /// Avro type.
     pub avro_type: String,
-    /// Exact, checked, or default.
+    /// Exact, checked, lossy, or default.
     pub rule: Certainty,
     /// What may be rejected; empty for exact rules.
     pub may_reject: Vec<String>,
+    /// The declarations that the rule follows, as in a job file (`zone = "UTC"`).
+    pub declared: Vec<String>,
 }
 
 /// How batches of one Arrow schema become rows of one Avro schema. Cheap to clone.
@@ -95,7 +73,7 @@ impl CoercionPlan {
     ///
     /// # Errors
     /// [`PlanError`] for the first thing that can't be: an impossible pair, a missing, extra or ambiguous column, a
-    /// zone that is needed, a declaration that fits nothing.
+    /// zone or a unit that is needed, a declaration that fits nothing, a rule that is not exact where all must be.
     pub fn new(
         arrow: &Schema,
         avro: &AvroSchema,
@@ -144,6 +122,10 @@ pub(crate) struct Node {
     pub(crate) path: String,
     pub(crate) branch: Branch,
     pub(crate) rule: Rule,
+    /// Floats that are NaN are nulls.
+    pub(crate) nan_is_null: bool,
+    /// What is written for a null, encoded, if it is declared.
+    pub(crate) null: Option<Arc<[u8]>>,
 }
 
 /// A field of a record.
@@ -163,12 +145,14 @@ pub(crate) enum Rule {
     /// Null, where a value is required: every row is rejected.
     NoValue,
     Boolean,
-    /// Any number to int.
-    Int,
-    /// Any number to long.
-    Long,
-    Float,
-    Double,
+    /// Any number, or text, to int.
+    Int(Option<Lossy>),
+    /// Any number, or text, to long.
+    Long(Option<Lossy>),
+    /// Any number, or text, to float; and whether the nearest will do.
+    Float(bool),
+    /// The same to double.
+    Double(bool),
     Text,
     Bytes,
     /// Exactly this many bytes.
@@ -178,27 +162,47 @@ pub(crate) enum Rule {
     Uuid {
         fixed: bool,
     },
+    Decimal(DecimalType, Option<Lossy>),
     /// A struct of months, days and milliseconds to a duration.
     DurationParts,
     /// An Arrow duration to the milliseconds of a duration.
-    DurationMillis,
-    Decimal(DecimalType),
-    Date,
-    TimeMillis,
-    TimeMicros,
-    /// An Arrow timestamp; `offset` seconds are taken away.
+    DurationMillis(Option<Lossy>),
+    /// An Arrow duration to a number of units.
+    DurationCount {
+        long: bool,
+        unit: Unit,
+        lossy: Option<Lossy>,
+    },
+    Date(Option<Lossy>),
+    TimeMillis(Option<Lossy>),
+    TimeMicros(Option<Lossy>),
+    /// An Arrow timestamp or date.
     Timestamp {
         unit: SubSecond,
-        offset: i64,
+        shift: Shift,
+        lossy: Option<Lossy>,
     },
     /// Text to a timestamp.
     TimestampText {
         unit: SubSecond,
         zone: TextZone,
+        lossy: Option<Lossy>,
     },
     Array(Box<Node>),
     Map(Box<Node>, Box<Node>),
     Record(Vec<Child>),
+    /// A struct of `member0`, `member1`, … to a union, with the byte of its null branch.
+    Members(Vec<Node>, Option<u8>),
+}
+
+/// Between an instant and what a clock reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shift {
+    None,
+    /// The column is read by clocks of this zone, and the field is an instant.
+    ToInstant(Zone),
+    /// The column is an instant, and the field what clocks of this zone read.
+    ToLocal(Zone),
 }
 
 /// What a timestamp as text must say about its zone.
@@ -206,8 +210,8 @@ pub(crate) enum Rule {
 pub(crate) enum TextZone {
     /// It must carry one.
     Required,
-    /// Without one, it is this many seconds east of UTC.
-    Assumed(i64),
+    /// Without one, it is read by clocks of this zone.
+    Assumed(Zone),
     /// It must not carry one (local-timestamp).
     Refused,
 }

@@ -1,13 +1,14 @@
 //! Which column feeds which field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::Fields;
 
-use super::rules::{self, Place};
-use super::{Certainty, Child, Extra, PlanOptions, PlanRow};
+use super::rules::{self, Place, Uses};
+use super::{Certainty, Child, Extra, FieldDeclaration, Mode, PlanOptions, PlanRow};
 use crate::error::PlanError;
+use crate::temporal::Zone;
 use crate::types::{RecordField, RecordType};
 
 /// Resolves the top record; afterwards no declaration may be left unused.
@@ -18,26 +19,45 @@ pub(crate) fn record(
 ) -> Result<(Vec<Child>, Vec<PlanRow>), PlanError> {
     let mut resolver = Resolver {
         options,
-        used: BTreeMap::new(),
+        met: BTreeSet::new(),
     };
     let mut rows = Vec::new();
     let children = resolver.fields(columns, record, "", "", &mut rows)?;
-    for name in options.fields.keys() {
-        if !resolver.used.contains_key(name) {
-            let fields = list(record.fields.iter().map(|f| f.name.as_str()));
-            return Err(PlanError::UnknownField {
-                field: name.clone(),
-                fields,
-            });
-        }
+    if let Some(name) = options
+        .fields
+        .keys()
+        .find(|name| !resolver.met.contains(*name))
+    {
+        return Err(PlanError::UnknownField {
+            field: name.clone(),
+            fields: list(record.fields.iter().map(|f| f.name.as_str())),
+        });
+    }
+    if options.mode == Mode::Strict {
+        rows.iter().try_for_each(exact)?;
     }
     Ok((children, rows))
 }
 
+/// Refuses a rule that may reject or change a value.
+fn exact(row: &PlanRow) -> Result<(), PlanError> {
+    let may = match row.rule {
+        Certainty::Exact | Certainty::Default => return Ok(()),
+        Certainty::Checked => row.may_reject.join(", "),
+        Certainty::Lossy => row.declared.join(", "),
+    };
+    Err(PlanError::NotExact {
+        column: row.column.clone().unwrap_or_default(),
+        field: row.field.clone(),
+        pair: format!("{} to {}", row.arrow_type, row.avro_type),
+        may,
+    })
+}
+
 pub(super) struct Resolver<'a> {
-    pub(super) options: &'a PlanOptions,
+    options: &'a PlanOptions,
     /// Declarations that met their field.
-    used: BTreeMap<String, ()>,
+    met: BTreeSet<String>,
 }
 
 impl Resolver<'_> {
@@ -50,62 +70,61 @@ impl Resolver<'_> {
         field_prefix: &str,
         rows: &mut Vec<PlanRow>,
     ) -> Result<Vec<Child>, PlanError> {
-        let index = Index::new(columns, record);
-        let mut taken = vec![false; columns.len()];
+        let from = |field: &RecordField| {
+            let said = self
+                .options
+                .fields
+                .get(&format!("{field_prefix}{}", field.name))?;
+            said.from.as_deref()
+        };
+        let index = Index::new(columns, record, from);
+        let mut taken: Vec<Option<String>> = vec![None; columns.len()];
         let mut children = Vec::with_capacity(record.fields.len());
         for field in &record.fields {
             let path = format!("{field_prefix}{}", field.name);
-            let declaration = self.options.fields.get(&path);
-            if declaration.is_some() {
-                self.used.insert(path.clone(), ());
+            let said = self.options.fields.get(&path);
+            if said.is_some() {
+                self.met.insert(path.clone());
             }
-            let from = declaration.and_then(|d| d.from.as_deref());
-            let Some(position) = index.find(columns, field, &path, from)? else {
-                let Some(default) = &field.default else {
-                    let columns = list(columns.iter().map(|c| c.name().as_str()));
-                    return Err(PlanError::MissingColumn {
-                        field: path,
-                        columns,
-                    });
-                };
-                rows.push(PlanRow {
-                    column: None,
-                    field: path,
-                    arrow_type: String::new(),
-                    avro_type: field.ty.to_string(),
-                    rule: Certainty::Default,
-                    may_reject: Vec::new(),
-                });
-                children.push(Child::Default(Arc::clone(default)));
+            let from = said.and_then(|said| said.from.as_deref());
+            let Some(position) = index.find(field, &path, from)? else {
+                rows.push(default_row(columns, field, &path, said)?);
+                children.extend(field.default.clone().map(Child::Default));
                 continue;
             };
             let column = &columns[position];
-            taken[position] = true;
+            if let Some(first) = taken[position].replace(path.clone()) {
+                return Err(PlanError::TakenTwice {
+                    column: format!("{column_prefix}{}", column.name()),
+                    first,
+                    second: path,
+                });
+            }
+            let place = place(
+                field,
+                said,
+                format!("{column_prefix}{}", column.name()),
+                path,
+            )?;
             let place = Place {
-                column: format!("{column_prefix}{}", column.name()),
-                zone: declaration.and_then(|d| d.zone.clone()),
-                field: path,
                 nullable: column.is_nullable(),
+                ..place
             };
-            let node = rules::node(self, column.data_type(), &field.ty, &place, rows)?;
+            let (node, uses) = rules::node(self, column.data_type(), &field.ty, &place, rows)?;
+            useless(&place, uses, column.data_type(), field)?;
             children.push(Child::Column(position, node));
         }
         if self.options.extra == Extra::Refuse {
-            let extra: Vec<_> = columns
-                .iter()
-                .zip(&taken)
-                .filter(|(_, t)| !**t)
-                .map(|(c, _)| c)
-                .collect();
-            if !extra.is_empty() {
-                let columns = list(extra.iter().map(|c| c.name().as_str()));
-                let columns = if column_prefix.is_empty() {
-                    columns
-                } else {
-                    format!("{column_prefix}{{{columns}}}")
-                };
+            let mut extra = columns.iter().zip(&taken).filter(|(_, t)| t.is_none());
+            if let Some((first, _)) = extra.next() {
+                let names = std::iter::once(first).chain(extra.map(|(column, _)| column));
+                let columns = list(names.map(|column| column.name().as_str()));
                 return Err(PlanError::ExtraColumns {
-                    columns,
+                    columns: if column_prefix.is_empty() {
+                        columns
+                    } else {
+                        format!("{column_prefix}{{{columns}}}")
+                    },
                     schema: record.name.clone(),
                 });
             }
@@ -114,16 +133,109 @@ impl Resolver<'_> {
     }
 }
 
+/// The field of a column, with what is declared for it.
+fn place(
+    field: &RecordField,
+    said: Option<&FieldDeclaration>,
+    column: String,
+    path: String,
+) -> Result<Place, PlanError> {
+    let said = said.cloned().unwrap_or_default();
+    let zone = match &said.zone {
+        None => None,
+        Some(zone) => Some(Zone::parse(zone).ok_or_else(|| PlanError::BadZone {
+            field: path.clone(),
+            zone: zone.clone(),
+        })?),
+    };
+    let useless = |why: &str| PlanError::Useless {
+        field: path.clone(),
+        declaration: "null",
+        why: why.to_owned(),
+    };
+    let null = match (said.null, &field.default) {
+        (None, _) => None,
+        (Some(_), None) => return Err(useless("the field has no default in the schema")),
+        (Some(_), Some(default)) if field.ty.is_null(default) => {
+            return Err(useless("the field's default is null"));
+        }
+        (Some(_), Some(default)) => Some(Arc::clone(default)),
+    };
+    Ok(Place {
+        column,
+        field: path,
+        nullable: true,
+        zone,
+        null,
+        said,
+    })
+}
+
+/// The line of a field without a column.
+fn default_row(
+    columns: &Fields,
+    field: &RecordField,
+    path: &str,
+    said: Option<&FieldDeclaration>,
+) -> Result<PlanRow, PlanError> {
+    if field.default.is_none() {
+        return Err(PlanError::MissingColumn {
+            field: path.to_owned(),
+            columns: list(columns.iter().map(|c| c.name().as_str())),
+        });
+    }
+    let declared = said.map_or(Uses::default(), Uses::declared);
+    if let Some(declaration) = declared.names().next() {
+        return Err(PlanError::Useless {
+            field: path.to_owned(),
+            declaration,
+            why: "no column feeds the field".to_owned(),
+        });
+    }
+    Ok(PlanRow {
+        column: None,
+        field: path.to_owned(),
+        arrow_type: String::new(),
+        avro_type: field.ty.to_string(),
+        rule: Certainty::Default,
+        may_reject: Vec::new(),
+        declared: Vec::new(),
+    })
+}
+
+/// Refuses what is declared and no rule follows.
+fn useless(
+    place: &Place,
+    uses: Uses,
+    arrow: &arrow_schema::DataType,
+    field: &RecordField,
+) -> Result<(), PlanError> {
+    let declared = Uses::declared(&place.said);
+    match declared.without(uses).names().next() {
+        None => Ok(()),
+        Some(declaration) => Err(PlanError::Useless {
+            field: place.field.clone(),
+            declaration,
+            why: format!("{arrow} becomes {} without it", field.ty),
+        }),
+    }
+}
+
 /// Columns by name and by lower-cased name, so that ten thousand of them are no square.
 struct Index<'a> {
+    columns: &'a Fields,
     exact: BTreeMap<&'a str, Vec<usize>>,
     folded: BTreeMap<String, Vec<usize>>,
-    /// Columns that are some field's by its very name: no alias and no other case takes them.
+    /// Columns that are some field's by its very name or by declaration: no alias and no other case takes them.
     reserved: Vec<bool>,
 }
 
 impl<'a> Index<'a> {
-    fn new(columns: &'a Fields, record: &RecordType) -> Self {
+    fn new<'f>(
+        columns: &'a Fields,
+        record: &'f RecordType,
+        from: impl Fn(&'f RecordField) -> Option<&'f str>,
+    ) -> Self {
         let mut exact: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut folded: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, column) in columns.iter().enumerate() {
@@ -135,83 +247,76 @@ impl<'a> Index<'a> {
         }
         let mut reserved = vec![false; columns.len()];
         for field in &record.fields {
-            for &i in exact.get(field.name.as_str()).into_iter().flatten() {
+            let name = from(field).unwrap_or(&field.name);
+            for &i in exact.get(name).into_iter().flatten() {
                 reserved[i] = true;
             }
         }
         Self {
+            columns,
             exact,
             folded,
             reserved,
         }
     }
 
+    /// By declaration; else by name, by alias, and by either in another case.
     fn find(
         &self,
-        columns: &Fields,
         field: &RecordField,
         path: &str,
         from: Option<&str>,
     ) -> Result<Option<usize>, PlanError> {
-        let one = |found: &[usize]| match found {
+        let named = |name: &str| self.exact.get(name).map_or(&[][..], Vec::as_slice);
+        if let Some(from) = from {
+            return match self.one(named(from), path)? {
+                Some(found) => Ok(Some(found)),
+                None => Err(PlanError::UnknownColumn {
+                    field: path.to_owned(),
+                    from: from.to_owned(),
+                    columns: list(self.columns.iter().map(|c| c.name().as_str())),
+                }),
+            };
+        }
+        if let Some(found) = self.one(named(&field.name), path)? {
+            return Ok(Some(found));
+        }
+        let aliased = field.aliases.iter().flat_map(|alias| named(alias));
+        if let Some(found) = self.one(&self.free(aliased), path)? {
+            return Ok(Some(found));
+        }
+        let names = std::iter::once(&field.name).chain(&field.aliases);
+        let folded = names
+            .filter_map(|name| self.folded.get(&name.to_lowercase()))
+            .flatten();
+        self.one(&self.free(folded), path)
+    }
+
+    /// Each once, without those that belong to another field.
+    fn free<'i>(&self, found: impl Iterator<Item = &'i usize>) -> Vec<usize> {
+        let free: BTreeSet<usize> = found.copied().filter(|i| !self.reserved[*i]).collect();
+        free.into_iter().collect()
+    }
+
+    fn one(&self, found: &[usize], path: &str) -> Result<Option<usize>, PlanError> {
+        match found {
             [] => Ok(None),
             [i] => Ok(Some(*i)),
             several => Err(PlanError::Ambiguous {
                 field: path.to_owned(),
-                columns: list(several.iter().map(|i| columns[*i].name().as_str())),
+                columns: list(several.iter().map(|i| self.columns[*i].name().as_str())),
             }),
-        };
-        let by_name = |name: &str| self.exact.get(name).map_or(&[][..], Vec::as_slice);
-        if let Some(from) = from {
-            return one(by_name(from))?
-                .map(Some)
-                .ok_or_else(|| PlanError::UnknownColumn {
-                    field: path.to_owned(),
-                    from: from.to_owned(),
-                    columns: list(columns.iter().map(|c| c.name().as_str())),
-                });
         }
-        if let Some(found) = one(by_name(&field.name))? {
-            return Ok(Some(found));
-        }
-        let free = |found: &[usize]| {
-            found
-                .iter()
-                .copied()
-                .filter(|i| !self.reserved[*i])
-                .collect::<Vec<_>>()
-        };
-        let aliased: Vec<usize> = field
-            .aliases
-            .iter()
-            .flat_map(|alias| free(by_name(alias)))
-            .collect();
-        if let Some(found) = one(&aliased)? {
-            return Ok(Some(found));
-        }
-        one(&free(
-            self.folded
-                .get(&field.name.to_lowercase())
-                .map_or(&[][..], Vec::as_slice),
-        ))
     }
 }
 
 /// Names for a message, not more than a reader can take in.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 40;
     let names: Vec<_> = names.collect();
-    if names.is_empty() {
-        return "(none)".to_owned();
-    }
-    let shown = names
-        .iter()
-        .take(40)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > 40 {
-        format!("{shown} and {} more", names.len() - 40)
-    } else {
-        shown
+    match names.len() {
+        0 => "(none)".to_owned(),
+        n if n <= SHOWN => names.join(", "),
+        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
     }
 }

@@ -1,31 +1,140 @@
-//! The rules: what becomes of a pair (Arrow type, Avro type). The one place where this is decided.
+//! The rules: what becomes of a pair (Arrow type, Avro type). Here are unions and what nests; the rest is in
+//! [`super::scalars`] and [`super::times`].
 
-use arrow_schema::{DataType as A, FieldRef, Fields, TimeUnit};
+use std::sync::Arc;
+
+use arrow_schema::DataType as A;
 
 use super::refusals::{check_supported, impossible};
 use super::resolve::Resolver;
-use super::{Branch, Certainty, Node, PlanRow, Rule, TextZone};
+use super::{Branch, Certainty, FieldDeclaration, Lossy, Node, PlanRow, Rule, members};
+use super::{scalars, times};
 use crate::error::PlanError;
-use crate::temporal::fixed_offset;
-use crate::types::{AvroType as V, DecimalType, SubSecond};
+use crate::temporal::Zone;
+use crate::types::AvroType as V;
 
-/// Where a pair was met.
+/// Where a pair was met, and what is declared for it.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) column: String,
     pub(super) field: String,
-    pub(super) zone: Option<String>,
     /// Whether the Arrow field may hold nulls.
     pub(super) nullable: bool,
+    /// The zone declared.
+    pub(super) zone: Option<Zone>,
+    /// What stands for a null, if that is declared.
+    pub(super) null: Option<Arc<[u8]>>,
+    pub(super) said: FieldDeclaration,
 }
 
-/// A rule and what it may reject: nothing means that it is exact.
-type Ruling = (Rule, Vec<String>);
+impl Place {
+    /// A place inside this one, to which its declarations apply, but for that of nulls: the default is the field's.
+    pub(super) fn inner(&self, suffix: &str, nullable: bool) -> Self {
+        Self {
+            column: format!("{}{suffix}", self.column),
+            field: format!("{}{suffix}", self.field),
+            nullable,
+            null: None,
+            ..self.clone()
+        }
+    }
+}
 
-const NULL: &str = "null where the schema requires a value";
-const WHOLE: &str = "not a whole number";
-const NAN: &str = "NaN or infinite";
-const PRECISION: &str = "would lose precision";
+/// Which declarations there are, or which a rule follows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Uses {
+    pub(super) zone: bool,
+    pub(super) unit: bool,
+    pub(super) nan: bool,
+    pub(super) null: bool,
+    pub(super) lossy: bool,
+}
+
+impl Uses {
+    const NAMES: [&'static str; 5] = ["zone", "unit", "nan", "null", "lossy"];
+
+    fn flags(self) -> [bool; 5] {
+        [self.zone, self.unit, self.nan, self.null, self.lossy]
+    }
+
+    fn of([zone, unit, nan, null, lossy]: [bool; 5]) -> Self {
+        Self {
+            zone,
+            unit,
+            nan,
+            null,
+            lossy,
+        }
+    }
+
+    fn zip(self, other: Self, f: impl Fn(bool, bool) -> bool) -> Self {
+        let (a, b) = (self.flags(), other.flags());
+        Self::of(std::array::from_fn(|i| f(a[i], b[i])))
+    }
+
+    pub(super) fn declared(said: &FieldDeclaration) -> Self {
+        Self {
+            zone: said.zone.is_some(),
+            unit: said.unit.is_some(),
+            nan: said.nan.is_some(),
+            null: said.null.is_some(),
+            lossy: said.lossy.is_some(),
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        self.zip(other, |a, b| a || b)
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        self.zip(other, |a, b| a && !b)
+    }
+
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let set = Self::NAMES.into_iter().zip(self.flags());
+        set.filter_map(|(name, set)| set.then_some(name))
+    }
+}
+
+/// A rule, what it may reject (nothing means that it is exact), and the declarations that it follows.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    pub(super) rule: Rule,
+    pub(super) may_reject: Vec<String>,
+    pub(super) uses: Uses,
+}
+
+impl Ruling {
+    pub(super) fn exact(rule: Rule) -> Self {
+        Self::checked(rule, &[])
+    }
+
+    pub(super) fn checked(rule: Rule, reasons: &[&str]) -> Self {
+        Self {
+            rule,
+            may_reject: reasons.iter().map(|r| (*r).to_owned()).collect(),
+            uses: Uses::default(),
+        }
+    }
+
+    /// A rule that rejects what is too fine, `loss`, unless a loss is declared; and `others` in any case.
+    pub(super) fn fitted(
+        place: &Place,
+        rule: impl FnOnce(Option<Lossy>) -> Rule,
+        loss: &str,
+        others: &[&str],
+    ) -> Self {
+        let mut ruling = Self::checked(rule(place.said.lossy), others);
+        if place.said.lossy.is_none() {
+            ruling.may_reject.insert(0, loss.to_owned());
+        }
+        ruling.uses.lossy = true;
+        ruling
+    }
+}
+
+pub(super) const NULL: &str = "null where the schema requires a value";
+pub(super) const NAN: &str = "NaN";
 
 /// Resolves one column to one type, unions included, and describes it in `rows`.
 pub(super) fn node(
@@ -34,57 +143,107 @@ pub(super) fn node(
     avro: &V,
     place: &Place,
     rows: &mut Vec<PlanRow>,
-) -> Result<Node, PlanError> {
+) -> Result<(Node, Uses), PlanError> {
     check_supported(arrow, place)?;
-    let at = rows.len();
     let mut nested = Vec::new();
-    let (branch, rule, mut may_reject) = match avro {
-        V::Union(branches) => {
-            let null = branches.iter().position(|b| *b == V::Null);
-            let (value, rule, may_reject) =
-                choose(resolver, arrow, avro, branches, place, &mut nested)?;
-            (
-                Branch::Union {
-                    null: null.map(number),
-                    value: number(value),
-                },
-                rule,
-                may_reject,
-            )
-        }
-        _ => {
-            let (rule, may_reject) = self::rule(resolver, arrow, avro, place, &mut nested)?;
-            (Branch::Bare, rule, may_reject)
-        }
+    let (branch, mut ruling) = match avro {
+        V::Union(branches) => union(resolver, arrow, avro, branches, place, &mut nested)?,
+        _ => (
+            Branch::Bare,
+            rule(resolver, arrow, avro, place, &mut nested)?,
+        ),
     };
-    if place.nullable && !avro.is_nullable() && may_reject.first().is_none_or(|r| r != NULL) {
-        may_reject.insert(0, NULL.to_owned());
+    let takes_null = avro.is_nullable() || place.null.is_some();
+    ruling.may_reject.retain(|reason| reason != NULL);
+    if !takes_null && (place.nullable || *arrow == A::Null) {
+        ruling.may_reject.insert(0, NULL.to_owned());
     }
-    rows.push(PlanRow {
+    let mut own = ruling.uses;
+    own.null = place.null.is_some();
+    if place.said.nan.is_some() && values(arrow).is_floating() {
+        if !takes_null {
+            return Err(PlanError::Useless {
+                field: place.field.clone(),
+                declaration: "nan",
+                why: "the field takes no null".to_owned(),
+            });
+        }
+        ruling.may_reject.retain(|reason| reason != NAN);
+        own.nan = true;
+    }
+    rows.push(row(arrow, avro, place, &ruling, own));
+    rows.append(&mut nested);
+    let node = Node {
+        path: place.column.clone(),
+        branch,
+        rule: ruling.rule,
+        nan_is_null: own.nan,
+        null: place.null.clone(),
+    };
+    Ok((node, own))
+}
+
+/// The line that describes a node.
+fn row(arrow: &A, avro: &V, place: &Place, ruling: &Ruling, uses: Uses) -> PlanRow {
+    // What a list or a map follows, its items do, and have a line of their own.
+    let uses = if matches!(
+        ruling.rule,
+        Rule::Array(_) | Rule::Map(..) | Rule::Members(..)
+    ) {
+        Uses {
+            null: uses.null,
+            ..Uses::default()
+        }
+    } else {
+        uses
+    };
+    let undeclared = uses.without(Uses::declared(&place.said));
+    let followed = uses.without(undeclared);
+    let rule = if !ruling.may_reject.is_empty() {
+        Certainty::Checked
+    } else if followed.lossy || followed.nan || followed.null {
+        Certainty::Lossy
+    } else {
+        Certainty::Exact
+    };
+    let said = serde_json::to_value(&place.said).unwrap_or_default();
+    PlanRow {
         column: Some(place.column.clone()),
         field: place.field.clone(),
         arrow_type: arrow.to_string(),
         avro_type: avro.to_string(),
-        rule: if may_reject.is_empty() {
-            Certainty::Exact
-        } else {
-            Certainty::Checked
-        },
-        may_reject,
-    });
-    debug_assert_eq!(rows.len(), at + 1);
-    rows.append(&mut nested);
-    Ok(Node {
-        path: place.column.clone(),
-        branch,
         rule,
-    })
+        may_reject: ruling.may_reject.clone(),
+        declared: followed
+            .names()
+            .map(|name| format!("{name} = {}", said[name]))
+            .collect(),
+    }
 }
 
 /// A branch number as its byte on the wire; unions of more than 64 branches are refused when a schema is parsed.
-fn number(index: usize) -> u8 {
+pub(super) fn number(index: usize) -> u8 {
     debug_assert!(index < crate::schema::MAX_UNION_BRANCHES);
     (index as u8) << 1
+}
+
+/// A union: of a struct of members, each its branch; of another column, one branch for all of it.
+fn union(
+    resolver: &mut Resolver<'_>,
+    arrow: &A,
+    avro: &V,
+    branches: &[V],
+    place: &Place,
+    nested: &mut Vec<PlanRow>,
+) -> Result<(Branch, Ruling), PlanError> {
+    let null = branches.iter().position(|b| *b == V::Null).map(number);
+    if let Some(members) = members::of(arrow, branches) {
+        let ruling = members::rule(resolver, &members, null, place, nested)?;
+        return Ok((Branch::Bare, ruling));
+    }
+    let (value, ruling) = choose(resolver, arrow, avro, branches, place, nested)?;
+    let value = number(value);
+    Ok((Branch::Union { null, value }, ruling))
 }
 
 /// The branch for a column: the first that fits exactly, else the first that fits with checks.
@@ -95,38 +254,43 @@ fn choose(
     branches: &[V],
     place: &Place,
     nested: &mut Vec<PlanRow>,
-) -> Result<(usize, Rule, Vec<String>), PlanError> {
+) -> Result<(usize, Ruling), PlanError> {
     let mut best: Option<(usize, Ruling, Vec<PlanRow>)> = None;
     let mut refusal = None;
     for (index, branch) in branches.iter().enumerate() {
-        if (*branch == V::Null) != (*arrow == A::Null) {
+        if *branch == V::Null && *arrow != A::Null {
             continue;
         }
         let mut rows = Vec::new();
         match rule(resolver, arrow, branch, place, &mut rows) {
-            Ok((rule, may_reject)) => {
-                let exact =
-                    may_reject.is_empty() && rows.iter().all(|row| row.rule != Certainty::Checked);
+            Ok(ruling) => {
+                let exact = ruling.may_reject.is_empty()
+                    && rows.iter().all(|row| row.rule != Certainty::Checked);
                 if best.is_none() || exact {
-                    best = Some((index, (rule, may_reject), rows));
+                    best = Some((index, ruling, rows));
                 }
                 if exact {
                     break;
                 }
             }
-            // The way out for the one type beside null is the best there is to say.
-            Err(error) => {
-                refusal.get_or_insert(error);
-            }
+            // What would help one branch is the best there is to say.
+            Err(error) => match refusal {
+                Some(ref said) if !matches!(said, PlanError::Impossible { .. }) => {}
+                Some(_) if matches!(error, PlanError::Impossible { .. }) => {}
+                _ => refusal = Some(error),
+            },
         }
     }
+    let several = branches.iter().filter(|b| **b != V::Null).count() > 1;
     match (best, refusal) {
-        (Some((index, (rule, may_reject), rows)), _) => {
+        (Some((index, ruling, rows)), _) => {
             nested.extend(rows);
-            Ok((index, rule, may_reject))
+            Ok((index, ruling))
         }
-        (None, Some(error)) => Err(error),
-        (None, None) => Err(impossible(arrow, avro, place)),
+        (None, Some(error)) if !several || !matches!(error, PlanError::Impossible { .. }) => {
+            Err(error)
+        }
+        (None, _) => Err(impossible(arrow, avro, place)),
     }
 }
 
@@ -141,179 +305,20 @@ fn rule(
     if let A::Dictionary(_, values) = arrow {
         return rule(resolver, values, avro, place, rows);
     }
-    if place.zone.is_some() && !matches!(avro, V::Timestamp(_) | V::Array(_) | V::Map(_)) {
-        return Err(PlanError::UselessZone {
-            field: place.field.clone(),
-            avro: avro.to_string(),
-        });
-    }
-    let checked =
-        |rule, reasons: &[&str]| Ok((rule, reasons.iter().map(|r| (*r).to_owned()).collect()));
-    let exact = |rule| Ok((rule, Vec::new()));
     match (avro, arrow) {
-        (V::Null, A::Null) => exact(Rule::Null),
+        (V::Null, A::Null) => Ok(Ruling::exact(Rule::Null)),
         // A column that is all null: every row of a required field will be rejected, which is the truth about it.
-        (_, A::Null) => checked(Rule::NoValue, &[NULL]),
-        (V::Boolean, A::Boolean) => exact(Rule::Boolean),
-
-        (V::Int, A::Int8 | A::Int16 | A::Int32 | A::UInt8 | A::UInt16) => exact(Rule::Int),
-        (V::Int, A::Int64 | A::UInt32 | A::UInt64) => checked(Rule::Int, &["out of range of int"]),
-        (V::Int, a) if a.is_floating() => checked(Rule::Int, &[WHOLE, NAN, "out of range of int"]),
-        (V::Int, a) if a.is_decimal() => checked(Rule::Int, &[WHOLE, "out of range of int"]),
-        (V::Long, A::UInt64) => checked(Rule::Long, &["out of range of long"]),
-        (V::Long, a) if a.is_integer() => exact(Rule::Long),
-        (V::Long, a) if a.is_floating() => {
-            checked(Rule::Long, &[WHOLE, NAN, "out of range of long"])
-        }
-        (V::Long, a) if a.is_decimal() => checked(Rule::Long, &[WHOLE, "out of range of long"]),
-
-        (V::Float, A::Int8 | A::Int16 | A::UInt8 | A::UInt16 | A::Float16 | A::Float32) => {
-            exact(Rule::Float)
-        }
-        (V::Float, A::Float64) => checked(Rule::Float, &["not exactly representable as float"]),
-        (V::Float, a) if a.is_integer() => {
-            checked(Rule::Float, &["not exactly representable as float"])
-        }
-        (V::Double, A::Int64 | A::UInt64) => {
-            checked(Rule::Double, &["not exactly representable as double"])
-        }
-        (V::Double, a) if a.is_integer() || a.is_floating() => exact(Rule::Double),
-
-        (V::String, A::Utf8 | A::LargeUtf8 | A::Utf8View) => exact(Rule::Text),
-        (V::String, A::Binary | A::LargeBinary | A::BinaryView) => {
-            checked(Rule::Text, &["not UTF-8"])
-        }
-        (V::Bytes, a) if is_text(a) || is_bytes(a) => exact(Rule::Bytes),
-        (V::Fixed(fixed), A::FixedSizeBinary(size)) if usize::try_from(*size) == Ok(fixed.size) => {
-            exact(Rule::Fixed(fixed.size))
-        }
-        (V::Fixed(fixed), A::Binary | A::LargeBinary | A::BinaryView) => Ok((
-            Rule::Fixed(fixed.size),
-            vec![format!("not {} bytes long", fixed.size)],
-        )),
-        (V::Enum(e), a) if is_text(a) => {
-            checked(Rule::Enum(e.clone()), &["not a symbol of the enum"])
-        }
-        (V::Uuid { fixed }, a) if is_text(a) => {
-            checked(Rule::Uuid { fixed: *fixed }, &["not a uuid"])
-        }
-        (V::Uuid { fixed }, A::FixedSizeBinary(16)) => exact(Rule::Uuid { fixed: *fixed }),
-        (V::Uuid { fixed }, A::Binary | A::LargeBinary | A::BinaryView) => {
-            checked(Rule::Uuid { fixed: *fixed }, &["not 16 bytes long"])
-        }
-
-        (V::Duration, A::Struct(parts)) if is_duration(parts) => {
-            if parts.iter().any(|part| part.is_nullable()) {
-                checked(Rule::DurationParts, &["a part of the duration is null"])
-            } else {
-                exact(Rule::DurationParts)
-            }
-        }
-        (V::Duration, A::Duration(unit)) => {
-            let finer = matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond);
-            let mut reasons = vec!["negative", "out of range of duration"];
-            reasons.extend(finer.then_some(PRECISION));
-            checked(Rule::DurationMillis, &reasons)
-        }
-        (V::Duration, A::FixedSizeBinary(12)) => exact(Rule::Fixed(12)),
-        (V::Duration, A::Binary | A::LargeBinary | A::BinaryView) => {
-            checked(Rule::Fixed(12), &["not 12 bytes long"])
-        }
-
-        (V::Decimal(d), a) if a.is_decimal() => decimal(*d, a),
-        (V::Decimal(d), a) if a.is_integer() => decimal(*d, a),
-        (V::Decimal(d), a) if is_text(a) => Ok((
-            Rule::Decimal(*d),
-            vec![
-                "not a decimal number".to_owned(),
-                PRECISION.to_owned(),
-                out_of_range(avro),
-            ],
-        )),
-
-        (V::Date, A::Date32) => exact(Rule::Date),
-        (V::Date, A::Date64) => checked(Rule::Date, &["not a whole day", "out of range of date"]),
-        (V::TimeMillis, A::Time32(_)) => checked(Rule::TimeMillis, &["not a time of day"]),
-        (V::TimeMillis, A::Time64(_)) => {
-            checked(Rule::TimeMillis, &["not a time of day", PRECISION])
-        }
-        (V::TimeMicros, A::Time64(TimeUnit::Nanosecond)) => {
-            checked(Rule::TimeMicros, &["not a time of day", PRECISION])
-        }
-        (V::TimeMicros, A::Time32(_) | A::Time64(_)) => {
-            checked(Rule::TimeMicros, &["not a time of day"])
-        }
-
-        (V::Timestamp(unit), A::Timestamp(from, zone)) => {
-            let declared = offset(place)?;
-            let offset = match (zone, declared) {
-                (Some(_), _) => 0,
-                (None, Some(offset)) => offset,
-                (None, None) => {
-                    return Err(PlanError::ZoneNeeded {
-                        column: place.column.clone(),
-                        field: place.field.clone(),
-                        arrow: arrow.to_string(),
-                        avro: avro.to_string(),
-                    });
-                }
-            };
-            Ok((
-                Rule::Timestamp {
-                    unit: *unit,
-                    offset,
-                },
-                timestamp_rejects(*from, *unit, offset),
-            ))
-        }
-        (V::LocalTimestamp(unit), A::Timestamp(from, None)) => Ok((
-            Rule::Timestamp {
-                unit: *unit,
-                offset: 0,
-            },
-            timestamp_rejects(*from, *unit, 0),
-        )),
-        (V::Timestamp(unit), a) if is_text(a) => {
-            let (zone, without) = match offset(place)? {
-                Some(offset) => (TextZone::Assumed(offset), None),
-                None => (
-                    TextZone::Required,
-                    Some("no zone in the text and none declared"),
-                ),
-            };
-            let mut reasons = vec!["not an RFC 3339 timestamp".to_owned()];
-            reasons.extend(without.map(str::to_owned));
-            reasons.extend([PRECISION.to_owned(), "out of range of long".to_owned()]);
-            Ok((Rule::TimestampText { unit: *unit, zone }, reasons))
-        }
-        (V::LocalTimestamp(unit), a) if is_text(a) => checked(
-            Rule::TimestampText {
-                unit: *unit,
-                zone: TextZone::Refused,
-            },
-            &[
-                "not an RFC 3339 timestamp",
-                "has a zone, but the field is local",
-                PRECISION,
-                "out of range of long",
-            ],
-        ),
-
+        (_, A::Null) => Ok(Ruling::checked(Rule::NoValue, &[NULL])),
         (V::Array(items), A::List(f) | A::LargeList(f) | A::FixedSizeList(f, _)) => {
-            let place = Place {
-                column: format!("{}[]", place.column),
-                field: format!("{}[]", place.field),
-                nullable: f.is_nullable(),
-                zone: place.zone.clone(),
-            };
-            let node = node(resolver, f.data_type(), items, &place, rows)?;
-            exact(Rule::Array(Box::new(node)))
+            let place = place.inner("[]", f.is_nullable());
+            let (node, uses) = node(resolver, f.data_type(), items, &place, rows)?;
+            let ruling = Ruling::exact(Rule::Array(Box::new(node)));
+            Ok(Ruling { uses, ..ruling })
         }
         (V::Record(record), A::Struct(fields)) => {
             let (column, field) = (format!("{}.", place.column), format!("{}.", place.field));
-            exact(Rule::Record(
-                resolver.fields(fields, record, &column, &field, rows)?,
-            ))
+            let children = resolver.fields(fields, record, &column, &field, rows)?;
+            Ok(Ruling::exact(Rule::Record(children)))
         }
         (V::Map(values), A::Map(entries, _)) => {
             let A::Struct(pair) = entries.data_type() else {
@@ -322,30 +327,21 @@ fn rule(
             let [key, value] = pair.as_ref() else {
                 return Err(impossible(arrow, avro, place));
             };
-            let at = |suffix: &str, nullable, zone| Place {
-                column: format!("{}{suffix}", place.column),
-                field: format!("{}{suffix}", place.field),
-                nullable,
-                zone,
+            let at_key = Place {
+                zone: None,
+                said: FieldDeclaration::default(),
+                ..place.inner("{key}", key.is_nullable())
             };
-            let keys = node(
-                resolver,
-                key.data_type(),
-                &V::String,
-                &at("{key}", key.is_nullable(), None),
-                rows,
-            )?;
-            let zone = place.zone.clone();
-            let values = node(
-                resolver,
-                value.data_type(),
-                values,
-                &at("{}", value.is_nullable(), zone),
-                rows,
-            )?;
-            exact(Rule::Map(Box::new(keys), Box::new(values)))
+            let (keys, _) = node(resolver, key.data_type(), &V::String, &at_key, rows)?;
+            let at_value = place.inner("{}", value.is_nullable());
+            let (values, uses) = node(resolver, value.data_type(), values, &at_value, rows)?;
+            let ruling = Ruling::exact(Rule::Map(Box::new(keys), Box::new(values)));
+            Ok(Ruling { uses, ..ruling })
         }
-        _ => Err(impossible(arrow, avro, place)),
+        _ => match scalars::rule(arrow, avro, place) {
+            Some(ruling) => Ok(ruling),
+            None => times::rule(arrow, avro, place)?.ok_or_else(|| impossible(arrow, avro, place)),
+        },
     }
 }
 
@@ -353,72 +349,17 @@ pub(crate) const fn is_text(arrow: &A) -> bool {
     matches!(arrow, A::Utf8 | A::LargeUtf8 | A::Utf8View)
 }
 
-const fn is_bytes(arrow: &A) -> bool {
+pub(super) const fn is_bytes(arrow: &A) -> bool {
     matches!(
         arrow,
         A::Binary | A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_)
     )
 }
 
-/// Months, days and milliseconds, as an Avro duration counts them.
-fn is_duration(parts: &Fields) -> bool {
-    let is = |part: &FieldRef, name| part.name() == name && *part.data_type() == A::UInt32;
-    matches!(parts.as_ref(), [m, d, ms] if is(m, "months") && is(d, "days") && is(ms, "millis"))
-}
-
-fn out_of_range(avro: &V) -> String {
-    format!("out of range of {avro}")
-}
-
-/// The declared zone as seconds east of UTC.
-fn offset(place: &Place) -> Result<Option<i64>, PlanError> {
-    let Some(zone) = &place.zone else {
-        return Ok(None);
-    };
-    match fixed_offset(zone) {
-        Some(offset) => Ok(Some(offset)),
-        None => Err(PlanError::BadZone {
-            field: place.field.clone(),
-            zone: zone.clone(),
-        }),
+/// The type of a dictionary's values, or the type itself.
+fn values(arrow: &A) -> &A {
+    match arrow {
+        A::Dictionary(_, of) => values(of),
+        plain => plain,
     }
-}
-
-fn timestamp_rejects(from: TimeUnit, to: SubSecond, offset: i64) -> Vec<String> {
-    let from = crate::gate::per_second(from);
-    let mut reasons = Vec::new();
-    if from > to.per_second() {
-        reasons.push(PRECISION.to_owned());
-    }
-    if from < to.per_second() || offset != 0 {
-        reasons.push("out of range of long".to_owned());
-    }
-    reasons
-}
-
-fn decimal(to: DecimalType, arrow: &A) -> Result<Ruling, PlanError> {
-    let (precision, scale) = match arrow {
-        A::Decimal32(p, s) | A::Decimal64(p, s) | A::Decimal128(p, s) | A::Decimal256(p, s) => {
-            (i64::from(*p), i64::from(*s))
-        }
-        A::Int8 | A::UInt8 => (3, 0),
-        A::Int16 | A::UInt16 => (5, 0),
-        A::Int32 | A::UInt32 => (10, 0),
-        _ => (20, 0),
-    };
-    // Both are at most 76 and at least -128.
-    let (to_precision, to_scale) = (to.precision as i64, to.scale as i64);
-    let mut reasons = Vec::new();
-    if scale > to_scale {
-        reasons.push(PRECISION.to_owned());
-    }
-    // Arrow doesn't check that decimals keep to their precision, so the range is always checked; but a column whose
-    // digits can't outgrow the field is exact by its type.
-    let fixed_holds = to.fixed.is_none_or(|size| {
-        size as f64 * 8.0 - 1.0 > to_precision as f64 * std::f64::consts::LOG2_10
-    });
-    if precision - scale > to_precision - to_scale || !fixed_holds {
-        reasons.push(out_of_range(&V::Decimal(to)));
-    }
-    Ok((Rule::Decimal(to), reasons))
 }

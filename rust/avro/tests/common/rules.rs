@@ -28,8 +28,8 @@ pub fn zone(zone: &str) -> PlanOptions {
     options.fields.insert(
         "f".into(),
         FieldDeclaration {
-            from: None,
             zone: Some(zone.into()),
+            ..FieldDeclaration::default()
         },
     );
     options

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kappaflow_avro::{Extra, FieldDeclaration, Mode, PlanOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,9 +93,12 @@ pub struct Schema {
     pub ingress: String,
     /// Avro schema file of the egress records.
     pub egress: String,
+    /// Which rules may make fields of columns; see the coercion page.
+    #[serde(default)]
+    pub mode: Mode,
     /// What to do with source columns that the ingress schema lacks.
     #[serde(default)]
-    pub extra: ExtraColumns,
+    pub extra: Extra,
     /// What the registry's subjects are named by: `topic` (`TOPIC-value`), `record` (the record's full name) or
     /// `topic_record` (`TOPIC-RECORD`).
     #[serde(default)]
@@ -116,6 +120,15 @@ pub struct Schema {
 }
 
 impl Schema {
+    /// What the table's owner says of the plan.
+    pub fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            mode: self.mode,
+            extra: self.extra,
+            fields: self.fields.clone(),
+        }
+    }
+
     /// How the schema of a topic's records is found in the registry.
     pub fn policy(&self, role: Role) -> Policy {
         let own = if self.auto_register {
@@ -134,23 +147,6 @@ impl Schema {
             writer,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ExtraColumns {
-    #[default]
-    Refuse,
-    Ignore,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FieldDeclaration {
-    /// The source column, if it is named otherwise.
-    pub from: Option<String>,
-    /// The zone of naive timestamps (`UTC` or `+01:00`); without it they are refused.
-    pub zone: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -26,7 +26,6 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::job::{ExtraColumns, FieldDeclaration};
 use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
@@ -184,7 +183,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         .settle(&registry, region, Role::Ingress, ctx, "publish")
         .await?;
     let file = &session.job.file;
-    let plan = plan_options(file.schema.extra, &file.schema.fields);
+    let plan = file.schema.plan_options();
     let rows = session.snapshot.rows();
     Ok(region::RegionRun {
         runtime: tokio::runtime::Handle::current(),
@@ -216,27 +215,6 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         dead_letter,
         ctx: ctx.clone(),
     })
-}
-
-/// The job file's words for a plan as the plan takes them.
-pub(crate) fn plan_options(
-    extra: ExtraColumns,
-    fields: &BTreeMap<String, FieldDeclaration>,
-) -> kappaflow_avro::PlanOptions {
-    let declared = |d: &FieldDeclaration| kappaflow_avro::FieldDeclaration {
-        from: d.from.clone(),
-        zone: d.zone.clone(),
-    };
-    kappaflow_avro::PlanOptions {
-        extra: match extra {
-            ExtraColumns::Refuse => kappaflow_avro::Extra::Refuse,
-            ExtraColumns::Ignore => kappaflow_avro::Extra::Ignore,
-        },
-        fields: fields
-            .iter()
-            .map(|(name, d)| (name.clone(), declared(d)))
-            .collect(),
-    }
 }
 
 async fn receipt(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatchReader;
-use kappaflow_avro::AvroSchema;
+use kappaflow_avro::{AvroSchema, PlanOptions};
 use roaring::RoaringBitmap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -85,7 +85,11 @@ pub async fn publish_stream(
         timeout,
     );
     // The plan before the broker: what can't be published at all is told at once.
-    let plan = super::plan_options(target.extra, &target.fields);
+    let plan = PlanOptions {
+        mode: target.mode,
+        extra: target.extra,
+        fields: target.fields.clone(),
+    };
     let mut recipe = Recipe {
         schema: avro,
         schema_id: 0,

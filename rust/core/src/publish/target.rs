@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::job::{ExtraColumns, FieldDeclaration, Limits, RejectLimit, Rejects, Topics};
+use kappaflow_avro::{Extra, FieldDeclaration, Mode};
+
+use crate::job::{Limits, RejectLimit, Rejects, Topics};
 use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
 
 /// Where a stream goes, and how.
@@ -44,9 +46,12 @@ pub struct StreamTarget {
     pub normalize: bool,
     /// What relative paths are relative to.
     pub base: PathBuf,
+    /// Which rules the plan may hold (default: checked).
+    #[serde(default)]
+    pub mode: Mode,
     /// What to do with columns that the schema lacks (default: refuse).
     #[serde(default)]
-    pub extra: ExtraColumns,
+    pub extra: Extra,
     /// Declarations by field of the schema.
     #[serde(default)]
     pub fields: BTreeMap<String, FieldDeclaration>,

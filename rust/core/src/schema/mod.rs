@@ -15,7 +15,7 @@ use kappaflow_avro::{AvroSchema, CoercionPlan, PlanOptions, PlanRow};
 
 use crate::error::{Error, Result};
 use crate::job;
-use crate::publish::{RejectPolicy, plan_options};
+use crate::publish::RejectPolicy;
 use crate::rows;
 use crate::session::read_schema;
 use crate::snapshot::Snapshot;
@@ -98,7 +98,7 @@ pub fn of_job(path: &Path, params: &BTreeMap<String, String>) -> Result<(Table, 
     let declared = &job.file.schema;
     let schema = read_schema(&job, "schema.ingress", &declared.ingress)?;
     let table = Table::at(&job.resolve(&job.file.source.path))?;
-    let options = plan_options(declared.extra, &declared.fields);
+    let options = declared.plan_options();
     let terms = Terms {
         policy: RejectPolicy::new(&job.file.rejects, &job.file.topics.key, &options),
         schema,
