@@ -89,9 +89,9 @@ def publish(
     `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
     `auto_register`, `use_latest`, `schema_id`, `normalize`.
     `kafka` takes further librdkafka options; `mode` ("checked" or "strict"), `extra` ("refuse" or "ignore") and
-    `fields` are those of a job file's `[schema]`. Rejected rows go to the topic `dead_letter`, if one is given, with the values that
-    `reject_payload` keeps and without the columns of `redact`; more of them than `max_rejects`, a count or a share
-    such as `"1%"`, raise `TooManyRejectsError` (for a share at the end, when all rows are known).
+    `fields` are those of a job file's `[schema]`. Rejected rows go to the topic `dead_letter`, if one is given, with
+    the values that `reject_payload` keeps and without the columns of `redact`; more of them than `max_rejects`, a
+    count or a share such as `"1%"`, raise `TooManyRejectsError` (for a share at the end, when all rows are known).
     """
     from kappaflow import _native
 

@@ -123,6 +123,12 @@ def test_derive_plan_and_check_on_the_command_line(
 
     assert run("check", str(parquet), "--schema", str(out), "--quiet") == 0
     capsys.readouterr()
+    # The files may hold nulls where none are: strict mode goes by what they may hold.
+    assert run("plan", str(parquet), "--schema", str(out), "--mode", "strict") == 1
+    assert "null" in capsys.readouterr().err
+    assert run("derive", str(parquet), "--nullable", "declared", "--out", str(out), "--quiet") == 0
+    assert run("check", str(parquet), "--schema", str(out), "--mode", "strict", "--quiet") == 0
+    capsys.readouterr()
     narrow = tmp_path / "narrow.avsc"
     narrow.write_text(NARROW)
     assert run("check", str(parquet), "--schema", str(narrow), "--extra", "ignore", "--json") == 1

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappaflow import schema
 from kappaflow.avro import PlanRow
@@ -49,6 +49,9 @@ def add_parser(commands: "SubParsers") -> None:
         "table", help="a job file (*.toml); or a Parquet file, a directory of them, or a glob, with --schema"
     )
     terms.add_argument("--schema", metavar="FILE", help="the Avro schema, where no job file names it")
+    terms.add_argument(
+        "--mode", choices=["checked", "strict"], help="strict: only rules that no value can fail"
+    )
     terms.add_argument("--extra", choices=["refuse", "ignore"], help="columns that the schema lacks")
     terms.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", type=param, help="a param of the job"
@@ -99,7 +102,7 @@ def _plan(args: argparse.Namespace) -> int:
     if args.schema is None:
         rows = schema.plan(args.table, params=dict(args.param))
     else:
-        rows = schema.plan(args.table, args.schema, extra=args.extra or "refuse")
+        rows = schema.plan(args.table, args.schema, **_options(args))
     _show_plan("plan", rows)
     if args.json:
         sys.stdout.write(json.dumps(rows) + "\n")
@@ -112,9 +115,7 @@ def _check(args: argparse.Namespace) -> int:
         if args.schema is None:
             report = schema.check(args.table, params=dict(args.param), on_progress=on_progress)
         else:
-            report = schema.check(
-                args.table, args.schema, extra=args.extra or "refuse", on_progress=on_progress
-            )
+            report = schema.check(args.table, args.schema, **_options(args), on_progress=on_progress)
     counts = [[key, report[key]] for key in ("rows", "passed", "rejected")]
     show.table("check", ["what", "rows"], counts)
     if report["by_reason"]:
@@ -136,12 +137,16 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if report["rejected"] else 0
 
 
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of a plan that were given."""
+    return {name: value for name in ("mode", "extra") if (value := getattr(args, name)) is not None}
+
+
 def _check_usage(args: argparse.Namespace) -> None:
     is_job = args.table.endswith(".toml")
-    if is_job and (args.schema or args.extra):
-        raise JobFileError(
-            f"{args.table} names its schema itself: --schema and --extra are for Parquet paths"
-        )
+    if is_job and (args.schema or args.extra or args.mode):
+        reason = "names its schema itself: --schema, --mode and --extra are for Parquet paths"
+        raise JobFileError(f"{args.table} {reason}")
     if not is_job and args.schema is None:
         raise JobFileError(f"{args.table} is no job file (*.toml): give the schema with --schema FILE")
     if not is_job and args.param:
@@ -149,7 +154,7 @@ def _check_usage(args: argparse.Namespace) -> None:
 
 
 def _show_plan(title: str, rows: list[PlanRow]) -> None:
-    columns = ["column", "arrow type", "field", "avro type", "rule", "may be rejected"]
+    columns = ["column", "arrow type", "field", "avro type", "rule", "declared", "may be rejected"]
     shown = [
         [
             row["column"] or "(default)",
@@ -157,6 +162,7 @@ def _show_plan(title: str, rows: list[PlanRow]) -> None:
             row["field"],
             row["avro_type"],
             row["rule"],
+            "; ".join(row["declared"]),
             "; ".join(row["may_reject"]),
         ]
         for row in rows

@@ -470,7 +470,7 @@ fn no_type(data_type: &DataType, path: &str) -> Error {
         _ => Error::Schema {
             what: "derived from the table".into(),
             reason: format!(
-                "column {path} has type {data_type}, and no Avro type holds it; cast it to one that Avro has"
+                "column {path} has type {data_type}, and no Avro type holds all of it; cast it to one that Avro has (a duration to int64, the keys of a map to strings)"
             ),
         },
     }
