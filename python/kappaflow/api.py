@@ -87,7 +87,7 @@ def publish(
     `partitions` if it is missing. A stream can't be read twice, so this form can't resume.
 
     `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
-    `auto_register`, `use_latest`, `schema_id`, `normalize`.
+    `auto_register`, `use_latest`, `schema_id`, `normalize`, `framing`.
     `kafka` takes further librdkafka options; `mode` ("checked" or "strict"), `extra` ("refuse" or "ignore") and
     `fields` are those of a job file's `[schema]`. Rejected rows go to the topic `dead_letter`, if one is given, with
     the values that `reject_payload` keeps and without the columns of `redact`; more of them than `max_rejects`, a

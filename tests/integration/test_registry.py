@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import kappaflow
 from kappaflow.avro import Decoder
-from kappaflow.errors import IncompatibleSchemaError, RegistryNotFoundError
+from kappaflow.errors import IncompatibleSchemaError, RegistryError, RegistryNotFoundError
 from tests.conftest import JobMaker
 
 pytestmark = pytest.mark.integration
@@ -38,21 +38,14 @@ ROWS = pa.table(
 )
 
 
-@pytest.fixture
-def client(registry_url: str) -> Iterator[SchemaRegistryClient]:
-    """Confluent's own client."""
-    with SchemaRegistryClient({"url": registry_url}) as client:
-        yield client
-
-
 def name_of(test: str) -> str:
     """A name for topics, subjects and records that no other test has."""
     return f"{test}_{os.urandom(4).hex()}"
 
 
-def order(record: str, **field: Any) -> str:
+def order(name: str, **field: Any) -> str:
     fields = [*ORDER["fields"], field] if field else ORDER["fields"]
-    return json.dumps({**ORDER, "name": record, "fields": fields})
+    return json.dumps({**ORDER, "name": name, "fields": fields})
 
 
 def send(regions: dict[str, str], registry: str, topic: str, schema: str, **options: Any) -> dict[str, Any]:
@@ -76,9 +69,8 @@ def messages(regions: dict[str, str], topic: str, count: int) -> list[Any]:
     return found
 
 
-def test_the_stock_deserializer_reads_what_we_publish(
-    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
-) -> None:
+def test_the_stock_deserializer_reads_what_we_publish(regions: dict[str, str], registry_url: str) -> None:
+    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("ours")
     for subject, expected in (
         ("topic", f"{topic}-value"),
@@ -93,7 +85,8 @@ def test_the_stock_deserializer_reads_what_we_publish(
     assert rows == ROWS.to_pylist() * 3
 
 
-def test_we_read_what_the_stock_serializer_writes(client: SchemaRegistryClient) -> None:
+def test_we_read_what_the_stock_serializer_writes(registry_url: str) -> None:
+    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("theirs")
     encode = AvroSerializer(client, order(topic))
     context = SerializationContext(topic, MessageField.VALUE)
@@ -105,9 +98,8 @@ def test_we_read_what_the_stock_serializer_writes(client: SchemaRegistryClient) 
     assert decoder.flush().to_pylist() == ROWS.to_pylist()
 
 
-def test_both_register_the_same_schema_under_one_id(
-    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
-) -> None:
+def test_both_register_the_same_schema_under_one_id(regions: dict[str, str], registry_url: str) -> None:
+    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("same")
     schema_id = client.register_schema(f"{topic}-value", Schema(order(topic), "AVRO"))
     send(regions, registry_url, topic, order(topic), auto_register=False)
@@ -118,8 +110,9 @@ def test_both_register_the_same_schema_under_one_id(
 
 
 def test_an_incompatible_schema_leaves_no_record_and_no_topic(
-    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
+    regions: dict[str, str], registry_url: str
 ) -> None:
+    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("gate")
     # What is there has no `what` and no `price`: reading it needs defaults that ours has not.
     older = json.dumps({**ORDER, "name": topic, "fields": ORDER["fields"][:1]})
@@ -132,9 +125,8 @@ def test_an_incompatible_schema_leaves_no_record_and_no_topic(
     consumer.close()
 
 
-def test_what_the_registry_says_records_are_written_with(
-    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
-) -> None:
+def test_what_the_registry_says_records_are_written_with(regions: dict[str, str], registry_url: str) -> None:
+    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("latest")
     with pytest.raises(RegistryNotFoundError, match="auto_register = true"):
         send(regions, registry_url, topic, order(topic), auto_register=False)
@@ -151,20 +143,56 @@ def test_what_the_registry_says_records_are_written_with(
         send(regions, registry_url, topic, order(topic), schema_id=999_999)
 
 
-def test_a_whole_job(make_job: JobMaker, registry_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Published, answered, landed and reconciled with a registry over HTTP, named as a connection."""
-    job = make_job(1)
-    text = job.file.read_text()
-    for region in ("east", "west"):
-        text = text.replace(f'name = "{region}"', f'name = "{region}"\nregistry = "conn:apicurio"')
-    job.file.write_text(text)
-    refused = job.run("dispatch")
-    assert refused.code == 1
-    assert "KAPPAFLOW_CONN_APICURIO" in refused.stderr
-    monkeypatch.setenv("KAPPAFLOW_CONN_APICURIO", json.dumps({"urls": [registry_url]}))
-    ledger = job.run("run").ok()["ledger"]
+def test_a_guid_in_a_header_is_read_by_the_stock_deserializer(
+    regions: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apicurio tells no GUIDs, so the registry is a directory, and the stock client is given its schema."""
+    topic = name_of("guid")
+    send(regions, f"dir:{tmp_path}", topic, order(topic), framing="guid")
+    asked: list[str] = []
+
+    def by_guid(guid: str, *_: object) -> Schema:
+        asked.append(guid)
+        return Schema((tmp_path / "schemas" / "1.avsc").read_text(), "AVRO")
+
+    client = SchemaRegistryClient.new_client({"url": "mock://guid"})
+    monkeypatch.setattr(client, "get_schema_by_guid", by_guid)
+    decode = AvroDeserializer(client)
+    rows = []
+    for message in messages(regions, topic, 3):
+        headers = dict(message.headers())
+        assert headers["__value_schema_id"][0] == 1
+        context = SerializationContext(topic, MessageField.VALUE, list(message.headers()))
+        rows.append(decode(message.value(), context))
+    assert rows == ROWS.to_pylist()
+    assert len(set(asked)) == 1
+
+
+def test_a_registry_without_guids_says_so(regions: dict[str, str], registry_url: str) -> None:
+    with pytest.raises(RegistryError, match='use framing = "id"'):
+        send(regions, registry_url, name_of("noguid"), order(name_of("noguid")), framing="guid")
+
+
+@pytest.mark.parametrize("framing", ["id", "guid"])
+def test_a_whole_job(make_job: JobMaker, registry_url: str, framing: str) -> None:
+    """Published, answered, landed and reconciled, over HTTP by a connection, and with GUIDs in a directory."""
+    job = make_job(1, name=f"registry-{framing}")
+    job.edit("[schema]", f'[schema]\nframing = "{framing}"')
+    if framing == "id":
+        text = job.file.read_text().replace('name = "east"', 'name = "east"\nregistry = "conn:apicurio"')
+        job.file.write_text(text.replace('name = "west"', 'name = "west"\nregistry = "conn:apicurio"'))
+        refused = job.run("dispatch")
+        assert refused.code == 1
+        assert "KAPPAFLOW_CONN_APICURIO" in refused.stderr
+        os.environ["KAPPAFLOW_CONN_APICURIO"] = json.dumps({"urls": [registry_url]})
+    try:
+        summary = job.run("run").ok()
+    finally:
+        os.environ.pop("KAPPAFLOW_CONN_APICURIO", None)
+    ledger = summary["ledger"]
     assert ledger["explained"]
     assert ledger["missing"] == ledger["duplicated"] == 0
     assert ledger["landed"] > 20_000
     assert "Undecodable" not in {cause["reason"] for cause in ledger["by_cause"]}
-    assert not (job.dir / ".kappaflow" / "registry").exists()
+    # Over HTTP nothing is kept in a directory.
+    assert (job.dir / ".kappaflow" / "registry").exists() == (framing == "guid")

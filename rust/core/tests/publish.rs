@@ -15,7 +15,7 @@ use kappaflow_core::kafka::{
     Cluster, KafkaTransport, PartitionRange, ProduceOptions, header, read_ranges,
 };
 use kappaflow_core::publish::{PublishOptions, StreamTarget, publish, publish_stream};
-use kappaflow_core::registry::{RegistryConfig, SubjectStrategy};
+use kappaflow_core::registry::{Framing, RegistryConfig, SubjectStrategy};
 use kappaflow_core::store::{Role, SplitState};
 use kappaflow_core::{Context, Error, Session, dispatch};
 use parquet::arrow::ArrowWriter;
@@ -266,6 +266,7 @@ async fn what_a_dead_publisher_sent_is_not_sent_again() {
             compression: "lz4".into(),
             queue_mib: 8,
             timeout: Duration::from_secs(30),
+            schema_header: None,
             max_message_bytes: None,
             batch_bytes: None,
         };
@@ -548,6 +549,7 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         use_latest: false,
         schema_id: None,
         normalize: false,
+        framing: Framing::Id,
         base: dir.path().to_path_buf(),
         mode: Default::default(),
         extra: Default::default(),

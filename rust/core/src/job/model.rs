@@ -6,7 +6,7 @@ use kappaflow_avro::{Extra, FieldDeclaration, Mode, PlanOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
+use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
 use crate::store::Role;
 
 /// One replay of one source snapshot through one version of a service.
@@ -114,6 +114,9 @@ pub struct Schema {
     /// The registry compares schemas without regard to how they are written.
     #[serde(default)]
     pub normalize: bool,
+    /// How records of the ingress and the egress say which schema they were written with; readers take both.
+    #[serde(default)]
+    pub framing: Framing,
     /// Declarations per field of the ingress schema.
     #[serde(default)]
     pub fields: BTreeMap<String, FieldDeclaration>,
@@ -142,6 +145,11 @@ impl Schema {
             _ => own,
         };
         Policy {
+            framing: match role {
+                Role::Ingress | Role::Egress => self.framing,
+                // Nobody but us reads them.
+                Role::Verdict | Role::Deadletter => Framing::Id,
+            },
             subject: self.subject,
             normalize: self.normalize,
             writer,

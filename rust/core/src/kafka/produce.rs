@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use kappaflow_avro::framing::{GUID_HEADER_BYTES, VALUE_HEADER};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -40,6 +41,8 @@ pub struct ProduceOptions {
     pub queue_mib: u32,
     /// How long a record may wait for its acknowledgement.
     pub timeout: Duration,
+    /// The value of the header that names the schema, if records have it.
+    pub schema_header: Option<[u8; GUID_HEADER_BYTES]>,
     /// The topic's `max.message.bytes`, if it could be read.
     pub max_message_bytes: Option<u32>,
     /// Sends batches of at most this many bytes; lowered after the broker refused one as too large.
@@ -109,6 +112,7 @@ pub struct KafkaTransport {
     in_flight: u64,
     /// Memory that a queued row takes, about.
     row_bytes: u64,
+    schema_header: Option<[u8; GUID_HEADER_BYTES]>,
     trouble: Option<String>,
 }
 
@@ -145,6 +149,7 @@ impl KafkaTransport {
             most: u64::from(options.queue_mib) * 1024 * 1024,
             in_flight: 0,
             row_bytes: QUEUED_OVERHEAD,
+            schema_header: options.schema_header,
             trouble: None,
         })
     }
@@ -244,7 +249,14 @@ fn unpack(opaque: *mut c_void) -> (u32, u32) {
 impl Transport for KafkaTransport {
     fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String> {
         const NAME: &CStr = c"kf-id";
+        const SCHEMA: &CStr = c"__value_schema_id";
         debug_assert_eq!(NAME.to_bytes(), HEADER.as_bytes());
+        debug_assert_eq!(SCHEMA.to_bytes(), VALUE_HEADER.as_bytes());
+        // The list of arguments ends at the first `END`: without a header what stands behind it is not read.
+        let (schema_tag, schema) = match &self.schema_header {
+            Some(value) => (vtype::RD_KAFKA_VTYPE_HEADER, value.as_slice()),
+            None => (vtype::RD_KAFKA_VTYPE_END, &[][..]),
+        };
         let count = rows.len().max(1) as u64;
         self.row_bytes = QUEUED_OVERHEAD + (rows.buffer.len() + rows.keys.len()) as u64 / count;
         let rk = self.producer.client().native_ptr();
@@ -260,7 +272,7 @@ impl Transport for KafkaTransport {
                 key.as_ptr()
             };
             let identity = origin.identity(seq).to_bytes();
-            // SAFETY: each tag is followed by the arguments that rdkafka.h gives for it; payload, key and header are
+            // SAFETY: each tag is followed by the arguments that rdkafka.h gives for it; payload, key and headers are
             // copied before the call returns; the topic handle belongs to `rk`; both are alive.
             let code = unsafe {
                 sys::rd_kafka_producev(
@@ -283,6 +295,10 @@ impl Transport for KafkaTransport {
                     NAME.as_ptr(),
                     identity.as_ptr().cast::<c_void>(),
                     identity.len() as isize,
+                    schema_tag,
+                    SCHEMA.as_ptr(),
+                    schema.as_ptr().cast::<c_void>(),
+                    schema.len() as isize,
                     vtype::RD_KAFKA_VTYPE_END,
                 )
             };
@@ -380,6 +396,7 @@ mod tests {
             compression: "lz4".into(),
             queue_mib: 64,
             timeout: Duration::from_secs(30),
+            schema_header: None,
             max_message_bytes: Some(20_000),
             batch_bytes: None,
         };

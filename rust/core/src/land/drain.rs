@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use kappaflow_avro::{AvroSchema, Decoder, framing};
+use kappaflow_avro::framing::{self, SchemaRef, VALUE_HEADER};
+use kappaflow_avro::{AvroSchema, Decoder};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::families::{At, Families, Offer};
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::identity::{EgressIdentity, HEADER};
 use crate::kafka::{PartitionRange, header, read_ranges};
+use crate::registry;
 use crate::table::{
     Advance, CommitError, CommitRequest, Position, Seen, TableCommit, TableState, offset_key,
 };
@@ -130,13 +132,25 @@ fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<Partition
         .collect()
 }
 
+/// A record of a family that is not complete yet.
+struct Held {
+    schema: SchemaRef,
+    datum: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.datum
+    }
+}
+
 struct Lander<'a> {
     plan: &'a Plan,
     starts: &'a BTreeMap<i32, Position>,
-    families: Families<Vec<u8>>,
+    families: Families<Held>,
     writer: Writer<'a>,
     /// Writer schemas that were looked up and found to be the job's.
-    schemas: HashSet<u32>,
+    schemas: HashSet<SchemaRef>,
     landing: RegionLanding,
     total: u64,
     ctx: &'a Context,
@@ -163,19 +177,25 @@ impl Lander<'_> {
             let payload = message
                 .payload()
                 .ok_or_else(|| self.bad(at, "has no value".into()))?;
+            let (schema, datum) = framing::read(header(message, VALUE_HEADER), payload)
+                .map_err(|e| self.bad(at, e.to_string()))?;
+            let held = || Held {
+                schema,
+                datum: datum.to_vec(),
+            };
             let offer = self
                 .families
-                .offer(at, id, || payload.to_vec())
+                .offer(at, id, held)
                 .map_err(|e| self.bad(at, e.to_string()))?;
             match offer {
-                Offer::Single => self.write(at, id, payload)?,
+                Offer::Single => self.write(at, id, schema, datum)?,
                 Offer::Family(members) => {
                     for member in members {
                         let id = EgressIdentity {
                             child: member.child,
                             ..id
                         };
-                        self.write(member.at, id, &member.payload)?;
+                        self.write(member.at, id, member.payload.schema, &member.payload.datum)?;
                     }
                 }
                 Offer::Held | Offer::Duplicate => {}
@@ -207,8 +227,7 @@ impl Lander<'_> {
         }
     }
 
-    fn write(&mut self, at: At, id: EgressIdentity, payload: &[u8]) -> Result<()> {
-        let (schema, datum) = framing::split(payload).map_err(|e| self.bad(at, e.to_string()))?;
+    fn write(&mut self, at: At, id: EgressIdentity, schema: SchemaRef, datum: &[u8]) -> Result<()> {
         if !self.schemas.contains(&schema) {
             self.check_schema(at, schema)?;
             self.schemas.insert(schema);
@@ -222,8 +241,8 @@ impl Lander<'_> {
     }
 
     /// A writer schema has to be the job's egress schema, under whatever id.
-    fn check_schema(&self, at: At, id: u32) -> Result<()> {
-        let text = self.plan.registry.by_id(id)?.schema;
+    fn check_schema(&self, at: At, id: SchemaRef) -> Result<()> {
+        let text = registry::by_ref(self.plan.registry.as_ref(), id)?.schema;
         let columns = |schema: &AvroSchema| Decoder::new(schema).map(|d| d.arrow_schema()).ok();
         let same = AvroSchema::parse(&text).is_ok_and(|writer| {
             writer.canonical() == self.plan.egress.canonical()

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::Schema;
+use kappaflow_avro::framing::Frame;
 use kappaflow_avro::{AvroSchema, CoercionPlan, Encoder, PlanOptions};
 use roaring::RoaringBitmap;
 
@@ -21,7 +22,7 @@ const KEY_SEPARATOR: char = '\u{1f}';
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub schema: AvroSchema,
-    pub schema_id: u32,
+    pub frame: Frame,
     pub plan: PlanOptions,
     /// Key columns; empty: rows are spread in runs.
     pub key: Vec<String>,
@@ -71,7 +72,7 @@ impl Maker {
                 })
         };
         let key = recipe.key.iter().map(position).collect::<Result<_>>()?;
-        let encoder = Encoder::new(plan, recipe.schema_id);
+        let encoder = Encoder::new(plan, recipe.frame);
         Ok(Self {
             recipe,
             encoder,
@@ -262,7 +263,7 @@ mod tests {
     fn recipe(key: &[&str], largest_record: usize) -> Recipe {
         Recipe {
             schema: AvroSchema::parse(SCHEMA).unwrap(),
-            schema_id: 1,
+            frame: Frame::Id(1),
             plan: PlanOptions::default(),
             key: key.iter().map(|k| (*k).to_owned()).collect(),
             policy: RejectPolicy::default(),

@@ -193,7 +193,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         work_dir: session.work_dir(),
         snapshot: Arc::new(session.snapshot.clone()),
         schema: settled.schema,
-        schema_id: settled.id,
+        stamp: settled.stamp,
         policy: RejectPolicy::new(&file.rejects, &file.topics.key, &plan),
         plan,
         key: file.topics.key.clone(),

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions};
+use crate::registry::Stamp;
 use crate::snapshot::{Snapshot, Split};
 use crate::store::{Child, SplitRow, SplitState, Store, TopicRow};
 
@@ -41,7 +42,7 @@ pub struct RegionRun {
     pub work_dir: PathBuf,
     pub snapshot: Arc<Snapshot>,
     pub schema: AvroSchema,
-    pub schema_id: u32,
+    pub stamp: Stamp,
     pub plan: PlanOptions,
     pub key: Vec<String>,
     /// What is kept of rejected rows.
@@ -89,12 +90,13 @@ impl RegionRun {
     pub fn publish(self, children: Vec<(Child, Vec<SplitRow>)>) -> Result<Done> {
         readback::check_topic(&self.cluster, &self.topic)?;
         let mut produce = self.produce(&self.topic);
+        produce.schema_header = self.stamp.header;
         let source = Source {
             snapshot: self.snapshot.clone(),
             job: self.job,
             recipe: Recipe {
                 schema: self.schema.clone(),
-                schema_id: self.schema_id,
+                frame: self.stamp.frame,
                 plan: self.plan.clone(),
                 key: self.key.clone(),
                 policy: self.policy.clone(),
@@ -142,6 +144,7 @@ impl RegionRun {
             compression: self.compression.clone(),
             queue_mib: self.queue_mib,
             timeout: self.cluster.timeout(),
+            schema_header: None,
             max_message_bytes: limit.and_then(|text| text.parse().ok()),
             batch_bytes: None,
         }

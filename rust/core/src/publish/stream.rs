@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatchReader;
+use kappaflow_avro::framing::Frame;
 use kappaflow_avro::{AvroSchema, PlanOptions};
 use roaring::RoaringBitmap;
 use serde::Serialize;
@@ -92,7 +93,7 @@ pub async fn publish_stream(
     };
     let mut recipe = Recipe {
         schema: avro,
-        schema_id: 0,
+        frame: Frame::Id(0),
         policy: RejectPolicy::new(&target.rejects, &target.key, &plan),
         plan,
         key: target.key.clone(),
@@ -121,9 +122,10 @@ pub async fn publish_stream(
     )
     .await?;
     recipe.schema = settled.schema;
-    recipe.schema_id = settled.id;
+    recipe.frame = settled.stamp.frame;
     let facts = topic(&cluster, &target, &target.topic).await?;
-    let produce = produce(&cluster, &target, &target.topic).await;
+    let mut produce = produce(&cluster, &target, &target.topic).await;
+    produce.schema_header = settled.stamp.header;
     let letters = match &target.dead_letter {
         None => None,
         Some(name) => {
@@ -167,6 +169,7 @@ async fn produce(cluster: &Cluster, target: &StreamTarget, topic: &str) -> Produ
         compression: target.compression.clone(),
         queue_mib: target.queue_mib,
         timeout: cluster.timeout(),
+        schema_header: None,
         max_message_bytes: limit.and_then(|text| text.parse().ok()),
         batch_bytes: None,
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use kappaflow_avro::{Extra, FieldDeclaration, Mode};
 
 use crate::job::{Limits, RejectLimit, Rejects, Topics};
-use crate::registry::{Policy, RegistryConfig, SubjectStrategy, Writer};
+use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
 
 /// Where a stream goes, and how.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +44,9 @@ pub struct StreamTarget {
     /// The registry compares schemas without regard to how they are written (default: no).
     #[serde(default)]
     pub normalize: bool,
+    /// How records say which schema they were written with (default: by its id).
+    #[serde(default)]
+    pub framing: Framing,
     /// What relative paths are relative to.
     pub base: PathBuf,
     /// Which rules the plan may hold (default: checked).
@@ -80,6 +83,7 @@ impl StreamTarget {
     /// How the schema of the records is found in the registry.
     pub fn policy(&self) -> Policy {
         Policy {
+            framing: self.framing,
             subject: self.subject,
             normalize: self.normalize,
             writer: match self.schema_id {

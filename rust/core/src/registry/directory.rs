@@ -8,11 +8,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use kappaflow_avro::AvroSchema;
+use kappaflow_avro::framing::Guid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::error::RegistryError;
 use super::normal::normal;
@@ -205,11 +205,14 @@ fn form(text: &str, normalize: bool) -> Value {
 }
 
 /// The same text has the same GUID in every directory.
-fn guid_of(schema: &str) -> Uuid {
+fn guid_of(schema: &str) -> Guid {
     let digest = Sha256::digest(schema);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    // The marks of a UUID whose bits are its maker's own.
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Guid(bytes)
 }
 
 impl SchemaRegistry for DirectoryRegistry {
@@ -296,7 +299,7 @@ impl SchemaRegistry for DirectoryRegistry {
         })
     }
 
-    fn by_guid(&self, guid: Uuid) -> Result<Found> {
+    fn by_guid(&self, guid: Guid) -> Result<Found> {
         let mut id = 1;
         while let Some(schema) = self.text(&self.schema_path(id))? {
             if guid_of(&schema) == guid {
@@ -418,7 +421,7 @@ mod tests {
         registry.register("s", &text(A), false).unwrap();
         let missing = [
             registry.by_id(9).unwrap_err(),
-            registry.by_guid(Uuid::nil()).unwrap_err(),
+            registry.by_guid(Guid([0; 16])).unwrap_err(),
             registry.versions("nope").unwrap_err(),
             registry.version("nope", Which::Latest).unwrap_err(),
             registry.version("s", Which::Number(7)).unwrap_err(),

@@ -13,13 +13,13 @@ mod types;
 use std::path::Path;
 use std::sync::Arc;
 
-use uuid::Uuid;
+use kappaflow_avro::framing::{Guid, SchemaRef};
 
 pub use config::{OAuthConfig, RegistryConfig, RegistryTable};
 pub use directory::DirectoryRegistry;
 pub use error::RegistryError;
 pub use http::HttpRegistry;
-pub use settle::{Policy, Settled, SubjectStrategy, Writer, settle};
+pub use settle::{Framing, Policy, Settled, Stamp, SubjectStrategy, Writer, settle};
 pub use types::{Compatibility, Found, Level, Reference, Registered, SchemaText, Version, Which};
 
 /// A schema registry. Its calls block, and may be made by many threads at once.
@@ -60,7 +60,7 @@ pub trait SchemaRegistry: Send + Sync {
     fn by_id(&self, id: u32) -> Result<Found, RegistryError>;
 
     /// The schema of a GUID, whole.
-    fn by_guid(&self, guid: Uuid) -> Result<Found, RegistryError>;
+    fn by_guid(&self, guid: Guid) -> Result<Found, RegistryError>;
 
     /// A text with the types in it that it refers to.
     fn whole(&self, text: &SchemaText) -> Result<String, RegistryError>;
@@ -105,5 +105,16 @@ pub fn open(
         RegistryConfig::Table(table) => {
             Ok(Arc::new(HttpRegistry::new(&table, base, &config.shown())?))
         }
+    }
+}
+
+/// The schema that a record names, whole.
+///
+/// # Errors
+/// [`RegistryError::NotFound`], or that the registry can't be asked.
+pub fn by_ref(registry: &dyn SchemaRegistry, schema: SchemaRef) -> Result<Found, RegistryError> {
+    match schema {
+        SchemaRef::Id(id) => registry.by_id(id),
+        SchemaRef::Guid(guid) => registry.by_guid(guid),
     }
 }

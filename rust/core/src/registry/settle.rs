@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kappaflow_avro::AvroSchema;
+use kappaflow_avro::framing::{Frame, GUID_HEADER_BYTES, Guid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{RegistryError, SchemaRegistry, SchemaText, Which, rules};
 use crate::context::Context;
@@ -35,9 +35,29 @@ impl SubjectStrategy {
     }
 }
 
-/// How the schema that records are written with is found.
+/// How a record says which schema it was written with. Readers take both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// `0x00` and the schema's id before the datum.
+    #[default]
+    Id,
+    /// The header `__value_schema_id` with the schema's GUID; the value is the bare datum.
+    Guid,
+}
+
+/// What each record of a topic carries of its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub frame: Frame,
+    /// The value of the header `__value_schema_id`, if records have it.
+    pub header: Option<[u8; GUID_HEADER_BYTES]>,
+}
+
+/// How the schema that records are written with is found, and how they say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
+    pub framing: Framing,
     pub subject: SubjectStrategy,
     pub normalize: bool,
     pub writer: Writer,
@@ -59,9 +79,8 @@ pub enum Writer {
 /// What records are written with.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    pub subject: String,
     pub id: u32,
-    pub guid: Option<Uuid>,
+    pub stamp: Stamp,
     pub schema: AvroSchema,
 }
 
@@ -99,38 +118,61 @@ fn ask(
 ) -> Result<Settled> {
     let subject = policy.subject.subject(topic, schema);
     let text = SchemaText::whole(schema.json());
-    let own = |id: u32, guid: Option<Uuid>| Settled {
-        subject: subject.clone(),
-        id,
-        guid,
-        schema: schema.clone(),
-    };
-    match policy.writer {
+    let (id, guid, schema) = match policy.writer {
         Writer::Registered => {
             let registered = registry.register(&subject, &text, policy.normalize)?;
-            Ok(own(registered.id, registered.guid))
+            (registered.id, registered.guid, schema.clone())
         }
-        Writer::LookedUp => match registry.lookup(&subject, &text, policy.normalize) {
-            Ok(version) => Ok(own(version.id, version.guid)),
-            Err(RegistryError::NotFound { url, what, reason }) => Err(RegistryError::NotFound {
-                url,
-                what,
-                reason: format!(
-                    "{reason}; register it first, or let KappaFlow do it with schema.auto_register = true"
-                ),
-            }
-            .into()),
-            Err(other) => Err(other.into()),
-        },
+        Writer::LookedUp => {
+            let version = registry
+                .lookup(&subject, &text, policy.normalize)
+                .map_err(with_way_out)?;
+            (version.id, version.guid, schema.clone())
+        }
         Writer::Latest => {
             let version = registry.version(&subject, Which::Latest)?;
             let whole = registry.whole(&version.text)?;
-            readable(registry, &subject, version.id, version.guid, &whole, schema)
+            let writer = readable(registry, &subject, version.id, &whole, schema)?;
+            (version.id, version.guid, writer)
         }
         Writer::Id(id) => {
             let found = registry.by_id(id)?;
-            readable(registry, &subject, id, found.guid, &found.schema, schema)
+            let writer = readable(registry, &subject, id, &found.schema, schema)?;
+            (id, found.guid, writer)
         }
+    };
+    let stamp = match (policy.framing, guid) {
+        (Framing::Id, _) => Stamp {
+            frame: Frame::Id(id),
+            header: None,
+        },
+        (Framing::Guid, Some(guid)) => Stamp {
+            frame: Frame::Guid,
+            header: Some(guid.header()),
+        },
+        (Framing::Guid, None) => {
+            return Err(RegistryError::Refused {
+                url: registry.url().to_owned(),
+                what: format!("tell the GUID of schema {id}"),
+                reason: "it knows none, as registries of an older kind; use framing = \"id\""
+                    .into(),
+            }
+            .into());
+        }
+    };
+    Ok(Settled { id, stamp, schema })
+}
+
+fn with_way_out(error: RegistryError) -> RegistryError {
+    match error {
+        RegistryError::NotFound { url, what, reason } => RegistryError::NotFound {
+            url,
+            what,
+            reason: format!(
+                "{reason}; register it first, or let KappaFlow do it with auto_register = true"
+            ),
+        },
+        other => other,
     }
 }
 
@@ -139,28 +181,113 @@ fn readable(
     registry: &dyn SchemaRegistry,
     subject: &str,
     id: u32,
-    guid: Option<Uuid>,
     writer: &str,
     reader: &AvroSchema,
-) -> Result<Settled> {
+) -> Result<AvroSchema> {
     let schema = AvroSchema::parse(writer).map_err(|e| Error::Schema {
         what: format!("of id {id} in {}", registry.url()),
         reason: e.to_string(),
     })?;
     let reasons = rules::differences(reader.json(), writer);
-    if !reasons.is_empty() {
-        let what = format!("the job's schema can't read what schema {id} writes: ");
-        return Err(RegistryError::Incompatible {
-            url: registry.url().to_owned(),
-            subject: subject.to_owned(),
-            reasons: reasons.into_iter().map(|r| what.clone() + &r).collect(),
-        }
-        .into());
+    if reasons.is_empty() {
+        return Ok(schema);
     }
-    Ok(Settled {
+    let what = format!("the job's schema can't read what schema {id} writes: ");
+    Err(RegistryError::Incompatible {
+        url: registry.url().to_owned(),
         subject: subject.to_owned(),
-        id,
-        guid,
-        schema,
-    })
+        reasons: reasons.into_iter().map(|r| what.clone() + &r).collect(),
+    }
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::DirectoryRegistry;
+
+    const JOB: &str =
+        r#"{"type":"record","name":"R","namespace":"n","fields":[{"name":"x","type":"long"}]}"#;
+    const WIDE: &str = r#"{"type":"record","name":"R","namespace":"n","fields":[{"name":"x","type":"long"},{"name":"y","type":"int"}]}"#;
+    const WRONG: &str =
+        r#"{"type":"record","name":"R","namespace":"n","fields":[{"name":"x","type":"string"}]}"#;
+
+    fn policy(writer: Writer) -> Policy {
+        Policy {
+            framing: Framing::Id,
+            subject: SubjectStrategy::Record,
+            normalize: false,
+            writer,
+        }
+    }
+
+    fn settled(registry: &dyn SchemaRegistry, policy: Policy) -> Result<Settled> {
+        ask(registry, policy, "t", &AvroSchema::parse(JOB).unwrap())
+    }
+
+    #[test]
+    fn subjects_are_named_by_topic_record_or_both() {
+        let schema = AvroSchema::parse(JOB).unwrap();
+        let names = [
+            SubjectStrategy::Topic,
+            SubjectStrategy::Record,
+            SubjectStrategy::TopicRecord,
+        ]
+        .map(|s| s.subject("t", &schema));
+        assert_eq!(names, ["t-value", "n.R", "t-n.R"]);
+    }
+
+    #[test]
+    fn the_writer_is_registered_looked_up_latest_or_an_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = DirectoryRegistry::new(dir.path().to_owned());
+        let missing = settled(&registry, policy(Writer::LookedUp)).unwrap_err();
+        assert!(missing.to_string().contains("n.R"), "{missing}");
+        assert_eq!(registry.subjects().unwrap(), Vec::<String>::new());
+        let first = settled(&registry, policy(Writer::Registered)).unwrap();
+        assert_eq!(first.id, 1);
+        assert_eq!(first.stamp.frame, Frame::Id(1));
+        let again = settled(&registry, policy(Writer::LookedUp)).unwrap();
+        assert_eq!(again.id, 1);
+
+        let set = |level| registry.set_level(None, level).unwrap();
+        set(crate::registry::Level::None);
+        registry
+            .register("n.R", &SchemaText::whole(WIDE), false)
+            .unwrap();
+        let latest = settled(&registry, policy(Writer::Latest)).unwrap();
+        assert_eq!((latest.id, latest.schema.fields().len()), (2, 2));
+        let by_id = settled(&registry, policy(Writer::Id(1))).unwrap();
+        assert_eq!((by_id.id, by_id.schema.fields().len()), (1, 1));
+
+        registry
+            .register("n.R", &SchemaText::whole(WRONG), false)
+            .unwrap();
+        for writer in [Writer::Latest, Writer::Id(3)] {
+            let error = settled(&registry, policy(writer)).unwrap_err();
+            assert_eq!(error.kind(), "incompatible");
+            assert!(
+                error
+                    .to_string()
+                    .contains("can't read what schema 3 writes"),
+                "{error}"
+            );
+        }
+        let error = settled(&registry, policy(Writer::Id(9))).unwrap_err();
+        assert_eq!(error.kind(), "registry_not_found");
+    }
+
+    #[test]
+    fn a_guid_goes_into_a_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = DirectoryRegistry::new(dir.path().to_owned());
+        let policy = Policy {
+            framing: Framing::Guid,
+            ..policy(Writer::Registered)
+        };
+        let stamp = settled(&registry, policy).unwrap().stamp;
+        let guid = registry.by_id(1).unwrap().guid.unwrap();
+        assert_eq!(stamp.frame, Frame::Guid);
+        assert_eq!(stamp.header, Some(guid.header()));
+    }
 }

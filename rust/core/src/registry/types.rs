@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use kappaflow_avro::framing::Guid;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A schema as a registry keeps it: its text, and where the types are that it names and does not define.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -38,8 +40,8 @@ pub struct Reference {
 pub struct Registered {
     pub id: u32,
     /// Newer registries tell it; it names the schema in every one of them.
-    #[serde(default)]
-    pub guid: Option<uuid::Uuid>,
+    #[serde(default, deserialize_with = "read_guid")]
+    pub guid: Option<Guid>,
 }
 
 /// A version of a subject.
@@ -48,8 +50,8 @@ pub struct Version {
     pub subject: String,
     pub version: u32,
     pub id: u32,
-    #[serde(default)]
-    pub guid: Option<uuid::Uuid>,
+    #[serde(default, deserialize_with = "read_guid")]
+    pub guid: Option<Guid>,
     #[serde(flatten)]
     pub text: SchemaText,
 }
@@ -164,5 +166,12 @@ impl FromStr for Level {
 pub struct Found {
     pub schema: String,
     /// Newer registries tell it.
-    pub guid: Option<uuid::Uuid>,
+    pub guid: Option<Guid>,
+}
+
+/// A GUID as registries write it, or none.
+pub(super) fn read_guid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Guid>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| text.parse().map_err(D::Error::custom))
+        .transpose()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use kappaflow_avro::framing::VALUE_HEADER;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -177,6 +178,7 @@ impl Loop {
             offset,
             identity,
             key: message.key().map(<[u8]>::to_vec),
+            schema: header(message, VALUE_HEADER).map(<[u8]>::to_vec),
             payload: message.payload().unwrap_or_default().to_vec(),
         };
         let weight = record.weight();

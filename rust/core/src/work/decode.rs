@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use kappaflow_avro::{AvroSchema, Decoder, framing};
+use kappaflow_avro::framing::{self, SchemaRef};
+use kappaflow_avro::{AvroSchema, Decoder};
 
 use super::partitions::Record;
 use crate::error::{Error, Result};
-use crate::registry::{RegistryError, SchemaRegistry};
+use crate::registry::{self, RegistryError, SchemaRegistry};
 
-/// Decoders by schema id, made when an id is first met.
+/// Decoders by schema, made when one is first met.
 pub struct Decoders {
     registry: Arc<dyn SchemaRegistry>,
-    by_id: HashMap<u32, std::result::Result<Decoder, String>>,
+    by_schema: HashMap<SchemaRef, std::result::Result<Decoder, String>>,
 }
 
 /// Numbers of the records that share a schema, and their rows.
@@ -26,7 +27,7 @@ impl Decoders {
     pub fn new(registry: Arc<dyn SchemaRegistry>) -> Self {
         Self {
             registry,
-            by_id: HashMap::new(),
+            by_schema: HashMap::new(),
         }
     }
 
@@ -35,22 +36,22 @@ impl Decoders {
     /// # Errors
     /// If the registry can't be asked.
     pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
-        let mut rows_by_id: Vec<(u32, Vec<usize>)> = Vec::new();
+        let mut rows_by_schema: Vec<(SchemaRef, Vec<usize>)> = Vec::new();
         let mut undecodable = Vec::new();
         for (row, record) in records.iter().enumerate() {
-            match self.push(&record.payload)? {
-                Ok(id) => match rows_by_id.iter_mut().find(|(i, _)| *i == id) {
+            match self.push(record)? {
+                Ok(id) => match rows_by_schema.iter_mut().find(|(i, _)| *i == id) {
                     Some((_, rows)) => rows.push(row),
-                    None => rows_by_id.push((id, vec![row])),
+                    None => rows_by_schema.push((id, vec![row])),
                 },
                 Err(why) => undecodable.push((row, why)),
             }
         }
-        let mut groups = Vec::with_capacity(rows_by_id.len());
-        for (id, rows) in rows_by_id {
-            if let Some(Ok(decoder)) = self.by_id.get_mut(&id) {
+        let mut groups = Vec::with_capacity(rows_by_schema.len());
+        for (id, rows) in rows_by_schema {
+            if let Some(Ok(decoder)) = self.by_schema.get_mut(&id) {
                 let batch = decoder.flush().map_err(|e| Error::Schema {
-                    what: format!("of id {id}"),
+                    what: format!("of {id}"),
                     reason: e.to_string(),
                 })?;
                 groups.push((rows, batch));
@@ -59,13 +60,13 @@ impl Decoders {
         Ok((groups, undecodable))
     }
 
-    fn push(&mut self, payload: &[u8]) -> Result<std::result::Result<u32, String>> {
-        let (id, datum) = match framing::split(payload) {
+    fn push(&mut self, record: &Record) -> Result<std::result::Result<SchemaRef, String>> {
+        let (id, datum) = match framing::read(record.schema.as_deref(), &record.payload) {
             Ok(found) => found,
             Err(e) => return Ok(Err(e.to_string())),
         };
-        if !self.by_id.contains_key(&id) {
-            let decoder = match self.registry.by_id(id) {
+        if !self.by_schema.contains_key(&id) {
+            let decoder = match registry::by_ref(self.registry.as_ref(), id) {
                 Ok(found) => AvroSchema::parse(&found.schema)
                     .map_err(|e| e.to_string())
                     .and_then(|schema| Decoder::new(&schema).map_err(|e| e.to_string())),
@@ -75,15 +76,15 @@ impl Decoders {
                 }
                 Err(e) => return Err(e.into()),
             };
-            self.by_id.insert(id, decoder);
+            self.by_schema.insert(id, decoder);
         }
-        Ok(match self.by_id.get_mut(&id) {
+        Ok(match self.by_schema.get_mut(&id) {
             Some(Ok(decoder)) => decoder
                 .push(datum)
                 .map(|()| id)
-                .map_err(|e| format!("schema id {id}: {e}")),
-            Some(Err(reason)) => Err(format!("schema id {id}: {reason}")),
-            None => Err(format!("schema id {id} is not known")),
+                .map_err(|e| format!("schema {id}: {e}")),
+            Some(Err(reason)) => Err(format!("schema {id}: {reason}")),
+            None => Err(format!("schema {id} is not known")),
         })
     }
 }

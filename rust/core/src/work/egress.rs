@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kappaflow_avro::framing;
+use kappaflow_avro::framing::{self, GUID_HEADER_BYTES, VALUE_HEADER};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -97,6 +97,7 @@ pub struct Egress {
     egress: TopicRow,
     dead_letter: TopicRow,
     verdict: TopicRow,
+    schema_header: Option<[u8; GUID_HEADER_BYTES]>,
     verdict_schema: u32,
 }
 
@@ -106,6 +107,8 @@ pub struct EgressTopics {
     pub egress: TopicRow,
     pub dead_letter: TopicRow,
     pub verdict: TopicRow,
+    /// The header of egress records that names their schema, if they have it.
+    pub schema_header: Option<[u8; GUID_HEADER_BYTES]>,
     /// Registered id of the verdict schema.
     pub verdict_schema: u32,
 }
@@ -141,6 +144,7 @@ impl Egress {
             egress: topics.egress,
             dead_letter: topics.dead_letter,
             verdict: topics.verdict,
+            schema_header: topics.schema_header,
             verdict_schema: topics.verdict_schema,
         })
     }
@@ -227,10 +231,16 @@ impl Egress {
                 child,
                 of,
             };
-            let headers = OwnedHeaders::new_with_capacity(1).insert(Header {
+            let mut headers = OwnedHeaders::new_with_capacity(2).insert(Header {
                 key: HEADER,
                 value: Some(&identity.to_bytes()[..]),
             });
+            if let Some(schema) = &self.schema_header {
+                headers = headers.insert(Header {
+                    key: VALUE_HEADER,
+                    value: Some(&schema[..]),
+                });
+            }
             let message =
                 BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.egress.name, Arc::clone(ticket))
                     .partition(partition)
@@ -262,8 +272,14 @@ impl Egress {
             (ORIGIN_HEADER, origin.as_bytes()),
         ]
         .into_iter()
+        .chain(
+            record
+                .schema
+                .as_deref()
+                .map(|schema| (VALUE_HEADER, schema)),
+        )
         .fold(
-            OwnedHeaders::new_with_capacity(4),
+            OwnedHeaders::new_with_capacity(5),
             |headers, (key, value)| {
                 headers.insert(Header {
                     key,

@@ -135,6 +135,7 @@ fn handler(natures: &[Nature], marks: bool) -> (Handler<Scripted>, Vec<Record>) 
                 seq: x as u32,
             },
             key: None,
+            schema: None,
             payload: payload(id, x as i32),
         })
         .collect();

@@ -14,6 +14,8 @@ pub struct Record {
     pub offset: i64,
     pub identity: Identity,
     pub key: Option<Vec<u8>>,
+    /// The header that names the schema, if the record has it.
+    pub schema: Option<Vec<u8>>,
     pub payload: Vec<u8>,
 }
 

@@ -64,6 +64,7 @@ mod tests {
                 offset: 0,
                 identity,
                 key: None,
+                schema: None,
                 payload: Vec::new(),
             };
             ranges.add(&record, of, reason);

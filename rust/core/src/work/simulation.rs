@@ -39,6 +39,7 @@ fn record(offset: i64) -> Record {
             seq: 0,
         },
         key: None,
+        schema: None,
         payload: Vec::new(),
     }
 }

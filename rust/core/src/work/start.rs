@@ -132,7 +132,7 @@ pub async fn start(
         let handler = Setup {
             spec: Arc::clone(&spec),
             registry: Arc::clone(&registry),
-            encoder: Encoder::new(plan.clone(), writer.id),
+            encoder: Encoder::new(plan.clone(), writer.stamp.frame),
             max_attempts: file.service.max_attempts,
         };
         let (worker, ctx, ready) = (Arc::clone(worker), ctx.clone(), ready.clone());
@@ -169,6 +169,7 @@ pub async fn start(
             egress,
             dead_letter,
             verdict,
+            schema_header: writer.stamp.header,
             verdict_schema: verdict_id,
         },
         &file.topics.compression,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kappaflow_avro::framing::Guid;
 use kappaflow_core::registry::{Level, RegistryError, Which};
 
 use super::server::{Reply, Request, Server, json};
@@ -307,9 +308,10 @@ async fn many_callers_share_a_failure_which_does_not_stay() {
 
 #[tokio::test]
 async fn guids_are_read_and_asked_for() {
-    let guid = uuid::Uuid::from_u128(7);
+    let guid = Guid([7; 16]);
     let body =
-        serde_json::json!({"id": 5, "guid": guid, "schema": one_int("R").schema}).to_string();
+        serde_json::json!({"id": 5, "guid": guid.to_string(), "schema": one_int("R").schema})
+            .to_string();
     let server = Server::start(move |_, _| json(&body));
     let registry = open(table(&[&server.url])).unwrap();
     let registered = asked(&registry, |r| r.register("s", &one_int("R"), false))

@@ -9,16 +9,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use kappaflow_avro::framing::Guid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::runtime::Handle;
-use uuid::Uuid;
 
 use super::config::{RegistryTable, shown_url};
 use super::error::RegistryError;
 use super::rules;
-use super::types::{Compatibility, Found, Level, Registered, SchemaText, Version, Which};
+use super::types::{
+    Compatibility, Found, Level, Registered, SchemaText, Version, Which, read_guid,
+};
 use super::{SchemaRegistry, references};
 use flights::Flights;
 use transport::{Ask, AskError, Transport};
@@ -35,7 +37,7 @@ pub struct HttpRegistry {
 struct Inner {
     transport: Transport,
     by_id: Flights<u32, Found>,
-    by_guid: Flights<Uuid, Found>,
+    by_guid: Flights<Guid, Found>,
     registered: Flights<(String, SchemaText, bool), Registered>,
 }
 
@@ -44,8 +46,8 @@ struct Inner {
 struct Kept {
     #[serde(flatten)]
     text: SchemaText,
-    #[serde(default)]
-    guid: Option<Uuid>,
+    #[serde(default, deserialize_with = "read_guid")]
+    guid: Option<Guid>,
     /// Absent: Avro.
     #[serde(default, rename = "schemaType")]
     schema_type: Option<String>,
@@ -131,7 +133,7 @@ impl SchemaRegistry for HttpRegistry {
         }))
     }
 
-    fn by_guid(&self, guid: Uuid) -> Result<Found> {
+    fn by_guid(&self, guid: Guid) -> Result<Found> {
         let inner = Arc::clone(&self.inner);
         self.runtime.block_on(self.inner.by_guid.get(guid, || {
             async move {
