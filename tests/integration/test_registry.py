@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,21 @@ ROWS = pa.table(
 )
 
 
+@pytest.fixture
+def client(registry_url: str) -> Iterator[SchemaRegistryClient]:
+    """Confluent's own client."""
+    with SchemaRegistryClient({"url": registry_url}) as client:
+        yield client
+
+
 def name_of(test: str) -> str:
     """A name for topics, subjects and records that no other test has."""
     return f"{test}_{os.urandom(4).hex()}"
 
 
-def order(name: str, **field: Any) -> str:
+def order(record: str, **field: Any) -> str:
     fields = [*ORDER["fields"], field] if field else ORDER["fields"]
-    return json.dumps({**ORDER, "name": name, "fields": fields})
+    return json.dumps({**ORDER, "name": record, "fields": fields})
 
 
 def send(regions: dict[str, str], registry: str, topic: str, schema: str, **options: Any) -> dict[str, Any]:
@@ -69,8 +77,9 @@ def messages(regions: dict[str, str], topic: str, count: int) -> list[Any]:
     return found
 
 
-def test_the_stock_deserializer_reads_what_we_publish(regions: dict[str, str], registry_url: str) -> None:
-    client = SchemaRegistryClient({"url": registry_url})
+def test_the_stock_deserializer_reads_what_we_publish(
+    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
+) -> None:
     topic = name_of("ours")
     for subject, expected in (
         ("topic", f"{topic}-value"),
@@ -85,8 +94,7 @@ def test_the_stock_deserializer_reads_what_we_publish(regions: dict[str, str], r
     assert rows == ROWS.to_pylist() * 3
 
 
-def test_we_read_what_the_stock_serializer_writes(registry_url: str) -> None:
-    client = SchemaRegistryClient({"url": registry_url})
+def test_we_read_what_the_stock_serializer_writes(client: SchemaRegistryClient) -> None:
     topic = name_of("theirs")
     encode = AvroSerializer(client, order(topic))
     context = SerializationContext(topic, MessageField.VALUE)
@@ -98,8 +106,9 @@ def test_we_read_what_the_stock_serializer_writes(registry_url: str) -> None:
     assert decoder.flush().to_pylist() == ROWS.to_pylist()
 
 
-def test_both_register_the_same_schema_under_one_id(regions: dict[str, str], registry_url: str) -> None:
-    client = SchemaRegistryClient({"url": registry_url})
+def test_both_register_the_same_schema_under_one_id(
+    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
+) -> None:
     topic = name_of("same")
     schema_id = client.register_schema(f"{topic}-value", Schema(order(topic), "AVRO"))
     send(regions, registry_url, topic, order(topic), auto_register=False)
@@ -110,9 +119,8 @@ def test_both_register_the_same_schema_under_one_id(regions: dict[str, str], reg
 
 
 def test_an_incompatible_schema_leaves_no_record_and_no_topic(
-    regions: dict[str, str], registry_url: str
+    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
 ) -> None:
-    client = SchemaRegistryClient({"url": registry_url})
     topic = name_of("gate")
     # What is there has no `what` and no `price`: reading it needs defaults that ours has not.
     older = json.dumps({**ORDER, "name": topic, "fields": ORDER["fields"][:1]})
@@ -125,8 +133,9 @@ def test_an_incompatible_schema_leaves_no_record_and_no_topic(
     consumer.close()
 
 
-def test_what_the_registry_says_records_are_written_with(regions: dict[str, str], registry_url: str) -> None:
-    client = SchemaRegistryClient({"url": registry_url})
+def test_what_the_registry_says_records_are_written_with(
+    client: SchemaRegistryClient, regions: dict[str, str], registry_url: str
+) -> None:
     topic = name_of("latest")
     with pytest.raises(RegistryNotFoundError, match="auto_register = true"):
         send(regions, registry_url, topic, order(topic), auto_register=False)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kappaflow_avro::AvroSchema;
-use kappaflow_avro::framing::{Frame, GUID_HEADER_BYTES, Guid};
+use kappaflow_avro::framing::{Frame, GUID_HEADER_BYTES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
