@@ -32,7 +32,7 @@ ORDER = {
 }
 ROWS = pa.table(
     {
-        "id": pa.array([1, 2, 3], pa.int64()),
+        "id": pa.array([1_000_000_001, 2_000_000_002, 3_000_000_003], pa.int64()),
         "what": pa.array(["a", None, "ü"]),
         "price": pa.array(["1.50", "0.00", "-2.25"]).cast(pa.decimal128(9, 2)),
     }
