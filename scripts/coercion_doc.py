@@ -51,8 +51,8 @@ takes, unless `extra = "ignore"`. All this holds inside structs as well; a neste
 
 ## Declarations
 
-What loses or substitutes anything happens only where a field declares it, and a declaration that its rule has no use for
-is refused.
+What loses or substitutes anything happens only where a field declares it, and a declaration that its rule has no use
+for is refused.
 
     [schema]
     mode = "checked"                   # or "strict": exact rules only, or the plan is refused
@@ -73,13 +73,14 @@ is refused.
     [schema.fields.carrier]
     null = "default"                   # null is taken as the schema's default
 
-| key | what it does |
-|---|---|
-| `lossy` | `round`: to the nearest, a half away from zero (of a time: to the later). `truncate`: numbers towards zero, times to the earlier. Whatever is out of range still rejects its row. Floats are only ever rounded; a float becomes a decimal by the fewest digits that read back as it. |
-| `zone` | Of timestamps and dates without a zone, and of text that names none, bound for an instant; or the zone in which an instant is read as a local timestamp. |
-| `unit` | Of a duration bound for an int or a long. |
-| `nan` | `null`: a float that is NaN becomes null. |
-| `null` | `default`: a null becomes the schema's default of the field, as a missing column does. |
+- `lossy`: `round` goes to the nearest, a half away from zero (of a time: to the later); `truncate` cuts numbers towards
+  zero and times to the earlier. Whatever is out of range still rejects its row. Floats are only ever rounded; a float
+  becomes a decimal by the fewest digits that read back as it.
+- `zone`: of timestamps and dates without a zone, and of text that names none, bound for an instant; or the zone in
+  which an instant is read as a local timestamp.
+- `unit`: of a duration bound for an int or a long.
+- `nan`: `null` makes a float that is NaN null.
+- `null`: `default` makes a null the schema's default of the field, as a missing column is.
 
 What is declared for a list or a map holds for its items. `mode = "strict"` refuses a plan in which any value could be
 rejected or changed, declared or not.
