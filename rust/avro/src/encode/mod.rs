@@ -1,7 +1,9 @@
 //! Batches to framed rows.
 
-mod row;
+mod block;
+mod fields;
 mod sink;
+mod words;
 
 use std::sync::Arc;
 
@@ -11,7 +13,10 @@ use crate::error::EncodeError;
 use crate::framing::Frame;
 use crate::gate::{self, Reject, Rejections, Rows};
 use crate::plan::CoercionPlan;
+use block::Block;
+use fields::{Field, Values, flatten};
 use sink::Sink;
+use words::{BLOCK, Head};
 
 /// Encodes batches of one Arrow schema, by a plan, framed for one schema.
 #[derive(Debug, Clone)]
@@ -90,27 +95,31 @@ impl Encoder {
             &mut rejections,
         )?;
 
-        let frame = self.frame.prefix();
-        let frame = frame.as_slice().as_flattened();
-        let bound = lanes
-            .iter()
-            .fold(count.saturating_mul(frame.len()), |sum, lane| {
-                sum.saturating_add(lane.bound(count))
-            });
-        let mut sink = Sink::with_bound(bound)?;
+        let prefix = self.frame.prefix();
+        let mut fields = Vec::with_capacity(lanes.len() + 1);
+        if let Some(prefix) = &prefix {
+            fields.push(Field::of(Head::NONE, None, Values::Const(prefix)));
+        }
+        for lane in &lanes {
+            flatten(lane, None, &mut fields);
+        }
+        let mut block = Block::new(fields);
+        let mut sink = Sink::with_bound(block.bound(count))?;
         let mut offsets = Vec::with_capacity(count + 1);
         let mut rows = Vec::with_capacity(count);
         offsets.push(0);
-        for (row, number) in (0..count).zip(0_u32..) {
-            if rejections.is_rejected(row) {
-                continue;
+        for first in (0..count).step_by(BLOCK) {
+            let slots = BLOCK.min(count - first);
+            block.fill(first, slots)?;
+            for (slot, row) in (0..slots).zip(first..) {
+                if rejections.is_rejected(row) {
+                    continue;
+                }
+                block.write(slot, &mut sink);
+                offsets.push(sink.len());
+                // The count of rows is a u32.
+                rows.push(row as u32);
             }
-            sink.raw(frame);
-            for lane in &lanes {
-                lane.write(row, &mut sink);
-            }
-            offsets.push(sink.len());
-            rows.push(number);
         }
         let buffer = sink.finish()?;
         Ok(Encoded {

@@ -1,220 +1,197 @@
-//! The output buffer: reserved once, written without growing.
+//! The output: staged in a small buffer, where a store needs no look at the room, and moved on in pieces.
 
+use super::words::{BLOCK, STAGE, StageBytes, Word, Words};
 use crate::error::EncodeError;
-use crate::wire::zigzag;
 
-/// Bytes beyond the bound, so that a varint or a short string may be written as one fixed-size store.
-const SLACK: usize = 16;
-/// A buffer above this size is asked for before it is taken.
-const ASK_ABOVE: usize = 256 << 20;
+/// Bytes that are copied as one piece of fixed size, where there is so much to read.
+const SHORT: usize = 16;
+const MEDIUM: usize = 64;
 
-/// A buffer of the size that the rows can't outgrow. A write that would is dropped, and shows up in [`Sink::finish`].
+/// Rows on their way into one buffer.
 pub(super) struct Sink {
-    buffer: Vec<u8>,
+    out: Vec<u8>,
+    stage: Box<StageBytes>,
+    /// Bytes in the stage.
     at: usize,
-    overflowed: bool,
+    /// Whether bytes were asked for that are not in their column.
+    outside: bool,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            out: Vec::new(),
+            stage: Box::new([0; _]),
+            at: 0,
+            outside: false,
+        }
+    }
 }
 
 impl Sink {
+    /// Most words that are written at once.
+    pub(super) const RUN: usize = 64;
+
+    /// A sink with room for so many bytes. What is not written of it is never touched, so it costs nothing.
     pub(super) fn with_bound(bound: usize) -> Result<Self, EncodeError> {
-        let size = bound.saturating_add(SLACK);
-        if size > isize::MAX as usize {
-            return Err(EncodeError::TooLarge { bytes: bound });
-        }
-        // vec! would abort the process where there is no memory: what is large is asked for first.
-        if size > ASK_ABOVE {
-            Vec::<u8>::new()
-                .try_reserve_exact(size)
-                .map_err(|_| EncodeError::TooLarge { bytes: bound })?;
-        }
-        Ok(Self {
-            buffer: vec![0; size],
-            at: 0,
-            overflowed: false,
-        })
+        let mut sink = Self::default();
+        sink.out
+            .try_reserve_exact(bound)
+            .map_err(|_| EncodeError::TooLarge { bytes: bound })?;
+        Ok(sink)
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.at
+        self.out.len() + self.at
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+        self.at = 0;
+    }
+
+    /// Moves what is staged to the output.
+    pub(super) fn flush(&mut self) {
+        self.out.extend_from_slice(&self.stage[..self.at]);
+        self.at = 0;
+    }
+
+    /// What is written, once it is flushed.
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Whether all that was asked for was there.
+    pub(super) fn check(&self) -> Result<(), EncodeError> {
+        match self.outside {
+            false => Ok(()),
+            true => Err(EncodeError::Malformed {
+                column: "(batch)".to_owned(),
+                reason: "a text or a list lies outside its data".to_owned(),
+            }),
+        }
     }
 
     pub(super) fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
-        if self.overflowed {
-            let reason =
-                "the rows outgrew their reckoned size; this is a defect of the encoder".to_owned();
-            return Err(EncodeError::Malformed {
-                column: "(batch)".to_owned(),
-                reason,
-            });
-        }
-        self.buffer.truncate(self.at);
+        self.check()?;
+        self.flush();
         // The bound is generous: a batch may wait in a queue, and should hold what it uses.
-        if self.buffer.capacity() / 2 > self.at {
-            self.buffer.shrink_to_fit();
+        if self.out.capacity() / 2 > self.out.len() {
+            self.out.shrink_to_fit();
         }
-        Ok(self.buffer)
+        Ok(self.out)
     }
 
-    #[inline(always)]
-    pub(super) fn byte(&mut self, byte: u8) {
-        match self.buffer.get_mut(self.at) {
-            Some(slot) => {
-                *slot = byte;
-                self.at += 1;
-            }
-            None => self.overflowed = true,
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
-        match self.buffer.get_mut(self.at..self.at + bytes.len()) {
-            Some(slot) => {
-                slot.copy_from_slice(bytes);
-                self.at += bytes.len();
-            }
-            None => self.overflowed = true,
-        }
-    }
-
-    /// `data[from..to]`. Short values are copied as 16 bytes where both sides have them: cheaper than a call.
-    #[inline(always)]
-    pub(super) fn range(&mut self, data: &[u8], from: usize, to: usize) {
-        let len = to.wrapping_sub(from);
-        if len <= 16
-            && let (Some(source), Some(slot)) = (
-                data.get(from..from + 16),
-                self.buffer.get_mut(self.at..self.at + 16),
-            )
-        {
-            slot.copy_from_slice(source);
-            self.at += len;
-            return;
-        }
-        match data.get(from..to) {
-            Some(bytes) => self.raw(bytes),
-            None => self.overflowed = true,
-        }
-    }
-
-    /// What comes before a value, if anything does, and the value as a zigzag varint: in one store, its bytes spread
-    /// out by masks, with no loop whose length the data decides.
-    #[inline(always)]
-    pub(super) fn long(&mut self, head: Head, v: i64) {
-        let z = zigzag(v);
-        let Some(slot) = self
-            .buffer
-            .get_mut(self.at..self.at + 8)
-            .filter(|_| z < 1 << 49)
-        else {
-            return self.long_slow(head, z);
-        };
-        let (bytes, len) = spread(z);
-        slot.copy_from_slice(&(bytes << (8 * head.len) | head.byte).to_le_bytes());
-        self.at += (len + head.len) as usize;
-    }
-
-    /// The same for an int, which always fits into one store.
-    #[inline(always)]
-    pub(super) fn int(&mut self, head: Head, v: i32) {
-        self.long(head, i64::from(v));
-    }
-
-    /// The head alone.
-    #[inline(always)]
-    pub(super) fn head(&mut self, head: Head) {
-        if head.len > 0 {
-            self.byte(head.byte as u8);
-        }
-    }
-
+    /// Takes note of bytes that aren't there.
     #[cold]
-    fn long_slow(&mut self, head: Head, mut z: u64) {
-        self.head(head);
-        while z >= 0x80 {
-            self.byte((z as u8) | 0x80);
-            z >>= 7;
-        }
-        self.byte(z as u8);
+    pub(super) fn outside(&mut self) {
+        self.outside = true;
     }
-}
-
-/// The number of a union's branch, or nothing.
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    byte: u64,
-    /// 0 or 1 bytes.
-    len: u32,
-}
-
-impl Head {
-    pub(super) const NONE: Self = Self { byte: 0, len: 0 };
 
     #[inline(always)]
-    pub(super) const fn of(byte: u8) -> Self {
-        Self {
-            byte: byte as u64,
-            len: 1,
+    fn room(&mut self, bytes: usize) {
+        if self.at > STAGE - bytes {
+            self.flush();
         }
     }
-}
 
-/// The bytes of a varint below 2^56 in order, and how many there are.
-#[inline(always)]
-const fn spread(z: u64) -> (u64, u32) {
-    // One or two bytes are so common that a branch, which mostly goes one way in a column, costs less than the masks.
-    if z < 1 << 14 {
-        let two = z >= 1 << 7;
-        return (
-            (z & 0x7f) | ((z & 0x3f80) << 1) | ((two as u64) << 7),
-            1 + two as u32,
-        );
+    /// The words of one slot, of at most [`Sink::RUN`] blocks.
+    #[inline(always)]
+    pub(super) fn words<W: Word>(&mut self, blocks: &[Words<W>], slot: usize) {
+        debug_assert!(blocks.len() <= Self::RUN && slot < BLOCK);
+        self.room(Self::RUN * size_of::<u128>());
+        let (stage, mut at) = (&mut *self.stage, self.at);
+        for words in blocks {
+            at += words[slot % BLOCK].store(stage, at);
+        }
+        self.at = at;
     }
-    let len = (70 - (z | 1).leading_zeros()) / 7;
-    let x = (z & 0x0fff_ffff) | ((z & 0x00ff_ffff_f000_0000) << 4);
-    let x = (x & 0x0000_3fff_0000_3fff) | ((x & 0x0fff_c000_0fff_c000) << 2);
-    let x = (x & 0x007f_007f_007f_007f) | ((x & 0x3f80_3f80_3f80_3f80) << 1);
-    let more = 0x8080_8080_8080_8080 & ((1_u64 << (8 * (len - 1))) - 1);
-    (x | more, len)
+
+    /// `data[at..at + len]`.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self, data: &[u8], at: usize, len: usize) {
+        self.room(MEDIUM);
+        let rest = data.get(at..).unwrap_or_default();
+        let (stage, to) = (&mut *self.stage, self.at % STAGE);
+        if len <= SHORT
+            && let Some(chunk) = rest.first_chunk::<SHORT>()
+        {
+            stage[to..to + SHORT].copy_from_slice(chunk);
+            self.at += len;
+        } else if len <= MEDIUM
+            && let Some(chunk) = rest.first_chunk::<MEDIUM>()
+        {
+            stage[to..to + MEDIUM].copy_from_slice(chunk);
+            self.at += len;
+        } else {
+            self.long(rest, len);
+        }
+    }
+
+    /// Bytes that are long, or near the end of their data.
+    #[inline(never)]
+    fn long(&mut self, rest: &[u8], len: usize) {
+        match rest.get(..len) {
+            Some(bytes) if len <= MEDIUM => {
+                self.stage[self.at..self.at + len].copy_from_slice(bytes);
+                self.at += len;
+            }
+            Some(bytes) => {
+                self.flush();
+                self.out.extend_from_slice(bytes);
+            }
+            None => self.outside(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::push_long;
 
     #[test]
-    fn longs_are_as_in_the_slow_form() {
-        let mut values = vec![0, i64::MIN, i64::MAX];
-        for shift in 0..63 {
-            for near in -2..=2 {
-                values.push((1_i64 << shift).wrapping_add(near));
-                values.push(-(1_i64 << shift) + near);
-            }
+    fn bytes_of_every_length_and_place() {
+        let data: Vec<u8> = (0..=255).cycle().take(6000).collect();
+        let mut sink = Sink::default();
+        let mut expected = Vec::new();
+        let lengths = (0..140).chain([4000, 4096, 5000]);
+        for (at, len) in lengths.flat_map(|len| [0, 1, 900, 6000 - len].map(|at| (at, len))) {
+            sink.bytes(&data, at, len);
+            expected.extend_from_slice(&data[at..at + len]);
+            assert_eq!(sink.len(), expected.len());
         }
-        for v in values {
-            let mut expected = Vec::new();
-            push_long(v, &mut expected);
-            let mut sink = Sink::with_bound(10).unwrap();
-            sink.long(Head::NONE, v);
-            assert_eq!(sink.finish().unwrap(), expected, "{v}");
-            let mut sink = Sink::with_bound(11).unwrap();
-            sink.long(Head::of(2), v);
-            assert_eq!(
-                sink.finish().unwrap(),
-                [&[2][..], &expected].concat(),
-                "{v}"
-            );
+        assert_eq!(sink.finish().unwrap(), expected);
+    }
+
+    #[test]
+    fn words_go_over_the_end_of_the_stage() {
+        let mut blocks = vec![[0_u64; _]; Sink::RUN];
+        for (i, words) in (0..).zip(&mut blocks) {
+            words[5] = (7 << 56) | (0x0706_0504_0302_0100 + i);
+        }
+        let mut sink = Sink::default();
+        for _ in 0..40 {
+            sink.words(&blocks, 5);
+        }
+        let written = sink.finish().unwrap();
+        assert_eq!(written.len(), 40 * Sink::RUN * 7);
+        for (i, bytes) in written.chunks(7).enumerate() {
+            assert_eq!(bytes, [(i % Sink::RUN) as u8, 1, 2, 3, 4, 5, 6]);
         }
     }
 
     #[test]
-    fn writing_past_the_bound_is_an_error() {
-        let mut sink = Sink::with_bound(0).unwrap();
-        sink.raw(&[1; SLACK]);
-        sink.byte(1);
-        sink.long(Head::NONE, 5);
-        assert!(sink.finish().is_err());
+    fn what_is_not_there_or_does_not_fit_is_an_error() {
+        for (at, len) in [(0, 3), (2, 1), (3, 0), (usize::MAX, 1), (0, usize::MAX)] {
+            let mut sink = Sink::default();
+            sink.bytes(&[1, 2], at, len);
+            let outside = len > 0;
+            assert_eq!(
+                matches!(sink.finish(), Err(EncodeError::Malformed { .. })),
+                outside,
+                "{at} {len}"
+            );
+        }
         assert!(matches!(
             Sink::with_bound(usize::MAX),
             Err(EncodeError::TooLarge { .. })

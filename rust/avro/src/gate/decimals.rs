@@ -2,12 +2,13 @@
 
 use std::fmt::LowerExp;
 
-use arrow_array::ArrowNativeTypeOp;
+use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
     Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
+use arrow_array::{Array, ArrowNativeTypeOp};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::DataType;
 
@@ -154,6 +155,9 @@ pub(super) fn decimals(
     to: DecimalType,
     lossy: Option<Lossy>,
 ) -> Result<Data, EncodeError> {
+    if let Some(values) = unscaled(site.array, to) {
+        return Ok(Data::Unscaled(values.into()));
+    }
     let t = Target::new(to, lossy);
     let values: Vec<i256> = match *site.array.data_type() {
         DataType::Decimal32(_, s) => convert::<Decimal32Type, _>(site, |v| t.small(v.into(), s))?,
@@ -183,6 +187,41 @@ pub(super) fn decimals(
         Some(size) => fixed(site, &values, size)?,
         None => variable(&values),
     })
+}
+
+/// The digits of a decimal of the same scale, if all of them are in range and fit into 64 bits: then there is nothing to
+/// move, to reject or to widen.
+fn unscaled(array: &dyn Array, to: DecimalType) -> Option<Vec<i64>> {
+    fn all<T: Copy + Into<i128>>(values: &[T], precision: usize) -> Option<Vec<i64>> {
+        let limit = 10_i64.checked_pow(u32::try_from(precision).ok()?);
+        let limit = limit.map_or(i128::from(i64::MAX), i128::from);
+        let mut all = true;
+        let values = values
+            .iter()
+            .map(|v| {
+                let v: i128 = (*v).into();
+                all &= -limit < v && v < limit;
+                v as i64
+            })
+            .collect();
+        all.then_some(values)
+    }
+    if to.fixed.is_some() {
+        return None;
+    }
+    match *array.data_type() {
+        DataType::Decimal32(_, s) if usize::try_from(s) == Ok(to.scale) => {
+            all(array.as_primitive::<Decimal32Type>().values(), to.precision)
+        }
+        DataType::Decimal64(_, s) if usize::try_from(s) == Ok(to.scale) => {
+            all(array.as_primitive::<Decimal64Type>().values(), to.precision)
+        }
+        DataType::Decimal128(_, s) if usize::try_from(s) == Ok(to.scale) => all(
+            array.as_primitive::<Decimal128Type>().values(),
+            to.precision,
+        ),
+        _ => None,
+    }
 }
 
 /// Two's complement, big-endian, in as few bytes as hold the sign.

@@ -72,6 +72,8 @@ pub(crate) enum Data {
     Long(ScalarBuffer<i64>),
     Float(ScalarBuffer<f32>),
     Double(ScalarBuffer<f64>),
+    /// A decimal's digits: a length, and two's complement in as few bytes as hold the sign.
+    Unscaled(ScalarBuffer<i64>),
     /// Length and bytes.
     Bytes(OffsetBuffer<i32>, Buffer),
     LargeBytes(OffsetBuffer<i64>, Buffer),

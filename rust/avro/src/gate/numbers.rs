@@ -21,10 +21,20 @@ use crate::plan::{Lossy, is_text};
 /// 2^63 as a float: the first that is too large for a long.
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 
-/// Converts every value; the ones that can't be are rejected, unless null. The common pass is one straight loop that
-/// only learns whether all could be; a second one, made if not, asks which, and whether they are null.
+/// Converts every value; the ones that can't be are rejected, unless null.
 pub(super) fn convert<A: ArrowPrimitiveType, T: Copy + Default>(
     site: &mut Site<'_>,
+    f: impl Fn(A::Native) -> Result<T, &'static str>,
+) -> Result<Vec<T>, EncodeError> {
+    let fast = |v| f(v).map_or((T::default(), false), |converted| (converted, true));
+    convert_by::<A, T>(site, fast, &f)
+}
+
+/// The common pass is one straight loop of `fast`, which says with each value whether it is right; a second one, made if
+/// not all are, asks which, and whether they are null.
+fn convert_by<A: ArrowPrimitiveType, T: Copy + Default>(
+    site: &mut Site<'_>,
+    fast: impl Fn(A::Native) -> (T, bool),
     f: impl Fn(A::Native) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, EncodeError> {
     let array = site
@@ -36,9 +46,9 @@ pub(super) fn convert<A: ArrowPrimitiveType, T: Copy + Default>(
         .values()
         .iter()
         .map(|value| {
-            let converted = f(*value);
-            all &= converted.is_ok();
-            converted.unwrap_or_default()
+            let (converted, is_right) = fast(*value);
+            all &= is_right;
+            converted
         })
         .collect();
     if !all {
@@ -70,6 +80,14 @@ fn float_to_int(v: f64) -> Result<i32, &'static str> {
     } else {
         whole(v).and(Err(INT))
     }
+}
+
+/// The low bits of a sum with 1.5 · 2^52 are the whole number itself, if it is one that an int can be: a cast would look
+/// at each value alone.
+fn float_to_int_fast(v: f64) -> (i32, bool) {
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    let converted = (v + SHIFT).to_bits() as i32;
+    (converted, f64::from(converted) == v)
 }
 
 fn float_to_long(v: f64) -> Result<i64, &'static str> {
@@ -170,7 +188,8 @@ pub(super) fn ints(
         DataType::UInt8 => convert::<UInt8Type, _>(site, |v| Ok(v.into()))?.into(),
         DataType::UInt16 => convert::<UInt16Type, _>(site, |v| Ok(v.into()))?.into(),
         DataType::Int64 => {
-            convert::<Int64Type, _>(site, |v| i32::try_from(v).map_err(|_| INT))?.into()
+            let fast = |v: i64| (v as i32, i64::from(v as i32) == v);
+            convert_by::<Int64Type, _>(site, fast, |v| i32::try_from(v).map_err(|_| INT))?.into()
         }
         DataType::UInt32 => {
             convert::<UInt32Type, _>(site, |v| i32::try_from(v).map_err(|_| INT))?.into()
@@ -179,6 +198,9 @@ pub(super) fn ints(
             convert::<UInt64Type, _>(site, |v| i32::try_from(v).map_err(|_| INT))?.into()
         }
         DataType::Boolean => bits(site)?.into(),
+        DataType::Float64 if lossy.is_none() => {
+            convert_by::<Float64Type, _>(site, float_to_int_fast, float_to_int)?.into()
+        }
         t if t.is_floating() => match lossy {
             None => each_float(site, float_to_int)?.into(),
             Some(lossy) => each_float(site, |v| float_to_int(lossy.whole(v)))?.into(),
