@@ -25,7 +25,7 @@ mod wire;
 
 pub use decode::Decoder;
 pub use encode::{Encoded, Encoder};
-pub use error::{DecodeError, EncodeError, FrameError, PlanError, SchemaError};
+pub use error::{DecodeError, EncodeError, FrameError, PlanError, ResolutionError, SchemaError};
 pub use gate::Reject;
 pub use plan::{Certainty, CoercionPlan, Extra, FieldDeclaration, PlanOptions, PlanRow};
 pub use schema::AvroSchema;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{Alias, InnerDecimalSchema, Name, UuidSchema};
 
 use crate::compat::GeneralSchema;
 use crate::defaults;
@@ -174,13 +174,16 @@ impl Builder {
             Schema::Enum(e) => {
                 let ty = EnumType {
                     name: e.name.fullname(None),
+                    aliases: full_names(&e.name, e.aliases.as_deref()),
                     symbols: e.symbols.clone(),
+                    default: e.default.clone(),
                 };
                 self.name(&e.name, AvroType::Enum(Arc::new(ty)))
             }
             Schema::Fixed(fixed) => {
                 let ty = FixedType {
                     name: fixed.name.fullname(None),
+                    aliases: full_names(&fixed.name, fixed.aliases.as_deref()),
                     size: fixed.size,
                 };
                 self.name(&fixed.name, AvroType::Fixed(Arc::new(ty)))
@@ -253,6 +256,7 @@ impl Builder {
                 self.open.pop();
                 let ty = AvroType::Record(Arc::new(RecordType {
                     name: record.name.fullname(None),
+                    aliases: full_names(&record.name, record.aliases.as_deref()),
                     fields,
                 }));
                 self.done
@@ -261,6 +265,12 @@ impl Builder {
             }
         })
     }
+}
+
+/// The aliases of a named type. One without a namespace is in its type's own.
+pub(crate) fn full_names(name: &Name, aliases: Option<&[Alias]>) -> Vec<String> {
+    let aliases = aliases.unwrap_or_default().iter();
+    aliases.map(|a| a.fullname(name.namespace())).collect()
 }
 
 /// An error and its causes, such as the line and column where JSON went wrong.

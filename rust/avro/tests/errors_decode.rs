@@ -75,7 +75,13 @@ fn messages() {
                 datum,
             );
             assert!(
-                matches!(error, DecodeError::LengthTooLarge { .. }),
+                match error {
+                    // Nothing in the message bounds the number of values without bytes.
+                    DecodeError::TooManyElements { count, .. } =>
+                        items == "null" && count > 1 << 60,
+                    DecodeError::LengthTooLarge { .. } => items != "null",
+                    _ => false,
+                },
                 "{error:?}"
             );
         }
@@ -90,12 +96,9 @@ fn messages() {
     assert!(format!("{:?}", decoder.flush().unwrap().column(0)).contains('3'));
 
     let unsupported = |ty: &str| Decoder::new(&avro(ty)).unwrap_err();
-    assert!(
-        matches!(unsupported("[\"int\", \"string\"]"), DecodeError::Unsupported { path, .. } if path == "f")
-    );
     assert!(matches!(
         unsupported(r#"{"type": "fixed", "name": "F", "size": 2000000}"#),
-        DecodeError::Unsupported { .. }
+        ResolutionError::Unsupported { path, .. } if path == "f"
     ));
 }
 

@@ -1,4 +1,4 @@
-//! Ingress records back into rows, each by the schema that it was written with.
+//! Ingress records back into rows, each by the schema that it was written with, as the job's ingress schema reads it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use super::partitions::Record;
 use crate::error::{Error, Result};
 use crate::registry::{RegistryError, SchemaRegistry};
 
-/// Decoders by schema id, made when an id is first met.
+/// Decoders by the writer's schema id, made when an id is first met.
 pub struct Decoders {
     registry: Arc<dyn SchemaRegistry>,
+    /// What the service is given, whichever compatible schema a record was written with.
+    reader: AvroSchema,
     by_id: HashMap<u32, std::result::Result<Decoder, String>>,
 }
 
@@ -23,9 +25,10 @@ pub type Group = (Vec<usize>, RecordBatch);
 pub type Decoded = (Vec<Group>, Vec<(usize, String)>);
 
 impl Decoders {
-    pub fn new(registry: Arc<dyn SchemaRegistry>) -> Self {
+    pub fn new(registry: Arc<dyn SchemaRegistry>, reader: AvroSchema) -> Self {
         Self {
             registry,
+            reader,
             by_id: HashMap::new(),
         }
     }
@@ -35,40 +38,56 @@ impl Decoders {
     /// # Errors
     /// If the registry can't be asked.
     pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
-        let mut rows_by_id: Vec<(u32, Vec<usize>)> = Vec::new();
+        let mut by_id: Vec<(u32, Vec<usize>, Vec<&[u8]>)> = Vec::new();
         let mut undecodable = Vec::new();
         for (row, record) in records.iter().enumerate() {
-            match self.push(&record.payload)? {
-                Ok(id) => match rows_by_id.iter_mut().find(|(i, _)| *i == id) {
-                    Some((_, rows)) => rows.push(row),
-                    None => rows_by_id.push((id, vec![row])),
+            match framing::split(&record.payload) {
+                Ok((id, datum)) => match by_id.iter_mut().find(|(i, ..)| *i == id) {
+                    Some((_, rows, datums)) => {
+                        rows.push(row);
+                        datums.push(datum);
+                    }
+                    None => by_id.push((id, vec![row], vec![datum])),
                 },
-                Err(why) => undecodable.push((row, why)),
+                Err(e) => undecodable.push((row, e.to_string())),
             }
         }
-        let mut groups = Vec::with_capacity(rows_by_id.len());
-        for (id, rows) in rows_by_id {
-            if let Some(Ok(decoder)) = self.by_id.get_mut(&id) {
-                let batch = decoder.flush().map_err(|e| Error::Schema {
-                    what: format!("of id {id}"),
-                    reason: e.to_string(),
-                })?;
-                groups.push((rows, batch));
+        let mut groups = Vec::with_capacity(by_id.len());
+        for (id, mut rows, datums) in by_id {
+            match self.decoder(id)? {
+                Err(reason) => {
+                    let why = format!("schema id {id}: {reason}");
+                    undecodable.extend(rows.into_iter().map(|row| (row, why.clone())));
+                }
+                Ok(decoder) => {
+                    // From the end, so that places before it stay what they are.
+                    for (i, e) in decoder.push_all(datums).into_iter().rev() {
+                        if i < rows.len() {
+                            undecodable.push((rows.remove(i), format!("schema id {id}: {e}")));
+                        }
+                    }
+                    let batch = decoder.flush().map_err(|e| Error::Schema {
+                        what: format!("of id {id}"),
+                        reason: e.to_string(),
+                    })?;
+                    if !rows.is_empty() {
+                        groups.push((rows, batch));
+                    }
+                }
             }
         }
         Ok((groups, undecodable))
     }
 
-    fn push(&mut self, payload: &[u8]) -> Result<std::result::Result<u32, String>> {
-        let (id, datum) = match framing::split(payload) {
-            Ok(found) => found,
-            Err(e) => return Ok(Err(e.to_string())),
-        };
+    /// The decoder for what was written with a schema, or why there is none.
+    fn decoder(&mut self, id: u32) -> Result<std::result::Result<&mut Decoder, &str>> {
         if !self.by_id.contains_key(&id) {
             let decoder = match self.registry.by_id(id) {
                 Ok(found) => AvroSchema::parse(&found.schema)
                     .map_err(|e| e.to_string())
-                    .and_then(|schema| Decoder::new(&schema).map_err(|e| e.to_string())),
+                    .and_then(|writer| {
+                        Decoder::with_reader(&writer, &self.reader).map_err(|e| e.to_string())
+                    }),
                 // The registry answered, and has no such schema: the record is at fault.
                 Err(e @ (RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
                     Err(e.to_string())
@@ -78,12 +97,9 @@ impl Decoders {
             self.by_id.insert(id, decoder);
         }
         Ok(match self.by_id.get_mut(&id) {
-            Some(Ok(decoder)) => decoder
-                .push(datum)
-                .map(|()| id)
-                .map_err(|e| format!("schema id {id}: {e}")),
-            Some(Err(reason)) => Err(format!("schema id {id}: {reason}")),
-            None => Err(format!("schema id {id} is not known")),
+            Some(Ok(decoder)) => Ok(decoder),
+            Some(Err(reason)) => Err(reason),
+            None => Err("is not known"),
         })
     }
 }
