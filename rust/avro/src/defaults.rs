@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::decode::decimal;
+use crate::decode::wide_decimal;
 use crate::types::AvroType;
 use crate::uuid;
 use crate::wire::push_long;
@@ -69,7 +69,7 @@ impl Out {
             AvroType::Duration => self.fixed(&bytes(json)?, 12),
             AvroType::Decimal(ty) => {
                 let bytes = bytes(json)?;
-                decimal(&bytes, ty.precision).ok_or(Flaw::OtherType)?;
+                wide_decimal(&bytes, ty.precision).ok_or(Flaw::OtherType)?;
                 match ty.fixed {
                     Some(size) => self.fixed(&bytes, size),
                     None => self.sized(&bytes),

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::compat::Incompatibility;
+
 /// Why an Avro schema was not taken.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -256,6 +258,40 @@ pub enum EncodeError {
     },
 }
 
+/// Why no decoder can be made of a writer's and a reader's schema.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResolutionError {
+    /// No message of the writer, or none without a value of some branch, can be read with the reader's schema.
+    #[error(
+        "what {writer} wrote can't be read as {reader}: {}; give new fields a default, and keep the types of the others",
+        listed(reasons)
+    )]
+    Incompatible {
+        /// Full name of the reader's record.
+        reader: String,
+        /// Full name of the writer's record.
+        writer: String,
+        /// Every reason, with its place.
+        reasons: Vec<Incompatibility>,
+    },
+    /// The reader's schema has a type that no column is made of.
+    #[error("{path}: {what} can't be decoded to Arrow; {way_out}")]
+    Unsupported {
+        /// Avro field path.
+        path: String,
+        /// Avro type.
+        what: String,
+        /// What to do instead.
+        way_out: &'static str,
+    },
+}
+
+fn listed(reasons: &[Incompatibility]) -> String {
+    let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+    reasons.join("; ")
+}
+
 /// Why a message was not decoded. The decoder is as it was before the message.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -280,6 +316,20 @@ pub enum DecodeError {
         /// Bytes left in the message.
         remaining: usize,
     },
+    /// Elements of an array or a map that would take far more memory than the message has bytes.
+    #[error(
+        "{path}: {count} elements at byte {at} would take more memory than a message of {message} bytes may"
+    )]
+    TooManyElements {
+        /// Avro field path.
+        path: String,
+        /// Byte after the count.
+        at: usize,
+        /// The elements of the block.
+        count: usize,
+        /// Bytes of the message.
+        message: usize,
+    },
     /// Bytes that are no value of the type.
     #[error("{path}: {reason} (at byte {at})")]
     Invalid {
@@ -301,16 +351,6 @@ pub enum DecodeError {
     BatchFull {
         /// Avro field path.
         path: String,
-    },
-    /// The schema has a type that is not decoded.
-    #[error("{path}: {what} can't be decoded to Arrow; {way_out}")]
-    Unsupported {
-        /// Avro field path.
-        path: String,
-        /// Avro type.
-        what: String,
-        /// What to do instead.
-        way_out: &'static str,
     },
     /// Arrow refused the finished columns: an invariant of this crate did not hold.
     #[error("the decoded columns don't make a batch: {0}")]

@@ -98,15 +98,15 @@ impl FromStr for Guid {
 }
 
 /// The schema that a message names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SchemaRef {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SchemaKey {
     /// By its id.
     Id(u32),
     /// By its GUID.
     Guid(Guid),
 }
 
-impl fmt::Display for SchemaRef {
+impl fmt::Display for SchemaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "id {id}"),
@@ -122,10 +122,10 @@ impl fmt::Display for SchemaRef {
 pub fn read<'a>(
     header: Option<&[u8]>,
     message: &'a [u8],
-) -> Result<(SchemaRef, &'a [u8]), FrameError> {
+) -> Result<(SchemaKey, &'a [u8]), FrameError> {
     match header {
         Some(header) => Ok((parse_header(header)?, message)),
-        None => split(message).map(|(id, datum)| (SchemaRef::Id(id), datum)),
+        None => split(message).map(|(id, datum)| (SchemaKey::Id(id), datum)),
     }
 }
 
@@ -133,13 +133,13 @@ pub fn read<'a>(
 ///
 /// # Errors
 /// [`FrameError::BadHeader`] when it is neither.
-pub fn parse_header(value: &[u8]) -> Result<SchemaRef, FrameError> {
+pub fn parse_header(value: &[u8]) -> Result<SchemaKey, FrameError> {
     match value {
-        [ID_MAGIC, a, b, c, d] => Ok(SchemaRef::Id(u32::from_be_bytes([*a, *b, *c, *d]))),
+        [ID_MAGIC, a, b, c, d] => Ok(SchemaKey::Id(u32::from_be_bytes([*a, *b, *c, *d]))),
         [GUID_MAGIC, guid @ ..] if guid.len() == 16 => {
             let mut out = [0; 16];
             out.copy_from_slice(guid);
-            Ok(SchemaRef::Guid(Guid(out)))
+            Ok(SchemaKey::Guid(Guid(out)))
         }
         _ => Err(FrameError::BadHeader {
             length: value.len(),

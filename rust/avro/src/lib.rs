@@ -28,7 +28,7 @@ mod wire;
 
 pub use decode::Decoder;
 pub use encode::{Encoded, Encoder};
-pub use error::{DecodeError, EncodeError, FrameError, PlanError, SchemaError};
+pub use error::{DecodeError, EncodeError, FrameError, PlanError, ResolutionError, SchemaError};
 pub use gate::Reject;
 pub use plan::{
     Certainty, CoercionPlan, Extra, FieldDeclaration, Lossy, Mode, NanAs, NullAs, PlanOptions,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{DecimalSchema, FixedSchema, InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{
+    Alias, DecimalSchema, FixedSchema, InnerDecimalSchema, Name, UuidSchema,
+};
 
 use serde_json::Value;
 
@@ -232,7 +234,9 @@ impl Builder {
             Schema::Enum(e) => {
                 let ty = EnumType {
                     name: e.name.fullname(None),
+                    aliases: full_names(&e.name, e.aliases.as_deref()),
                     symbols: e.symbols.clone(),
+                    default: e.default.clone(),
                 };
                 self.name(&e.name, 1, AvroType::Enum(Arc::new(ty)))?
             }
@@ -246,6 +250,7 @@ impl Builder {
             Schema::Fixed(fixed) => {
                 let ty = FixedType {
                     name: fixed.name.fullname(None),
+                    aliases: full_names(&fixed.name, fixed.aliases.as_deref()),
                     size: fixed.size,
                 };
                 self.name(&fixed.name, 1, AvroType::Fixed(Arc::new(ty)))?
@@ -318,12 +323,19 @@ impl Builder {
                 self.open.pop();
                 let ty = AvroType::Record(Arc::new(RecordType {
                     name: record.name.fullname(None),
+                    aliases: full_names(&record.name, record.aliases.as_deref()),
                     fields,
                 }));
                 self.name(&record.name, self.nodes - before + 1, ty)?
             }
         })
     }
+}
+
+/// The aliases of a named type. One without a namespace is in its type's own.
+pub(crate) fn full_names(name: &Name, aliases: Option<&[Alias]>) -> Vec<String> {
+    let aliases = aliases.unwrap_or_default().iter();
+    aliases.map(|a| a.fullname(name.namespace())).collect()
 }
 
 /// An error and its causes, such as the line and column where JSON went wrong.

@@ -102,8 +102,12 @@ pub struct DecimalType {
 pub struct EnumType {
     /// Full name.
     pub name: String,
+    /// Full names of other enums that it reads.
+    pub aliases: Vec<String>,
     /// Symbols in the order that gives their numbers.
     pub symbols: Vec<String>,
+    /// The symbol that stands for those of a writer that it doesn't have.
+    pub default: Option<String>,
 }
 
 /// A fixed.
@@ -111,6 +115,8 @@ pub struct EnumType {
 pub struct FixedType {
     /// Full name.
     pub name: String,
+    /// Full names of other fixed that it reads.
+    pub aliases: Vec<String>,
     /// Size in bytes.
     pub size: usize,
 }
@@ -120,6 +126,8 @@ pub struct FixedType {
 pub struct RecordType {
     /// Full name.
     pub name: String,
+    /// Full names of other records that it reads.
+    pub aliases: Vec<String>,
     /// Fields in the order in which they are written.
     pub fields: Vec<RecordField>,
 }

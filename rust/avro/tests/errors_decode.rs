@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
-use kappaflow_avro::framing::{Frame, Guid, SchemaRef};
+use kappaflow_avro::framing::{Frame, Guid, SchemaKey};
 use kappaflow_avro::*;
 
 fn field(ty: &str) -> String {
@@ -75,7 +75,13 @@ fn messages() {
                 datum,
             );
             assert!(
-                matches!(error, DecodeError::LengthTooLarge { .. }),
+                match error {
+                    // Nothing in the message bounds the number of values without bytes.
+                    DecodeError::TooManyElements { count, .. } =>
+                        items == "null" && count > 1 << 60,
+                    DecodeError::LengthTooLarge { .. } => items != "null",
+                    _ => false,
+                },
                 "{error:?}"
             );
         }
@@ -90,12 +96,9 @@ fn messages() {
     assert!(format!("{:?}", decoder.flush().unwrap().column(0)).contains('3'));
 
     let unsupported = |ty: &str| Decoder::new(&avro(ty)).unwrap_err();
-    assert!(
-        matches!(unsupported("[\"int\", \"string\"]"), DecodeError::Unsupported { path, .. } if path == "f")
-    );
     assert!(matches!(
         unsupported(r#"{"type": "fixed", "name": "F", "size": 0}"#),
-        DecodeError::Unsupported { .. }
+        ResolutionError::Unsupported { path, .. } if path == "f"
     ));
 }
 
@@ -131,28 +134,28 @@ fn headers_with_a_guid() {
     assert_eq!(text.to_uppercase().parse(), Ok(guid));
     let header = guid.header();
     assert_eq!(header[..4], [1, 0x01, 0x23, 0x45]);
-    assert_eq!(framing::parse_header(&header), Ok(SchemaRef::Guid(guid)));
+    assert_eq!(framing::parse_header(&header), Ok(SchemaKey::Guid(guid)));
     assert_eq!(
         framing::parse_header(&framing::bytes(258)),
-        Ok(SchemaRef::Id(258))
+        Ok(SchemaKey::Id(258))
     );
 
     // With a header the message is bare, whatever it starts with; without one it has a prefix.
     let bare = [0, 0, 0, 1, 2, 9];
     assert_eq!(
         framing::read(Some(&header), &bare),
-        Ok((SchemaRef::Guid(guid), &bare[..]))
+        Ok((SchemaKey::Guid(guid), &bare[..]))
     );
     assert_eq!(
         framing::read(None, &bare),
-        Ok((SchemaRef::Id(258), &[9][..]))
+        Ok((SchemaKey::Id(258), &[9][..]))
     );
     assert_eq!(
         framing::read(None, b"{"),
         Err(FrameError::BadMagic { byte: b'{' })
     );
-    assert_eq!(SchemaRef::Id(258).to_string(), "id 258");
-    assert_eq!(SchemaRef::Guid(guid).to_string(), format!("GUID {text}"));
+    assert_eq!(SchemaKey::Id(258).to_string(), "id 258");
+    assert_eq!(SchemaKey::Guid(guid).to_string(), format!("GUID {text}"));
 
     for bad in [&[][..], &[0; 4], &[1; 16], &[1; 18], &[2; 17], &header[..5]] {
         let expected = FrameError::BadHeader {

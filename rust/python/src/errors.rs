@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 
-use kappaflow_avro::{DecodeError, EncodeError, FrameError, PlanError, SchemaError};
+use kappaflow_avro::{
+    DecodeError, EncodeError, FrameError, PlanError, ResolutionError, SchemaError,
+};
 use kappaflow_core::Error;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -27,6 +29,9 @@ impl AvroError for EncodeError {
     const KIND: &str = "encode";
 }
 impl AvroError for DecodeError {
+    const KIND: &str = "decode";
+}
+impl AvroError for ResolutionError {
     const KIND: &str = "decode";
 }
 impl AvroError for FrameError {

@@ -137,6 +137,17 @@ fn decode(decoder: &mut Decoder, messages: &Encoded) -> Outcome<RecordBatch> {
     Ok(decoder.flush()?)
 }
 
+fn decode_all(decoder: &mut Decoder, messages: &Encoded) -> Outcome<RecordBatch> {
+    let datums = messages
+        .iter()
+        .map(|(_, message)| Ok(framing::split(message)?.1))
+        .collect::<Outcome<Vec<&[u8]>>>()?;
+    match decoder.push_all(datums).pop() {
+        None => Ok(decoder.flush()?),
+        Some((_, error)) => Err(error.into()),
+    }
+}
+
 fn main() -> Outcome<()> {
     let arguments = arguments()?;
     let batches = read(&arguments.data, arguments.batch)?;
@@ -159,7 +170,7 @@ fn main() -> Outcome<()> {
         std::fs::write(path, all.concat())?;
     }
 
-    let mut decoder = Decoder::new(&avro)?;
+    let (mut decoder, mut many) = (Decoder::new(&avro)?, Decoder::new(&avro)?);
     let arrow = match arguments.warehouse {
         true => None,
         false => Some(peers::ArrowAvro::new(&batches, &json)?),
@@ -170,8 +181,12 @@ fn main() -> Outcome<()> {
             std::hint::black_box(ours.encode(&batches[number])?);
             Ok(())
         }),
-        Contender::new("decode/ours", rows, |number| {
+        Contender::new("decode/ours", rows.clone(), |number| {
             std::hint::black_box(decode(&mut decoder, &encoded[number])?);
+            Ok(())
+        }),
+        Contender::new("decode/ours, many at once", rows, |number| {
+            std::hint::black_box(decode_all(&mut many, &encoded[number])?);
             Ok(())
         }),
     ];

@@ -11,6 +11,7 @@ use super::relation::{FieldView, Named, Node, Shape, View};
 use crate::canonical;
 use crate::error::SchemaError;
 use crate::parse;
+use crate::schema::full_names;
 
 /// A valid Avro schema of any form, with the schemas that it refers to.
 #[derive(Debug, Clone)]
@@ -159,11 +160,8 @@ fn shape_of<'a>(fixed: &'a FixedSchema) -> Shape<'a, Part<'a>> {
 }
 
 fn named<'a>(name: &'a Name, aliases: Option<&[Alias]>) -> Named<'a> {
-    // An alias without a namespace is in its type's own.
-    let aliases = aliases.unwrap_or_default().iter();
-    let aliases: Vec<_> = aliases.map(|a| a.fullname(name.namespace())).collect();
     Named {
         full: Cow::Owned(name.fullname(None)),
-        aliases: Cow::Owned(aliases),
+        aliases: Cow::Owned(full_names(name, aliases)),
     }
 }

@@ -8,6 +8,7 @@
 //! decimals, whose precision and scale must be equal.
 
 mod general;
+mod model;
 pub(crate) mod relation;
 
 use std::collections::HashMap;
@@ -53,7 +54,10 @@ pub enum IncompatibilityKind {
     UnionBranchMissing,
     /// Decimals of another precision or scale.
     DecimalMismatch,
-    /// Types nested so deeply that they were not compared.
+    /// Logical types of another meaning over one underlying type, such as a date and an int of milliseconds. For the
+    /// specification they fit, and so for [`check`]; a decoder refuses them, since no value would keep its meaning.
+    LogicalMismatch,
+    /// Types nested so deeply, or so many, that they were not compared.
     TooDeep,
 }
 

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow_array::types::{Decimal128Type, Decimal256Type};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array,
     FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray,
-    NullArray, PrimitiveArray, StringArray, StructArray, Time32MillisecondArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, UInt32Array,
+    NullArray, StringArray, StructArray, UInt32Array, make_array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, DataType, TimeUnit};
+use arrow_schema::{ArrowError, DataType};
 
-use super::column::{Column, Kind, Offsets, Payload};
-use super::kind::{digits, duration_parts};
+use super::column::{Column, Offsets, Store};
 use crate::error::DecodeError;
 
 type Finished = Result<ArrayRef, ArrowError>;
@@ -27,12 +23,9 @@ impl Column {
     }
 
     fn finish_array(&mut self) -> Finished {
-        let data_type = self.data_type();
-        let nulls = self
-            .nullable
-            .as_mut()
-            .map(|nullable| NullBuffer::from(take(&mut nullable.valid)));
-        self.kind.finish(&data_type, nulls)
+        let valid = self.valid.as_mut();
+        let nulls = valid.map(|valid| NullBuffer::from(take(valid)));
+        self.store.finish(&self.data_type, nulls)
     }
 }
 
@@ -51,82 +44,68 @@ impl Offsets {
     }
 }
 
-impl Kind {
+/// Numbers as what they mean.
+fn of_type(array: &dyn Array, data_type: &DataType) -> Finished {
+    let data = array.to_data().into_builder().data_type(data_type.clone());
+    Ok(make_array(data.build()?))
+}
+
+impl Store {
     fn finish(&mut self, data_type: &DataType, nulls: Option<NullBuffer>) -> Finished {
         Ok(match self {
             Self::Null(slots) => Arc::new(NullArray::new(std::mem::take(slots))),
-            Self::Boolean(bits) => Arc::new(BooleanArray::new(take(bits).into(), nulls)),
-            Self::Int(values) => Arc::new(Int32Array::try_new(take(values).into(), nulls)?),
-            Self::Date(values) => Arc::new(Date32Array::try_new(take(values).into(), nulls)?),
-            Self::TimeMillis(values) => {
-                Arc::new(Time32MillisecondArray::try_new(take(values).into(), nulls)?)
+            Self::Boolean(values) => Arc::new(BooleanArray::new(take(values).into(), nulls)),
+            Self::I32(values) => {
+                let array = Int32Array::try_new(take(values).into(), nulls)?;
+                return of_type(&array, data_type);
             }
-            Self::Long(values) => Arc::new(Int64Array::try_new(take(values).into(), nulls)?),
-            Self::TimeMicros(values) => {
-                Arc::new(Time64MicrosecondArray::try_new(take(values).into(), nulls)?)
+            Self::I64(values) => {
+                let array = Int64Array::try_new(take(values).into(), nulls)?;
+                return of_type(&array, data_type);
             }
-            Self::Timestamp(values, unit, instant) => {
-                let (values, zone) = (take(values).into(), instant.then_some("UTC"));
-                match unit {
-                    TimeUnit::Millisecond => Arc::new(
-                        TimestampMillisecondArray::try_new(values, nulls)?.with_timezone_opt(zone),
-                    ),
-                    TimeUnit::Microsecond => Arc::new(
-                        TimestampMicrosecondArray::try_new(values, nulls)?.with_timezone_opt(zone),
-                    ),
-                    _ => Arc::new(
-                        TimestampNanosecondArray::try_new(values, nulls)?.with_timezone_opt(zone),
-                    ),
+            Self::F32(values) => Arc::new(Float32Array::try_new(take(values).into(), nulls)?),
+            Self::F64(values) => Arc::new(Float64Array::try_new(take(values).into(), nulls)?),
+            Self::I128(values) => {
+                let array = Decimal128Array::try_new(take(values).into(), nulls)?;
+                return of_type(&array, data_type);
+            }
+            Self::I256(values) => {
+                let array = Decimal256Array::try_new(take(values).into(), nulls)?;
+                return of_type(&array, data_type);
+            }
+            Self::Bytes(offsets, data) => {
+                let (offsets, data) = (offsets.finish(), take(data).into());
+                match data_type {
+                    DataType::Binary => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
+                    _ => Arc::new(StringArray::try_new(offsets, data, nulls)?),
                 }
             }
-            Self::Float(values) => Arc::new(Float32Array::try_new(take(values).into(), nulls)?),
-            Self::Double(values) => Arc::new(Float64Array::try_new(take(values).into(), nulls)?),
-            Self::Bytes(offsets, data, Payload::Bytes) => Arc::new(BinaryArray::try_new(
-                offsets.finish(),
-                take(data).into(),
-                nulls,
-            )?),
-            Self::Bytes(offsets, data, _) => Arc::new(StringArray::try_new(
-                offsets.finish(),
-                take(data).into(),
-                nulls,
-            )?),
-            Self::Fixed(size, data) => {
-                let size = i32::try_from(*size).unwrap_or(i32::MAX);
-                Arc::new(FixedSizeBinaryArray::try_new(
-                    size,
-                    take(data).into(),
-                    nulls,
-                )?)
+            Self::Fixed(_, data) => {
+                let data = take(data).into();
+                let DataType::FixedSizeBinary(size) = data_type else {
+                    return Err(defect());
+                };
+                Arc::new(FixedSizeBinaryArray::try_new(*size, data, nulls)?)
             }
             Self::Duration(parts) => {
                 let arrays = parts
                     .iter_mut()
                     .map(|part| Arc::new(UInt32Array::from(take(part))) as ArrayRef)
                     .collect();
-                Arc::new(StructArray::try_new(duration_parts(), arrays, nulls)?)
+                let DataType::Struct(fields) = data_type else {
+                    return Err(defect());
+                };
+                Arc::new(StructArray::try_new(fields.clone(), arrays, nulls)?)
             }
-            Self::Decimal128(ty, values) => {
-                let (precision, scale) = digits(*ty);
-                let array: Decimal128Array =
-                    PrimitiveArray::<Decimal128Type>::try_new(take(values).into(), nulls)?;
-                Arc::new(array.with_precision_and_scale(precision, scale)?)
-            }
-            Self::Decimal256(ty, values) => {
-                let (precision, scale) = digits(*ty);
-                let array: Decimal256Array =
-                    PrimitiveArray::<Decimal256Type>::try_new(take(values).into(), nulls)?;
-                Arc::new(array.with_precision_and_scale(precision, scale)?)
-            }
-            Self::Array(offsets, _, items) => {
-                let values = items.finish_array()?;
+            Self::List(offsets, items) => {
+                let (offsets, values) = (offsets.finish(), items.finish_array());
                 let DataType::List(field) = data_type else {
                     return Err(defect());
                 };
                 Arc::new(ListArray::try_new(
                     Arc::clone(field),
-                    offsets.finish(),
-                    values,
+                    offsets,
+                    values?,
                     nulls,
                 )?)
             }
@@ -148,19 +127,18 @@ impl Kind {
                     false,
                 )?)
             }
-            Self::Record(fields, slots) => {
+            Self::Struct(columns, slots) => {
                 let slots = std::mem::take(slots);
-                let arrays: Vec<_> = fields
-                    .iter_mut()
-                    .map(|(_, column)| column.finish_array())
-                    .collect();
+                // All are emptied before an error is returned, so that they stay of one length.
+                let arrays: Vec<_> = columns.iter_mut().map(Column::finish_array).collect();
                 let arrays = arrays.into_iter().collect::<Result<Vec<_>, _>>()?;
                 let DataType::Struct(fields) = data_type else {
                     return Err(defect());
                 };
-                let array = StructArray::try_new_with_length(fields.clone(), arrays, nulls, slots)?;
-                debug_assert_eq!(array.len(), slots);
-                Arc::new(array)
+                let fields = fields.clone();
+                Arc::new(StructArray::try_new_with_length(
+                    fields, arrays, nulls, slots,
+                )?)
             }
         })
     }

@@ -1,50 +1,82 @@
-//! Messages to batches, one message at a time.
+//! Messages to batches, by a plan that is made once of the writer's schema and the reader's.
 
 mod column;
+mod decimal;
 mod finish;
-mod kind;
+mod read;
 mod reader;
+mod resolve;
+mod shape;
+mod skip;
 
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field, Schema, SchemaRef};
 
-use crate::error::DecodeError;
+use crate::error::{DecodeError, ResolutionError};
 use crate::schema::AvroSchema;
 use column::Column;
-pub(crate) use kind::decimal;
+pub(crate) use decimal::wide as wide_decimal;
+use read::{Step, defaults_of, read_record};
 use reader::Reader;
 
-/// Decodes datums of one schema into a batch. A message that is refused leaves no trace.
+/// Messages that are read side by side.
+const BLOCK: usize = 128;
+
+/// Decodes datums of one writer's schema into batches of one reader's. A message that is refused leaves no trace.
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
+    steps: Box<[Step]>,
     columns: Vec<Column>,
     rows: usize,
+    held: usize,
+    /// Memory that a row takes at most, beside what its message has for it.
+    row_cost: usize,
 }
 
 impl Decoder {
-    /// A decoder for datums written with this schema.
+    /// A decoder for datums written with this schema, into columns of the same.
     ///
     /// # Errors
-    /// [`DecodeError::Unsupported`], naming a type that no Arrow column is made of (unions of several types).
-    pub fn new(schema: &AvroSchema) -> Result<Self, DecodeError> {
-        let columns: Vec<Column> = schema
-            .fields()
-            .iter()
-            .map(|field| Column::new(&field.ty, field.name.clone()))
-            .collect::<Result<_, _>>()?;
-        let fields: Vec<Field> = schema
+    /// [`ResolutionError::Unsupported`], naming a type that no Arrow column is made of.
+    pub fn new(schema: &AvroSchema) -> Result<Self, ResolutionError> {
+        Self::with_reader(schema, schema)
+    }
+
+    /// A decoder for datums that were written with `writer`, into columns of `reader`, by the rules of the Avro
+    /// specification: fields by name or alias in any order, defaults for those that the writer has not, promotions,
+    /// enums by symbol, unions by branch. What only the writer has is passed over. A value that the reader has no place
+    /// for, such as a null where it takes none, is the fault of its message, if another value could have been there.
+    ///
+    /// Where both schemas say what a number counts, the value is kept, not the number: milliseconds become
+    /// microseconds, and a date doesn't become an instant.
+    ///
+    /// # Errors
+    /// [`ResolutionError`]: no message of the writer could be read, or a type of the reader's that no column is made of.
+    pub fn with_reader(writer: &AvroSchema, reader: &AvroSchema) -> Result<Self, ResolutionError> {
+        let mut columns = Vec::with_capacity(reader.fields().len());
+        for field in reader.fields() {
+            columns.push(Column::new(&field.ty, field.name.clone())?);
+        }
+        let steps = resolve::record(reader.record(), writer.record())?;
+        let fields: Vec<Field> = reader
             .fields()
             .iter()
             .zip(&columns)
             .map(|(field, column)| column.field(&field.name))
             .collect();
+        let row_cost = columns.iter().fold(defaults_of(&steps), |sum, column| {
+            sum.saturating_add(column.cost)
+        });
         Ok(Self {
             schema: Arc::new(Schema::new(fields)),
+            steps,
             columns,
             rows: 0,
+            held: 0,
+            row_cost,
         })
     }
 
@@ -59,28 +91,63 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`]: the decoder is then as it was before.
     pub fn push(&mut self, datum: &[u8]) -> Result<(), DecodeError> {
-        let mut reader = Reader::new(datum);
-        let mut read = || {
-            self.columns
-                .iter_mut()
-                .try_for_each(|column| column.read(&mut reader))?;
-            match reader.remaining() {
-                0 => Ok(()),
-                extra => Err(Box::new(DecodeError::TrailingBytes { extra })),
+        self.read(&mut [Reader::new(datum)]).map_err(|error| *error)
+    }
+
+    /// Decodes many datums as the next rows, which is faster than one by one. Gives the ones that were refused, by
+    /// their place among `datums`; the others are rows, in their order.
+    pub fn push_all<'d>(
+        &mut self,
+        datums: impl IntoIterator<Item = &'d [u8]>,
+    ) -> Vec<(usize, DecodeError)> {
+        let (mut datums, mut refused, mut done) = (datums.into_iter(), Vec::new(), 0);
+        let (mut block, mut readers) = (Vec::with_capacity(BLOCK), Vec::with_capacity(BLOCK));
+        loop {
+            block.clear();
+            block.extend(datums.by_ref().take(BLOCK));
+            if block.is_empty() {
+                return refused;
             }
-        };
-        match read() {
+            readers.clear();
+            readers.extend(block.iter().map(|datum| Reader::new(datum)));
+            if self.read(&mut readers).is_err() {
+                // One of them is at fault: which, and who is not, is found one by one.
+                for (i, datum) in block.iter().enumerate() {
+                    if let Err(error) = self.push(datum) {
+                        refused.push((done + i, error));
+                    }
+                }
+            }
+            done += block.len();
+        }
+    }
+
+    /// All of the messages, or none.
+    fn read(&mut self, readers: &mut [Reader<'_>]) -> Result<(), Box<DecodeError>> {
+        let read =
+            read_record(&self.steps, &mut self.columns, readers).and_then(|()| {
+                match readers.iter().find(|r| r.remaining() > 0) {
+                    None => Ok(()),
+                    Some(r) => Err(Box::new(DecodeError::TrailingBytes {
+                        extra: r.remaining(),
+                    })),
+                }
+            });
+        match read {
             Ok(()) => {
-                self.rows += 1;
-                Ok(())
+                self.rows += readers.len();
+                for r in readers {
+                    let row = self.row_cost.saturating_add(r.taken());
+                    self.held = self.held.saturating_add(row);
+                }
             }
-            Err(error) => {
+            Err(_) => {
                 for column in &mut self.columns {
                     column.truncate(self.rows);
                 }
-                Err(*error)
             }
         }
+        read
     }
 
     /// Rows since the last flush.
@@ -95,12 +162,19 @@ impl Decoder {
         self.rows == 0
     }
 
+    /// The most bytes that the values since the last flush take: when to flush, whatever the messages hold.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.held
+    }
+
     /// The rows since the last flush as a batch, which may be empty; the decoder starts anew.
     ///
     /// # Errors
     /// [`DecodeError::Arrow`] should Arrow refuse the columns.
     pub fn flush(&mut self) -> Result<RecordBatch, DecodeError> {
         let rows = std::mem::take(&mut self.rows);
+        self.held = 0;
         // All columns are emptied before an error is returned, so that they stay of one length.
         let arrays: Vec<_> = self.columns.iter_mut().map(Column::finish).collect();
         let arrays = arrays.into_iter().collect::<Result<Vec<_>, _>>()?;

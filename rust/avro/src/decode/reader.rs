@@ -3,8 +3,12 @@
 use crate::error::DecodeError;
 use crate::wire::unzigzag;
 
-/// Elements of no bytes that one message may hold: their number is bounded by nothing in the message.
-const MAX_EMPTY_ELEMENTS: usize = 65_536;
+/// Memory that the elements of a message's arrays and maps may take beyond their bytes, whatever its length.
+const FREE_BYTES: usize = 16 << 20;
+/// The same, for each byte of the message.
+const FREE_PER_BYTE: usize = 64;
+/// What an element of no bytes costs at least: nothing in the message bounds their number.
+const EMPTY_ELEMENT: usize = 256;
 
 /// What went wrong, where; the column adds its path. Boxed, so that what is read comes back in registers.
 #[derive(Debug)]
@@ -17,6 +21,11 @@ enum What {
         at: usize,
         length: i64,
         remaining: usize,
+    },
+    TooManyElements {
+        at: usize,
+        count: usize,
+        message: usize,
     },
     Invalid {
         at: usize,
@@ -41,6 +50,12 @@ impl Fault {
                 length,
                 remaining,
             },
+            What::TooManyElements { at, count, message } => DecodeError::TooManyElements {
+                path,
+                at,
+                count,
+                message,
+            },
             What::Invalid { at, reason } => DecodeError::Invalid { path, at, reason },
             What::Full => DecodeError::BatchFull { path },
         })
@@ -57,10 +72,23 @@ impl Fault {
     }
 }
 
+/// A block of an array or a map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// Its elements; none end the array.
+    pub(super) count: usize,
+    /// Where the writer says that it ends.
+    end: Option<usize>,
+}
+
+#[derive(Debug)]
 pub(super) struct Reader<'a> {
     datum: &'a [u8],
     at: usize,
-    empty_elements: usize,
+    /// Memory that elements may still take.
+    free: usize,
+    /// The branch of a union that was read last.
+    pub(super) branch: u8,
 }
 
 impl<'a> Reader<'a> {
@@ -68,12 +96,22 @@ impl<'a> Reader<'a> {
         Self {
             datum,
             at: 0,
-            empty_elements: 0,
+            free: Self::allowance(datum),
+            branch: 0,
         }
+    }
+
+    const fn allowance(datum: &[u8]) -> usize {
+        FREE_BYTES.saturating_add(FREE_PER_BYTE.saturating_mul(datum.len()))
     }
 
     pub(super) const fn remaining(&self) -> usize {
         self.datum.len() - self.at
+    }
+
+    /// Memory that what was read takes at most, beyond what any row takes.
+    pub(super) const fn taken(&self) -> usize {
+        Self::allowance(self.datum) - self.free + self.datum.len()
     }
 
     #[cold]
@@ -94,24 +132,46 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self
-            .datum
-            .get(self.at)
-            .ok_or_else(|| Fault::truncated(self.at))?;
-        self.at += 1;
-        Ok(byte)
+    #[inline(always)]
+    fn rest(&self) -> &'a [u8] {
+        // Always within the datum.
+        self.datum.get(self.at..).unwrap_or_default()
     }
 
-    #[inline]
-    pub(super) fn long(&mut self) -> Result<i64, Fault> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(unzigzag(first.into()));
+    #[inline(always)]
+    pub(super) fn byte(&mut self) -> Result<u8, Fault> {
+        match self.datum.get(self.at) {
+            Some(byte) => {
+                self.at += 1;
+                Ok(*byte)
+            }
+            None => Err(Fault::truncated(self.at)),
         }
-        let mut z = u64::from(first & 0x7f);
-        let mut shift = 7;
+    }
+
+    #[inline(always)]
+    pub(super) fn long(&mut self) -> Result<i64, Fault> {
+        match *self.rest() {
+            [a, ..] if a < 0x80 => {
+                self.at += 1;
+                Ok(unzigzag(a.into()))
+            }
+            [a, b, ..] if b < 0x80 => {
+                self.at += 2;
+                Ok(unzigzag(u64::from(a & 0x7f) | u64::from(b) << 7))
+            }
+            [a, b, c, ..] if c < 0x80 => {
+                self.at += 3;
+                let z = u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14;
+                Ok(unzigzag(z))
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_number(&mut self) -> Result<i64, Fault> {
+        let (mut z, mut shift) = (0, 0);
         loop {
             let byte = self.byte()?;
             // The tenth byte has room for one bit.
@@ -126,18 +186,37 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn int(&mut self) -> Result<i32, Fault> {
         let v = self.long()?;
         i32::try_from(v).map_err(|_| self.invalid(format!("{v} is out of range of int")))
     }
 
+    /// The branch of a union of `branches`.
+    #[inline]
+    pub(super) fn union(&mut self, branches: usize) -> Result<usize, Fault> {
+        let branch = self.long()?;
+        match usize::try_from(branch) {
+            Ok(index) if index < branches => Ok(index),
+            _ => Err(self.invalid(format!("branch {branch} is not in the union"))),
+        }
+    }
+
+    /// Of a union of two, whether the branch is not `null`.
+    #[inline(always)]
+    pub(super) fn present(&mut self, null: u8) -> Result<bool, Fault> {
+        match self.datum.get(self.at) {
+            Some(byte @ (0 | 2)) => {
+                self.at += 1;
+                Ok(*byte != null << 1)
+            }
+            _ => Ok(self.union(2)? != usize::from(null)),
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        match self
-            .datum
-            .get(self.at..)
-            .and_then(|rest| rest.first_chunk::<N>())
-        {
+        match self.rest().first_chunk::<N>() {
             Some(bytes) => {
                 self.at += N;
                 Ok(*bytes)
@@ -146,12 +225,9 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn take(&mut self, size: usize) -> Result<&'a [u8], Fault> {
-        match self
-            .at
-            .checked_add(size)
-            .and_then(|end| self.datum.get(self.at..end))
-        {
+        match self.rest().get(..size) {
             Some(bytes) => {
                 self.at += size;
                 Ok(bytes)
@@ -160,37 +236,112 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Bytes or a string: a length, and that many bytes.
-    #[inline]
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+    /// The length of bytes or of a string, which the datum holds.
+    #[inline(always)]
+    fn length(&mut self) -> Result<usize, Fault> {
         let length = self.long()?;
         match usize::try_from(length) {
-            Ok(size) if size <= self.remaining() => self.take(size),
+            Ok(size) if size <= self.remaining() => Ok(size),
             Ok(_) => Err(self.too_large(length)),
             Err(_) => Err(self.invalid(format!("negative length {length}"))),
         }
     }
 
-    /// The number of elements in the next block of an array or a map; 0 ends it. `min_size` is the fewest bytes of one.
-    pub(super) fn block(&mut self, min_size: usize) -> Result<usize, Fault> {
-        let length = self.long()?;
-        if length < 0 {
-            let bytes = self.long()?;
-            if usize::try_from(bytes).map_or(true, |bytes| bytes > self.remaining()) {
-                return Err(self.too_large(bytes));
+    /// Bytes or a string: a length, and that many bytes.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+        let size = self.length()?;
+        self.take(size)
+    }
+
+    /// As [`Reader::bytes`], appended.
+    #[inline(always)]
+    pub(super) fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        const SHORT: usize = 16;
+        let size = self.length()?;
+        match self.rest().first_chunk::<SHORT>() {
+            // A copy of a size that is known is two instructions; what is too much of it is cut off.
+            Some(chunk) if size <= SHORT => {
+                let end = out.len() + size;
+                out.extend_from_slice(chunk);
+                out.truncate(end);
+                self.at += size;
+                Ok(())
+            }
+            _ => {
+                out.extend_from_slice(self.take(size)?);
+                Ok(())
             }
         }
+    }
+
+    /// The next block of an array or a map. `min_size` is the fewest bytes of an element, `cost` the memory that it
+    /// takes beside what its bytes hold.
+    pub(super) fn block(&mut self, min_size: usize, cost: usize) -> Result<Block, Fault> {
+        let (length, end) = self.block_length()?;
         let Ok(count) = usize::try_from(length.unsigned_abs()) else {
             return Err(self.too_large(length));
         };
-        if min_size == 0 {
-            self.empty_elements = self.empty_elements.saturating_add(count);
-            if self.empty_elements > MAX_EMPTY_ELEMENTS {
-                return Err(self.too_large(length));
-            }
-        } else if count > self.remaining() / min_size {
-            return Err(self.too_large(length));
+        let cost = match min_size {
+            0 => cost.max(EMPTY_ELEMENT),
+            _ if count > self.remaining() / min_size => return Err(self.too_large(length)),
+            _ => cost,
+        };
+        let Some(free) = self.free.checked_sub(count.saturating_mul(cost)) else {
+            return Err(Fault(Box::new(What::TooManyElements {
+                at: self.at,
+                count,
+                message: self.datum.len(),
+            })));
+        };
+        self.free = free;
+        Ok(Block { count, end })
+    }
+
+    /// The number of elements, negative where the writer says how many bytes they are, and where those end.
+    fn block_length(&mut self) -> Result<(i64, Option<usize>), Fault> {
+        let length = self.long()?;
+        if length >= 0 {
+            return Ok((length, None));
         }
-        Ok(count)
+        let bytes = self.long()?;
+        match usize::try_from(bytes) {
+            Ok(size) if size <= self.remaining() => Ok((length, Some(self.at + size))),
+            _ => Err(self.too_large(bytes)),
+        }
+    }
+
+    /// Whether a block that was read ends where the writer said.
+    pub(super) fn check_end(&self, block: Block) -> Result<(), Fault> {
+        match block.end {
+            Some(end) if end != self.at => {
+                Err(self.invalid(format!("the writer says that the block ends at byte {end}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes over an array or a map; `min_size` is the fewest bytes of an element.
+    pub(super) fn skip_blocks(
+        &mut self,
+        min_size: usize,
+        mut element: impl FnMut(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        loop {
+            match self.block_length()? {
+                (0, _) => return Ok(()),
+                (_, Some(end)) => self.at = end,
+                // Elements of no bytes are passed over by doing nothing.
+                (_, None) if min_size == 0 => {}
+                (length, None) => match usize::try_from(length) {
+                    Ok(count) if count <= self.remaining() / min_size => {
+                        for _ in 0..count {
+                            element(self)?;
+                        }
+                    }
+                    _ => return Err(self.too_large(length)),
+                },
+            }
+        }
     }
 }

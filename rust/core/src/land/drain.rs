@@ -1,10 +1,10 @@
 //! One drain of one region's egress topic, from where the table ends to the last stable offsets of now.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kappaflow_avro::framing::{self, SchemaRef, VALUE_HEADER};
-use kappaflow_avro::{AvroSchema, Decoder};
+use kappaflow_avro::AvroSchema;
+use kappaflow_avro::framing::{self, SchemaKey, VALUE_HEADER};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::families::{At, Families, Offer};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::identity::{EgressIdentity, HEADER};
 use crate::kafka::{PartitionRange, header, read_ranges};
-use crate::registry;
+use crate::registry::{self, RegistryError};
 use crate::table::{
     Advance, CommitError, CommitRequest, Position, Seen, TableCommit, TableState, offset_key,
 };
@@ -47,7 +47,6 @@ pub(super) fn drain(
         starts: &starts,
         families: Families::new(landed, HELD_BYTES),
         writer: Writer::new(table, plan.job, region, &commit, &plan.egress)?,
-        schemas: HashSet::new(),
         landing: RegionLanding {
             region: region.clone(),
             topic: plan.topic.name.clone(),
@@ -134,7 +133,7 @@ fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<Partition
 
 /// A record of a family that is not complete yet.
 struct Held {
-    schema: SchemaRef,
+    schema: SchemaKey,
     datum: Vec<u8>,
 }
 
@@ -149,8 +148,6 @@ struct Lander<'a> {
     starts: &'a BTreeMap<i32, Position>,
     families: Families<Held>,
     writer: Writer<'a>,
-    /// Writer schemas that were looked up and found to be the job's.
-    schemas: HashSet<SchemaRef>,
     landing: RegionLanding,
     total: u64,
     ctx: &'a Context,
@@ -227,34 +224,39 @@ impl Lander<'_> {
         }
     }
 
-    fn write(&mut self, at: At, id: EgressIdentity, schema: SchemaRef, datum: &[u8]) -> Result<()> {
-        if !self.schemas.contains(&schema) {
-            self.check_schema(at, schema)?;
-            self.schemas.insert(schema);
+    fn write(&mut self, at: At, id: EgressIdentity, schema: SchemaKey, datum: &[u8]) -> Result<()> {
+        if !self.writer.knows(schema) {
+            self.learn(at, schema)?;
         }
-        self.writer.push(at, id, datum).map_err(|e| {
-            self.bad(
-                at,
-                format!("can't be decoded as {}: {e}", self.plan.egress.full_name()),
-            )
+        self.writer.push(at, id, schema, datum).map_err(|e| {
+            let name = self.plan.egress.full_name();
+            self.bad(at, format!("can't be decoded as {name}: {e}"))
         })
     }
 
-    /// A writer schema has to be the job's egress schema, under whatever id.
-    fn check_schema(&self, at: At, id: SchemaRef) -> Result<()> {
-        let text = registry::by_ref(self.plan.registry.as_ref(), id)?.schema;
-        let columns = |schema: &AvroSchema| Decoder::new(schema).map(|d| d.arrow_schema()).ok();
-        let same = AvroSchema::parse(&text).is_ok_and(|writer| {
-            writer.canonical() == self.plan.egress.canonical()
-                && columns(&writer) == columns(&self.plan.egress)
-        });
-        if same {
-            return Ok(());
-        }
-        let reason = format!(
-            "was written with schema {id}, which is not the job's schema.egress; a job's answers have one schema"
-        );
-        Err(self.bad(at, reason))
+    /// Makes ready to read what was written with another schema.
+    fn learn(&mut self, at: At, schema: SchemaKey) -> Result<()> {
+        let text = match registry::by_ref(self.plan.registry.as_ref(), schema) {
+            Ok(found) => found.schema,
+            // The registry answered, and has no such schema: the record is at fault.
+            Err(e @ (RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
+                let reason = format!("was written with schema {schema}, which is not known: {e}");
+                return Err(self.bad(at, reason));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let learnt = AvroSchema::parse(&text)
+            .map_err(|e| e.to_string())
+            .and_then(|written| {
+                let resolved = self.writer.learn(schema, &written);
+                resolved.map_err(|e| e.to_string())
+            });
+        learnt.map_err(|e| {
+            let reason = format!(
+                "was written with schema {schema}, which the job's schema.egress can't read: {e}"
+            );
+            self.bad(at, reason)
+        })
     }
 
     fn bad(&self, at: At, reason: String) -> Error {

@@ -1,5 +1,6 @@
 //! Decoded answers to Parquet files in bounded memory: row groups go out by size, files are rotated.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use arrow_array::builder::{Int32Builder, Int64Builder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{Schema, SchemaRef};
-use kappaflow_avro::{AvroSchema, DecodeError, Decoder};
+use kappaflow_avro::framing::SchemaKey;
+use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -20,7 +22,7 @@ use crate::table::{DataFile, NewFile, TableCommit, identity_fields};
 
 /// Rows decoded before they go to the Parquet writer.
 const BATCH_ROWS: usize = 8_192;
-/// Bytes of answers decoded before they go to the Parquet writer, however few.
+/// Bytes that decoded answers may take before they go to the Parquet writer, however few.
 const BATCH_BYTES: usize = 16 << 20;
 /// Bytes of an open row group that make it go out.
 const ROW_GROUP_BYTES: usize = 32 << 20;
@@ -34,17 +36,24 @@ pub struct Writer<'t> {
     region: String,
     commit: String,
     schema: SchemaRef,
-    decoder: Decoder,
-    numbers: [Int64Builder; 5],
-    partitions: Int32Builder,
-    offsets: Int64Builder,
-    /// Bytes of the answers decoded since the last batch.
-    pending: usize,
+    egress: AvroSchema,
+    /// By the id of the schema that answers were written with.
+    lanes: BTreeMap<SchemaKey, Lane>,
+    /// Rows and bytes decoded since the last batch.
+    pending: (usize, usize),
     open: Option<(NewFile, ArrowWriter<File>, u64)>,
     done: Vec<(DataFile, PathBuf)>,
     /// Rows given so far.
     pub rows: u64,
     kept: bool,
+}
+
+/// Answers of one writer's schema, as rows of the egress schema, and whose they are.
+struct Lane {
+    decoder: Decoder,
+    numbers: [Int64Builder; 5],
+    partitions: Int32Builder,
+    offsets: Int64Builder,
 }
 
 impl<'t> Writer<'t> {
@@ -78,11 +87,9 @@ impl<'t> Writer<'t> {
             region: region.to_owned(),
             commit: commit.to_owned(),
             schema: Arc::new(Schema::new(fields)),
-            decoder,
-            numbers: Default::default(),
-            partitions: Int32Builder::new(),
-            offsets: Int64Builder::new(),
-            pending: 0,
+            egress: egress.clone(),
+            lanes: BTreeMap::new(),
+            pending: (0, 0),
             open: None,
             done: Vec::new(),
             rows: 0,
@@ -90,12 +97,46 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Decodes one answer as the next row.
+    /// Whether answers of this schema id can be pushed.
+    pub fn knows(&self, schema: SchemaKey) -> bool {
+        self.lanes.contains_key(&schema)
+    }
+
+    /// Makes ready for the answers that were written with a schema.
+    ///
+    /// # Errors
+    /// [`ResolutionError`] if the egress schema can't read them.
+    pub fn learn(
+        &mut self,
+        schema: SchemaKey,
+        written: &AvroSchema,
+    ) -> Result<(), ResolutionError> {
+        let lane = Lane {
+            decoder: Decoder::with_reader(written, &self.egress)?,
+            numbers: Default::default(),
+            partitions: Int32Builder::new(),
+            offsets: Int64Builder::new(),
+        };
+        self.lanes.insert(schema, lane);
+        Ok(())
+    }
+
+    /// Decodes one answer, written with a schema that is known, as the next row.
     ///
     /// # Errors
     /// The decoder's: nothing of the answer is kept then. The files' come from [`Writer::flush_if_due`].
-    pub fn push(&mut self, at: At, id: EgressIdentity, datum: &[u8]) -> Result<(), DecodeError> {
-        self.decoder.push(datum)?;
+    pub fn push(
+        &mut self,
+        at: At,
+        id: EgressIdentity,
+        schema: SchemaKey,
+        datum: &[u8],
+    ) -> Result<(), String> {
+        let Some(lane) = self.lanes.get_mut(&schema) else {
+            return Err(format!("schema {schema} is not known"));
+        };
+        let held = lane.decoder.held_bytes();
+        lane.decoder.push(datum).map_err(|e| e.to_string())?;
         let EgressIdentity {
             input,
             attempt,
@@ -103,22 +144,24 @@ impl<'t> Writer<'t> {
             of,
         } = id;
         for (builder, value) in
-            self.numbers
+            lane.numbers
                 .iter_mut()
                 .zip([input.split, input.seq, child, of, attempt])
         {
             builder.append_value(i64::from(value));
         }
-        self.partitions.append_value(at.partition);
-        self.offsets.append_value(at.offset);
-        self.pending += datum.len();
+        lane.partitions.append_value(at.partition);
+        lane.offsets.append_value(at.offset);
+        self.pending.0 += 1;
+        self.pending.1 += lane.decoder.held_bytes() - held;
         self.rows += 1;
         Ok(())
     }
 
     /// Writes what is decoded once there is a batch of it, and begins the next file when this one is large.
     pub fn flush_if_due(&mut self) -> Result<()> {
-        if self.decoder.len() >= BATCH_ROWS || self.pending >= BATCH_BYTES {
+        let (rows, bytes) = self.pending;
+        if rows >= BATCH_ROWS || bytes >= BATCH_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -131,30 +174,26 @@ impl<'t> Writer<'t> {
         }
     }
 
-    fn batch(&mut self) -> Result<RecordBatch> {
-        self.pending = 0;
-        let answers = self
-            .decoder
-            .flush()
-            .map_err(|e| self.failed("make a batch", e))?;
-        let mut columns = answers.columns().to_vec();
-        let job = self.job.to_string();
-        let jobs = StringArray::from_iter_values(std::iter::repeat_n(job, answers.num_rows()));
-        columns.push(Arc::new(jobs));
-        for builder in &mut self.numbers {
-            columns.push(Arc::new(builder.finish()) as ArrayRef);
-        }
-        columns.push(Arc::new(self.partitions.finish()));
-        columns.push(Arc::new(self.offsets.finish()));
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|e| self.failed("make a batch", e))
+    /// The batches of all lanes that have rows.
+    fn batches(&mut self) -> Result<Vec<RecordBatch>> {
+        self.pending = (0, 0);
+        let (job, schema) = (self.job.to_string(), Arc::clone(&self.schema));
+        let lanes = self.lanes.values_mut();
+        let batches = lanes
+            .filter(|lane| !lane.decoder.is_empty())
+            .map(|lane| lane.batch(&job, &schema));
+        let batches: std::result::Result<Vec<_>, String> = batches.collect();
+        batches.map_err(|e| self.failed("make a batch", e))
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.decoder.is_empty() {
-            return Ok(());
+        for batch in self.batches()? {
+            self.write(&batch)?;
         }
-        let batch = self.batch()?;
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => {
@@ -165,7 +204,7 @@ impl<'t> Writer<'t> {
         };
         let (_, writer, rows) = &mut open;
         *rows += batch.num_rows() as u64;
-        let mut written = writer.write(&batch);
+        let mut written = writer.write(batch);
         if written.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
             written = writer.flush();
         }
@@ -234,6 +273,21 @@ impl<'t> Writer<'t> {
     /// The commit is in, or may be in: the files stay.
     pub fn keep(&mut self) {
         self.kept = true;
+    }
+}
+
+impl Lane {
+    fn batch(&mut self, job: &str, schema: &SchemaRef) -> std::result::Result<RecordBatch, String> {
+        let answers = self.decoder.flush().map_err(|e| e.to_string())?;
+        let mut columns = answers.columns().to_vec();
+        let jobs = StringArray::from_iter_values(std::iter::repeat_n(job, answers.num_rows()));
+        columns.push(Arc::new(jobs));
+        for builder in &mut self.numbers {
+            columns.push(Arc::new(builder.finish()) as ArrayRef);
+        }
+        columns.push(Arc::new(self.partitions.finish()));
+        columns.push(Arc::new(self.offsets.finish()));
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| e.to_string())
     }
 }
 

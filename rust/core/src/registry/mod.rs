@@ -13,7 +13,7 @@ mod types;
 use std::path::Path;
 use std::sync::Arc;
 
-use kappaflow_avro::framing::{Guid, SchemaRef};
+use kappaflow_avro::framing::{Guid, SchemaKey};
 
 pub use config::{OAuthConfig, RegistryConfig, RegistryTable};
 pub use directory::DirectoryRegistry;
@@ -112,9 +112,9 @@ pub fn open(
 ///
 /// # Errors
 /// [`RegistryError::NotFound`], or that the registry can't be asked.
-pub fn by_ref(registry: &dyn SchemaRegistry, schema: SchemaRef) -> Result<Found, RegistryError> {
+pub fn by_ref(registry: &dyn SchemaRegistry, schema: SchemaKey) -> Result<Found, RegistryError> {
     match schema {
-        SchemaRef::Id(id) => registry.by_id(id),
-        SchemaRef::Guid(guid) => registry.by_guid(guid),
+        SchemaKey::Id(id) => registry.by_id(id),
+        SchemaKey::Guid(guid) => registry.by_guid(guid),
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::take::take_record_batch;
-use kappaflow_avro::Encoder;
+use kappaflow_avro::{AvroSchema, Encoder};
 
 use super::decode::Decoders;
 use super::partitions::Record;
@@ -71,13 +71,14 @@ impl<S: Service> Handler<S> {
         service: S,
         name: String,
         registry: Arc<dyn SchemaRegistry>,
+        ingress: AvroSchema,
         encoder: Encoder,
         max_attempts: u32,
     ) -> Self {
         Self {
             service,
             name,
-            decoders: Decoders::new(registry),
+            decoders: Decoders::new(registry, ingress),
             encoder,
             max_attempts: max_attempts.max(1),
             deaths: 0,

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{Int32Array, RecordBatch};
-use kappaflow_avro::{CoercionPlan, Decoder, PlanOptions};
+use kappaflow_avro::{AvroSchema, CoercionPlan, Decoder, PlanOptions};
 use proptest::prelude::*;
 
 use super::*;
@@ -110,8 +110,6 @@ fn loose() -> arrow_schema::Schema {
     wire::answer_schema(&Decoder::new(&schema).unwrap().arrow_schema())
 }
 
-use kappaflow_avro::AvroSchema;
-
 fn handler(natures: &[Nature], marks: bool) -> (Handler<Scripted>, Vec<Record>) {
     let dir = tempfile::tempdir().unwrap();
     let registry = Arc::new(DirectoryRegistry::new(dir.keep()));
@@ -141,7 +139,7 @@ fn handler(natures: &[Nature], marks: bool) -> (Handler<Scripted>, Vec<Record>) 
         .collect();
     let encoder = Encoder::new(plan, id);
     (
-        Handler::new(service, "m:f".into(), registry, encoder, 3),
+        Handler::new(service, "m:f".into(), registry, schema, encoder, 3),
         records,
     )
 }
@@ -244,6 +242,86 @@ fn what_cannot_be_decoded_is_a_dead_letter_and_no_more() {
     let handled = handler.handle(&records, &|| true).unwrap().unwrap();
     let reasons: Vec<&str> = handled.outcomes.iter().map(reason).collect();
     assert_eq!(reasons, ["Undecodable", "Undecodable", ""]);
+}
+
+#[test]
+fn a_record_is_read_by_the_schema_that_it_was_written_with() {
+    let registry = Arc::new(DirectoryRegistry::new(tempfile::tempdir().unwrap().keep()));
+    let register = |fields: &str| {
+        let json = format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
+        let text = SchemaText::whole(&json);
+        // Each under a subject of its own, so that no rule of compatibility is in the way.
+        registry
+            .register(&json.len().to_string(), &text, false)
+            .unwrap()
+            .id
+    };
+    let same = register(r#"{"name":"x","type":"int"}"#);
+    let more = register(r#"{"name":"more","type":"int"},{"name":"x","type":"int"}"#);
+    let other = register(r#"{"name":"x","type":"string"}"#);
+    let perhaps = register(r#"{"name":"x","type":["null","int"]}"#);
+    let record = |payload: Vec<u8>| Record {
+        offset: 0,
+        identity: Identity {
+            job: JobId(1),
+            split: 0,
+            seq: 0,
+        },
+        key: None,
+        payload,
+    };
+    let framed = |id, datum: &[u8]| record([&kappaflow_avro::framing::bytes(id), datum].concat());
+    let reader = AvroSchema::parse(SCHEMA).unwrap();
+    let mut decoders = super::super::decode::Decoders::new(registry, reader);
+    let records = [
+        framed(same, &[2]),
+        framed(more, &[40, 4]),
+        framed(other, &[2, b'a']),
+        framed(same, &[0x80]),
+        framed(perhaps, &[0]),
+        framed(more, &[40, 6]),
+        framed(perhaps, &[2, 8]),
+        framed(99, &[2]),
+        record(b"{}".to_vec()),
+    ];
+    let (groups, undecodable) = decoders.decode(&records).unwrap();
+    let read: Vec<(Vec<usize>, Vec<i32>)> = groups
+        .into_iter()
+        .map(|(rows, batch)| {
+            let x = batch.column(0).as_primitive::<Int32Type>();
+            (rows, x.values().to_vec())
+        })
+        .collect();
+    assert_eq!(
+        read,
+        [
+            (vec![0], vec![1]),
+            (vec![1, 5], vec![2, 3]),
+            (vec![6], vec![4])
+        ]
+    );
+    let why: BTreeMap<usize, String> = undecodable.into_iter().collect();
+    assert_eq!(why.keys().copied().collect::<Vec<_>>(), [2, 3, 4, 7, 8]);
+    for (row, text) in [
+        (
+            2,
+            format!(
+                "schema id {other}: what R wrote can't be read as R: x: the writer's string can't be read as int"
+            ),
+        ),
+        (
+            3,
+            format!("schema id {same}: x: the message ends at byte 1"),
+        ),
+        (
+            4,
+            format!("schema id {perhaps}: x: the writer's null can't be read as int"),
+        ),
+        (7, "schema id 99: ".to_owned()),
+        (8, "first byte is 0x7b".to_owned()),
+    ] {
+        assert!(why[&row].starts_with(&text), "{}", why[&row]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kappaflow_avro::{CoercionPlan, Decoder, Encoder, PlanOptions};
+use kappaflow_avro::{AvroSchema, CoercionPlan, Decoder, Encoder, PlanOptions};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -132,6 +132,7 @@ pub async fn start(
         let handler = Setup {
             spec: Arc::clone(&spec),
             registry: Arc::clone(&registry),
+            ingress: session.ingress.clone(),
             encoder: Encoder::new(plan.clone(), writer.stamp.frame),
             max_attempts: file.service.max_attempts,
         };
@@ -272,6 +273,7 @@ async fn blocking<T: Send + 'static>(
 struct Setup {
     spec: Arc<Spec>,
     registry: Arc<dyn crate::registry::SchemaRegistry>,
+    ingress: AvroSchema,
     encoder: Encoder,
     max_attempts: u32,
 }
@@ -302,6 +304,7 @@ fn serve(
         service,
         name,
         setup.registry,
+        setup.ingress,
         setup.encoder,
         setup.max_attempts,
     );

@@ -79,7 +79,25 @@ async fn what_cannot_be_landed_is_named() {
     w.send(&w.producer, Role::Egress, 0, &[(HEADER, header)], &payload);
     let e = refused(&w).await;
     assert!(
-        e.contains(&format!("schema {id}, which is not the job's")),
+        e.contains(&format!(
+            "schema {id}, which the job's schema.egress can't read"
+        )) && e.contains("x: the writer's string can't be read as long"),
+        "{e}"
+    );
+
+    let w = World::new("unknown").await;
+    let header = EgressIdentity {
+        input: w.id(0, 0),
+        attempt: 1,
+        child: 0,
+        of: 1,
+    };
+    let header: &[u8] = &header.to_bytes();
+    let payload = [&framing::bytes(9_999)[..], &[2]].concat();
+    w.send(&w.producer, Role::Egress, 0, &[(HEADER, header)], &payload);
+    let e = refused(&w).await;
+    assert!(
+        e.contains("partition 0 offset 0") && e.contains("schema 9999, which is not known"),
         "{e}"
     );
 
@@ -101,6 +119,60 @@ async fn what_cannot_be_landed_is_named() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let e = refused(&w).await;
     assert!(e.contains("recreated"), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_an_evolved_schema_land_as_the_jobs_columns() {
+    let w = World::new("evolved").await;
+    let registry = w.session.registry("east").unwrap();
+    // A narrower number, behind a field that the job knows nothing of.
+    let evolved = r#"{"type":"record","name":"Answer","fields":[
+        {"name":"note","type":"string"},{"name":"x","type":"int"}]}"#;
+    let text = SchemaText::whole(evolved);
+    let id = registry.register("another", &text, false).unwrap().id;
+    for seq in 0..100 {
+        if seq % 3 > 0 {
+            w.answer(&w.producer, w.id(0, seq), 1, &[0], 1);
+            continue;
+        }
+        let input = w.id(0, seq);
+        let header = EgressIdentity {
+            input,
+            attempt: 1,
+            child: 0,
+            of: 1,
+        };
+        let header: &[u8] = &header.to_bytes();
+        // The note "a", and the row's number in zigzag.
+        let z = seq << 1;
+        let mut payload = [&framing::bytes(id)[..], &[2, b'a']].concat();
+        payload.extend([(z & 0x7f) as u8 | 0x80, (z >> 7) as u8]);
+        let (partition, headers) = (input.partition(3), [(HEADER, header)]);
+        w.send(&w.producer, Role::Egress, partition, &headers, &payload);
+    }
+    w.flush();
+    assert_eq!(w.land().await.landed, 100);
+    let wanted: Vec<[i64; 4]> = (0..100).map(|seq| row(0, seq, 0)).collect();
+    assert_eq!(w.table(), wanted);
+    // A message that the schema it names can't have written stops the stage, and nothing of the drain is landed.
+    let input = w.id(0, 200);
+    let header = EgressIdentity {
+        input,
+        attempt: 1,
+        child: 0,
+        of: 1,
+    };
+    let header: &[u8] = &header.to_bytes();
+    let cut = [&framing::bytes(id)[..], &[8, b'a']].concat();
+    w.send(&w.producer, Role::Egress, 0, &[(HEADER, header)], &cut);
+    w.flush();
+    let refused = land(&w.session, LandOptions::default(), &Context::default()).await;
+    let e = refused.unwrap_err().to_string();
+    assert!(
+        e.contains("can't be decoded as Answer: note: length 4 at byte 1"),
+        "{e}"
+    );
+    assert_eq!(w.table().len(), 100);
 }
 
 /// The process that [`a_lander_may_be_killed_at_any_point`] kills.
