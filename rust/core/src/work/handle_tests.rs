@@ -268,6 +268,7 @@ fn a_record_is_read_by_the_schema_that_it_was_written_with() {
             seq: 0,
         },
         key: None,
+        schema: None,
         payload,
     };
     let framed = |id, datum: &[u8]| record([&kappaflow_avro::framing::bytes(id), datum].concat());
