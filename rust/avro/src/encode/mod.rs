@@ -2,7 +2,9 @@
 
 mod block;
 mod fields;
+mod fill;
 mod sink;
+mod stage;
 mod words;
 
 use std::sync::Arc;
