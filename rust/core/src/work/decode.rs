@@ -25,6 +25,9 @@ pub type Group = (Vec<usize>, RecordBatch);
 /// The groups, and the records that can't be read with why not.
 pub type Decoded = (Vec<Group>, Vec<(usize, String)>);
 
+/// What records of one schema hold: their numbers and their datums.
+type Datums<'a> = (SchemaKey, Vec<usize>, Vec<&'a [u8]>);
+
 impl Decoders {
     pub fn new(registry: Arc<dyn SchemaRegistry>, reader: AvroSchema) -> Self {
         Self {
@@ -39,7 +42,7 @@ impl Decoders {
     /// # Errors
     /// If the registry can't be asked.
     pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
-        let mut by_schema: Vec<(SchemaKey, Vec<usize>, Vec<&[u8]>)> = Vec::new();
+        let mut by_schema: Vec<Datums<'_>> = Vec::new();
         let mut undecodable = Vec::new();
         for (row, record) in records.iter().enumerate() {
             match framing::read(record.schema.as_deref(), &record.payload) {
