@@ -405,10 +405,6 @@ fn what_cannot_be_resolved_is_listed_whole() {
     // One field can't be two.
     let twice = named(r#"{"name":"a","type":"int"},{"name":"c","aliases":["a"],"type":"int"}"#);
     assert_eq!(reasons(&writer, &twice), [("c".to_owned(), NameMismatch)]);
-    // A default that is no value of its type is found when the plan is made, not at the first message.
-    let bad =
-        named(r#"{"name":"u","type":{"type":"int","logicalType":"time-millis"},"default":-1}"#);
-    assert_eq!(reasons(&writer, &bad), [("u".to_owned(), MissingDefault)]);
     let e = Decoder::new(&field("[]")).unwrap_err();
     assert!(matches!(e, ResolutionError::Incompatible { .. }), "{e}");
 }
