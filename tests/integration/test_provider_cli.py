@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -12,6 +13,9 @@ import pytest
 
 pytest.importorskip("airflow")
 pytestmark = pytest.mark.integration
+
+
+OURS = re.compile("kappaflow|schema_registry")
 
 
 class Airflow:
@@ -37,7 +41,7 @@ class Airflow:
         said = (done.stdout + done.stderr).splitlines()
         assert not [line for line in said if "warn" in line.lower() and "kappaflow" in line.lower()], said
         listed: list[dict[str, Any]] = json.loads(done.stdout[done.stdout.index("[{") :])
-        return [row for row in listed if "kappaflow" in json.dumps(row)]
+        return [row for row in listed if OURS.search(json.dumps(row))]
 
 
 @pytest.fixture(scope="module")

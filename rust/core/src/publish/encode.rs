@@ -314,17 +314,23 @@ mod tests {
     #[test]
     fn what_the_topic_does_not_take_is_rejected_by_name() {
         let batch = batch();
-        let mut maker = Maker::new(recipe(&[], 12), &batch.schema()).unwrap();
-        let chunk = maker
-            .chunk(origin(), &batch, 0, &RoaringBitmap::new())
-            .unwrap();
-        assert_eq!(chunk.rows.seqs, [0, 2]);
-        let large = &chunk.rejects[1];
-        assert_eq!(large.row, 3);
-        assert!(
-            large.reason.contains("max.message.bytes = 1000"),
-            "{large:?}"
-        );
+        for (largest_for_topic, why) in [
+            (12, "max.message.bytes = 1000"),
+            (500, "limits.publish_queue_mib"),
+        ] {
+            let recipe = Recipe {
+                largest_for_topic,
+                ..recipe(&[], 12)
+            };
+            let mut maker = Maker::new(recipe, &batch.schema()).unwrap();
+            let chunk = maker
+                .chunk(origin(), &batch, 0, &RoaringBitmap::new())
+                .unwrap();
+            assert_eq!(chunk.rows.seqs, [0, 2]);
+            let large = &chunk.rejects[1];
+            assert_eq!(large.row, 3);
+            assert!(large.reason.contains(why), "{large:?}");
+        }
     }
 
     #[test]

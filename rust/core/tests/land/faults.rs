@@ -80,7 +80,7 @@ async fn what_cannot_be_landed_is_named() {
     let e = refused(&w).await;
     assert!(
         e.contains(&format!(
-            "schema {id}, which the job's schema.egress can't read"
+            "schema id {id}, which the job's schema.egress can't read"
         )) && e.contains("x: the writer's string can't be read as long"),
         "{e}"
     );
@@ -97,7 +97,7 @@ async fn what_cannot_be_landed_is_named() {
     w.send(&w.producer, Role::Egress, 0, &[(HEADER, header)], &payload);
     let e = refused(&w).await;
     assert!(
-        e.contains("partition 0 offset 0") && e.contains("schema 9999, which is not known"),
+        e.contains("partition 0 offset 0") && e.contains("schema id 9999, which is not known"),
         "{e}"
     );
 
