@@ -73,6 +73,16 @@ impl Digits {
         })
     }
 
+    /// Digits before the point that `text`, which this was read from, spells out: zeros of a whole number are digits of
+    /// it, and those of a power of ten are not.
+    fn whole(&self, text: &str) -> usize {
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits = mantissa.bytes().filter(u8::is_ascii_digit);
+        let spelled = digits.skip_while(|c| *c == b'0').count();
+        let before = (self.digits.len() as i64).saturating_add(self.exponent);
+        spelled.min(usize::try_from(before).unwrap_or(0))
+    }
+
     /// The number times ten to the `scale`, as an integer.
     pub(super) fn scaled(&self, scale: i64, lossy: Option<Lossy>) -> Result<i256, Misfit> {
         let shift = self.exponent.saturating_add(scale);
@@ -175,7 +185,7 @@ pub(super) fn float<F: Float>(
     if value.is_infinite() {
         return Err(range);
     }
-    let count = written.digits.len();
+    let count = written.digits.len().max(written.whole(text));
     let kept = nearest
         || count == 0
         || (count <= F::DIGITS && value.is_normal())
@@ -248,10 +258,19 @@ mod tests {
         assert_eq!(double("Infinity"), Ok(f64::INFINITY));
         assert!(double("NaN").unwrap().is_nan());
         assert_eq!(double("one"), Err("not a number"));
-        assert_eq!(float::<f32>("0.1", false, "range"), Ok(0.1));
-        assert_eq!(
-            float::<f32>("16777217", false, "range"),
-            Err("would lose precision")
-        );
+        let float = |text| float::<f32>(text, false, "range");
+        for text in [
+            "0.1",
+            "0.1000000000000",
+            "100000000000e-12",
+            "1.2157522e9",
+            "16777220",
+        ] {
+            assert_eq!(float(text), Ok(text.parse().unwrap()), "{text}");
+        }
+        // 1215752192, were it taken.
+        assert_eq!(float("1215752190"), Err("would lose precision"));
+        assert_eq!(float("1215752190e0"), Err("would lose precision"));
+        assert_eq!(float("16777217"), Err("would lose precision"));
     }
 }
