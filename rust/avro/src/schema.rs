@@ -220,6 +220,9 @@ impl Builder {
             Schema::Map(map) => {
                 AvroType::Map(Arc::new(self.build(&map.types, &format!("{path}{{}}"))?))
             }
+            Schema::Union(union) if union.variants().is_empty() => {
+                return unsupported("a union of no types", "name the types that it may be");
+            }
             Schema::Union(union) => {
                 if union.variants().len() > MAX_UNION_BRANCHES {
                     return unsupported("a union of more than 64 branches", "split the field");

@@ -57,6 +57,10 @@ fn texts_that_are_no_schema() {
             "not a valid Avro schema: Unions cannot contain duplicate types, found at least two Int",
         ),
         (
+            &schema_of("[]"),
+            "f: a union of no types is not supported; name the types that it may be",
+        ),
+        (
             "\"int\"",
             "the schema's top is int, but rows need a record; wrap it in a record with one field",
         ),

@@ -383,6 +383,7 @@ fn what_cannot_be_resolved_is_listed_whole() {
            {"name":"b","type":{"type":"record","name":"I","fields":[{"name":"c","type":"boolean"},{"name":"m","type":"int"}]}}"#,
     );
     let error = Decoder::with_reader(&writer, &reader).unwrap_err();
+    assert!(matches!(error, ResolutionError::Incompatible { .. }));
     assert!(
         error.to_string().starts_with(
             "what R wrote can't be read as R: a: the writer's int can't be read as string; n: "
@@ -405,8 +406,6 @@ fn what_cannot_be_resolved_is_listed_whole() {
     // One field can't be two.
     let twice = named(r#"{"name":"a","type":"int"},{"name":"c","aliases":["a"],"type":"int"}"#);
     assert_eq!(reasons(&writer, &twice), [("c".to_owned(), NameMismatch)]);
-    let e = Decoder::new(&field("[]")).unwrap_err();
-    assert!(matches!(e, ResolutionError::Incompatible { .. }), "{e}");
 }
 
 #[test]
