@@ -48,10 +48,10 @@ impl Offsets {
         Self(vec![0])
     }
 
+    /// The end of a payload so long.
     #[inline(always)]
-    pub(super) fn end(&mut self, len: usize) -> Result<(), Fault> {
-        self.0.push(i32::try_from(len).map_err(|_| Fault::full())?);
-        Ok(())
+    pub(super) fn of(len: usize) -> Result<i32, Fault> {
+        i32::try_from(len).map_err(|_| Fault::full())
     }
 
     pub(super) fn last(&self) -> usize {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_full_where_its_offsets_end() {
-        let fault = Offsets::new().end(1 << 31).unwrap_err();
+        let fault = Offsets::of(1 << 31).unwrap_err();
         assert!(matches!(*fault.of("f"), DecodeError::BatchFull { path } if path == "f"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod column;
 mod decimal;
+mod feed;
 mod finish;
 mod read;
 mod reader;
@@ -18,7 +19,8 @@ use crate::error::{DecodeError, ResolutionError};
 use crate::schema::AvroSchema;
 use column::Column;
 pub(crate) use decimal::wide as wide_decimal;
-use read::{Step, defaults_of, read_record};
+use feed::{Across, Feed, One};
+use read::{Done, Step, defaults_of};
 use reader::Reader;
 
 /// Messages that are read side by side.
@@ -91,7 +93,10 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`]: the decoder is then as it was before.
     pub fn push(&mut self, datum: &[u8]) -> Result<(), DecodeError> {
-        self.read(&mut [Reader::new(datum)]).map_err(|error| *error)
+        let mut reader = Reader::new(datum);
+        let read = One(&mut reader).record(&self.steps, &mut self.columns);
+        self.keep(read, std::slice::from_ref(&reader))
+            .map_err(|error| *error)
     }
 
     /// Decodes many datums as the next rows, which is faster than one by one. Gives the ones that were refused, by
@@ -110,7 +115,8 @@ impl Decoder {
             }
             readers.clear();
             readers.extend(block.iter().map(|datum| Reader::new(datum)));
-            if self.read(&mut readers).is_err() {
+            let read = Across(&mut readers).record(&self.steps, &mut self.columns);
+            if self.keep(read, &readers).is_err() {
                 // One of them is at fault: which, and who is not, is found one by one.
                 for (i, datum) in block.iter().enumerate() {
                     if let Err(error) = self.push(datum) {
@@ -122,17 +128,14 @@ impl Decoder {
         }
     }
 
-    /// All of the messages, or none.
-    fn read(&mut self, readers: &mut [Reader<'_>]) -> Result<(), Box<DecodeError>> {
-        let read =
-            read_record(&self.steps, &mut self.columns, readers).and_then(|()| {
-                match readers.iter().find(|r| r.remaining() > 0) {
-                    None => Ok(()),
-                    Some(r) => Err(Box::new(DecodeError::TrailingBytes {
-                        extra: r.remaining(),
-                    })),
-                }
-            });
+    /// Keeps all of the messages that were read, or none.
+    fn keep(&mut self, read: Done, readers: &[Reader<'_>]) -> Done {
+        let read = read.and_then(|()| match readers.iter().find(|r| r.remaining() > 0) {
+            None => Ok(()),
+            Some(r) => Err(Box::new(DecodeError::TrailingBytes {
+                extra: r.remaining(),
+            })),
+        });
         match read {
             Ok(()) => {
                 self.rows += readers.len();

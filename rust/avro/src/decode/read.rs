@@ -1,14 +1,18 @@
 //! Reading: by the writer's types, in the writer's order, into the reader's columns.
 //!
-//! Many messages are read at once, column by column: a message's next byte is known only when the one before it was
-//! read, but those of different messages don't wait for each other. One message is the same with a block of one.
+//! Many messages may be read at once, column by column: a message's next byte is known only when the one before it was
+//! read, but those of different messages don't wait for each other.
 
 use super::column::{Column, Offsets, Store};
+use super::feed::{Along, Feed, One, Optional, fill, fill_bytes, fill_numbers};
 use super::reader::{Fault, Reader};
 use super::skip::Skip;
 use super::{BLOCK, decimal};
 use crate::error::DecodeError;
 use crate::uuid;
+
+/// What reading gives. An error that a column's values have is boxed, so that no error comes back in registers.
+pub(super) type Done = Result<(), Box<DecodeError>>;
 
 /// How the next slot of a column is read.
 #[derive(Debug)]
@@ -108,222 +112,34 @@ pub(super) struct DefaultValue {
     cost: usize,
 }
 
-/// What to read from: the next value of each of several messages, or the next values of one.
-pub(super) enum Feed<'f, 'a> {
-    Across(&'f mut [Reader<'a>]),
-    Along(&'f mut Reader<'a>, usize),
-}
-
-impl<'a> Feed<'_, 'a> {
-    const fn len(&self) -> usize {
-        match self {
-            Self::Across(readers) => readers.len(),
-            Self::Along(_, count) => *count,
-        }
-    }
-
-    #[inline(always)]
-    fn each(self, mut f: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
-        match self {
-            Self::Across(readers) => readers.iter_mut().try_for_each(f),
-            Self::Along(reader, count) => (0..count).try_for_each(|_| f(reader)),
-        }
-    }
-
-    /// As blocks of one, where values can't be read next to each other.
-    fn one_by_one(
-        self,
-        mut f: impl FnMut(&mut [Reader<'a>]) -> Result<(), Box<DecodeError>>,
-    ) -> Result<(), Box<DecodeError>> {
-        match self {
-            Self::Across(readers) => f(readers),
-            Self::Along(reader, count) => {
-                (0..count).try_for_each(|_| f(std::slice::from_mut(reader)))
-            }
-        }
-    }
-}
-
-/// Which slots hold values, and the number of the branch that says that one doesn't.
-type Optional<'c> = Option<(&'c mut Vec<bool>, u8)>;
-
-#[inline(always)]
-fn fill<'a, T: Copy + Default>(
-    values: &mut Vec<T>,
-    optional: Optional<'_>,
-    feed: Feed<'_, 'a>,
-    read: impl Fn(&mut Reader<'a>) -> Result<T, Fault>,
-) -> Result<(), Fault> {
-    values.reserve(feed.len());
-    match optional {
-        None => feed.each(|r| {
-            values.push(read(r)?);
-            Ok(())
-        }),
-        Some((valid, null)) => {
-            valid.reserve(feed.len());
-            feed.each(|r| {
-                let present = r.present(null)?;
-                values.push(if present { read(r)? } else { T::default() });
-                valid.push(present);
-                Ok(())
-            })
-        }
-    }
-}
-
-#[inline(always)]
-fn fill_bytes<'a>(
-    offsets: &mut Offsets,
-    data: &mut Vec<u8>,
-    optional: Optional<'_>,
-    feed: Feed<'_, 'a>,
-    read: impl Fn(&mut Reader<'a>, &mut Vec<u8>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    offsets.0.reserve(feed.len());
-    match optional {
-        None => feed.each(|r| {
-            read(r, data)?;
-            offsets.end(data.len())
-        }),
-        Some((valid, null)) => {
-            valid.reserve(feed.len());
-            feed.each(|r| {
-                let present = r.present(null)?;
-                if present {
-                    read(r, data)?;
-                }
-                valid.push(present);
-                offsets.end(data.len())
-            })
-        }
-    }
-}
-
-/// Text, of which all of a block is checked at once: it is mostly ASCII.
-#[inline(always)]
-fn fill_text<'a>(
-    offsets: &mut Offsets,
-    data: &mut Vec<u8>,
-    optional: Optional<'_>,
-    feed: Feed<'_, 'a>,
-) -> Result<(), Fault> {
-    if let Feed::Across(readers) = feed {
-        let (first, start) = (offsets.0.len(), data.len());
-        fill_bytes(offsets, data, optional, Feed::Across(readers), |r, out| {
-            r.bytes_into(out)
-        })?;
-        let text = data.get(start..).unwrap_or_default();
-        if text.is_ascii() {
-            return Ok(());
-        }
-        let mut begin = start;
-        for (end, r) in offsets.0.iter().skip(first).zip(readers) {
-            let end = end.unsigned_abs() as usize;
-            let one = data.get(begin..end).unwrap_or_default();
-            if std::str::from_utf8(one).is_err() {
-                return Err(r.invalid("not UTF-8"));
-            }
-            begin = end;
-        }
-        return Ok(());
-    }
-    fill_bytes(offsets, data, optional, feed, |r, out| {
-        let bytes = r.bytes()?;
-        if std::str::from_utf8(bytes).is_err() {
-            return Err(r.invalid("not UTF-8"));
-        }
-        out.extend_from_slice(bytes);
-        Ok(())
-    })
-}
-
 impl Op {
     /// Appends the next values. After an error the column may hold a part of them: [`Column::truncate`] mends that.
-    pub(super) fn read(
-        &self,
-        column: &mut Column,
-        feed: Feed<'_, '_>,
-    ) -> Result<(), Box<DecodeError>> {
+    #[inline(always)]
+    pub(super) fn read<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
         match self {
             Self::One(action) => action.apply(column, feed),
             Self::Optional(null, read) if read.is_leaf() => {
-                let Column {
-                    path, valid, store, ..
-                } = column;
-                let optional = valid.as_mut().map(|valid| (valid, *null));
-                read.leaf(store, optional, feed)
-                    .map_err(|fault| fault.of(path))
+                let valid = column.valid.as_mut().map(|valid| (valid, *null));
+                read.leaf(&mut column.store, valid, feed)
+                    .map_err(|fault| fault.of(&column.path))
             }
-            Self::Optional(null, read) => feed.one_by_one(|readers| {
-                for r in &mut *readers {
-                    let present = r.present(*null).map_err(|fault| fault.of(&column.path))?;
-                    r.branch = u8::from(present);
-                }
-                runs(readers, |branch, run| match branch {
-                    0 => {
-                        column.skip(run.len());
-                        Ok(())
-                    }
-                    _ => value(read, column, Feed::Across(run)),
-                })
-            }),
-            Self::Union(actions) => feed.one_by_one(|readers| {
-                for r in &mut *readers {
-                    let branch = r.union(actions.len());
-                    // There are at most 64 branches.
-                    r.branch = branch.map_err(|fault| fault.of(&column.path))? as u8;
-                }
-                runs(readers, |branch, run| {
-                    match actions.get(usize::from(branch)) {
-                        Some(action) => action.apply(column, Feed::Across(run)),
-                        None => Ok(()),
-                    }
-                })
-            }),
+            Self::Optional(null, read) => feed.optional(*null, read, column),
+            Self::Union(actions) => feed.union(actions, column),
         }
     }
 }
 
-/// Calls for each run of messages that have the same branch next.
-fn runs<'a>(
-    mut readers: &mut [Reader<'a>],
-    mut f: impl FnMut(u8, &mut [Reader<'a>]) -> Result<(), Box<DecodeError>>,
-) -> Result<(), Box<DecodeError>> {
-    while let Some(first) = readers.first() {
-        let branch = first.branch;
-        let other = readers.iter().position(|r| r.branch != branch);
-        let (run, rest) = readers.split_at_mut(other.unwrap_or(readers.len()));
-        f(branch, run)?;
-        readers = rest;
-    }
-    Ok(())
-}
-
-/// Values that are there.
-fn value(read: &Read, column: &mut Column, feed: Feed<'_, '_>) -> Result<(), Box<DecodeError>> {
-    if let Some(valid) = &mut column.valid {
-        valid.resize(valid.len() + feed.len(), true);
-    }
-    if read.is_leaf() {
-        let leaf = read.leaf(&mut column.store, None, feed);
-        return leaf.map_err(|fault| fault.of(&column.path));
-    }
-    read.nested(&mut column.store, feed, &column.path)
-}
-
 impl Action {
-    fn apply(&self, column: &mut Column, feed: Feed<'_, '_>) -> Result<(), Box<DecodeError>> {
+    #[inline]
+    pub(super) fn apply<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
         match self {
+            Self::Value(read) => read.values(column, feed),
             Self::Null => {
                 column.skip(feed.len());
                 Ok(())
             }
-            Self::Value(read) => value(read, column, feed),
             Self::Member(number, op) => {
-                if let Some(valid) = &mut column.valid {
-                    valid.resize(valid.len() + feed.len(), true);
-                }
+                set_valid(column, feed.len());
                 let Store::Struct(members, slots) = &mut column.store else {
                     return Err(defect(&column.path));
                 };
@@ -345,6 +161,14 @@ impl Action {
     }
 }
 
+/// Of a column that may hold nulls, that the next slots don't.
+#[inline(always)]
+fn set_valid(column: &mut Column, slots: usize) {
+    if let Some(valid) = &mut column.valid {
+        valid.resize(valid.len() + slots, true);
+    }
+}
+
 #[cold]
 fn defect(path: &str) -> Box<DecodeError> {
     Box::new(DecodeError::Arrow(format!(
@@ -357,12 +181,23 @@ impl Read {
         !matches!(self, Self::Array(_) | Self::Map(_) | Self::Record(_))
     }
 
+    /// Reads values that are there.
+    #[inline(always)]
+    pub(super) fn values<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
+        set_valid(column, feed.len());
+        if self.is_leaf() {
+            let leaf = self.leaf(&mut column.store, None, feed);
+            return leaf.map_err(|fault| fault.of(&column.path));
+        }
+        self.nested(&mut column.store, feed, &column.path)
+    }
+
     /// Reads values that have no values inside.
-    fn leaf(
+    fn leaf<'a>(
         &self,
         store: &mut Store,
         optional: Optional<'_>,
-        feed: Feed<'_, '_>,
+        feed: impl Feed<'a>,
     ) -> Result<(), Fault> {
         match (self, store) {
             (Self::Boolean, Store::Boolean(values)) => {
@@ -371,35 +206,37 @@ impl Read {
                     byte => Err(r.invalid(format!("{byte:#04x} is not a boolean"))),
                 })
             }
-            (Self::Int, Store::I32(values)) => fill(values, optional, feed, Reader::int),
-            (Self::IntAs(number), Store::I32(values)) => fill(values, optional, feed, |r| {
-                let v = r.int()?.into();
-                // A time of day is less than an int, whatever its unit.
-                i32::try_from(number.of(r, v)?).map_err(|_| r.invalid("out of range of int"))
-            }),
-            (Self::IntAs(number), Store::I64(values)) => fill(values, optional, feed, |r| {
-                let v = r.int()?.into();
-                number.of(r, v)
-            }),
-            (Self::Long, Store::I64(values)) => fill(values, optional, feed, Reader::long),
-            (Self::LongAs(number), Store::I64(values)) => fill(values, optional, feed, |r| {
-                let v = r.long()?;
-                number.of(r, v)
-            }),
+            (Self::Int, Store::I32(values)) => fill_numbers(values, optional, feed, Reader::in_int),
+            (Self::IntAs(number), Store::I32(values)) => {
+                fill_numbers(values, optional, feed, |r, v| {
+                    let v = number.of(r, r.in_int(v)?.into())?;
+                    // A time of day is less than an int, whatever its unit.
+                    r.in_int(v)
+                })
+            }
+            (Self::IntAs(number), Store::I64(values)) => {
+                fill_numbers(values, optional, feed, |r, v| {
+                    number.of(r, r.in_int(v)?.into())
+                })
+            }
+            (Self::Long, Store::I64(values)) => fill_numbers(values, optional, feed, |_, v| Ok(v)),
+            (Self::LongAs(number), Store::I64(values)) => {
+                fill_numbers(values, optional, feed, |r, v| number.of(r, v))
+            }
             (Self::IntAsFloat, Store::F32(values)) => {
-                fill(values, optional, feed, |r| Ok(r.int()? as f32))
+                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)? as f32))
             }
             (Self::LongAsFloat, Store::F32(values)) => {
-                fill(values, optional, feed, |r| Ok(r.long()? as f32))
+                fill_numbers(values, optional, feed, |_, v| Ok(v as f32))
             }
             (Self::Float, Store::F32(values)) => fill(values, optional, feed, |r| {
                 Ok(f32::from_le_bytes(r.array()?))
             }),
             (Self::IntAsFloat, Store::F64(values)) => {
-                fill(values, optional, feed, |r| Ok(r.int()?.into()))
+                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)?.into()))
             }
             (Self::LongAsFloat, Store::F64(values)) => {
-                fill(values, optional, feed, |r| Ok(r.long()? as f64))
+                fill_numbers(values, optional, feed, |_, v| Ok(v as f64))
             }
             (Self::FloatAsDouble, Store::F64(values)) => fill(values, optional, feed, |r| {
                 Ok(f32::from_le_bytes(r.array()?).into())
@@ -410,7 +247,9 @@ impl Read {
             (Self::Bytes, Store::Bytes(offsets, data)) => {
                 fill_bytes(offsets, data, optional, feed, |r, out| r.bytes_into(out))
             }
-            (Self::Text, Store::Bytes(offsets, data)) => fill_text(offsets, data, optional, feed),
+            (Self::Text, Store::Bytes(offsets, data)) => {
+                fill_bytes(offsets, data, optional, feed, |r, out| r.text_into(out))
+            }
             (Self::UuidText, Store::Bytes(offsets, data)) => {
                 fill_bytes(offsets, data, optional, feed, |r, out| {
                     let text = std::str::from_utf8(r.bytes()?).ok();
@@ -498,41 +337,31 @@ impl Read {
     }
 
     /// Reads values that have values inside.
-    fn nested(
-        &self,
-        store: &mut Store,
-        feed: Feed<'_, '_>,
-        path: &str,
-    ) -> Result<(), Box<DecodeError>> {
+    fn nested<'a>(&self, store: &mut Store, feed: impl Feed<'a>, path: &str) -> Done {
         match (self, store) {
             (Self::Array(elements), Store::List(offsets, items)) => {
                 let (min_size, cost) = (elements.min_size, elements.cost(items));
-                feed.one_by_one(|readers| {
-                    readers.iter_mut().try_for_each(|r| {
-                        blocks(r, offsets, min_size, cost, path, |r, count| {
-                            elements.op.read(items, Feed::Along(r, count))
-                        })
+                feed.each(|r| {
+                    blocks(r, offsets, min_size, cost, path, |r, count| {
+                        elements.op.read(items, Along(r, count))
                     })
                 })
             }
             (Self::Map(elements), Store::Map(offsets, keys, values)) => {
                 let cost = keys.cost.saturating_add(elements.cost(values));
-                feed.one_by_one(|readers| {
-                    readers.iter_mut().try_for_each(|r| {
-                        // A key is one byte at least.
-                        blocks(r, offsets, 1, cost, path, |r, count| {
-                            for _ in 0..count {
-                                value(&Self::Text, keys, Feed::Along(r, 1))?;
-                                elements.op.read(values, Feed::Along(r, 1))?;
-                            }
-                            Ok(())
+                feed.each(|r| {
+                    // A key is one byte at least.
+                    blocks(r, offsets, 1, cost, path, |r, count| {
+                        (0..count).try_for_each(|_| {
+                            Self::Text.values(keys, One(&mut *r))?;
+                            elements.op.read(values, One(&mut *r))
                         })
                     })
                 })
             }
             (Self::Record(steps), Store::Struct(columns, slots)) => {
                 *slots += feed.len();
-                feed.one_by_one(|readers| read_record(steps, columns, readers))
+                feed.record(steps, columns)
             }
             _ => Err(defect(path)),
         }
@@ -540,19 +369,22 @@ impl Read {
 }
 
 /// Reads the blocks of an array or a map, and ends its slot.
+#[inline]
 fn blocks<'a>(
     r: &mut Reader<'a>,
     offsets: &mut Offsets,
     min_size: usize,
     cost: usize,
     path: &str,
-    mut read: impl FnMut(&mut Reader<'a>, usize) -> Result<(), Box<DecodeError>>,
-) -> Result<(), Box<DecodeError>> {
+    mut read: impl FnMut(&mut Reader<'a>, usize) -> Done,
+) -> Done {
     let mut len = offsets.last();
     loop {
         let block = r.block(min_size, cost).map_err(|fault| fault.of(path))?;
         if block.count == 0 {
-            return offsets.end(len).map_err(|fault| fault.of(path));
+            let end = Offsets::of(len).map_err(|fault| fault.of(path))?;
+            offsets.0.push(end);
+            return Ok(());
         }
         read(r, block.count)?;
         r.check_end(block).map_err(|fault| fault.of(path))?;
@@ -560,32 +392,21 @@ fn blocks<'a>(
     }
 }
 
-/// Reads the fields of a record.
-pub(super) fn read_record(
-    steps: &[Step],
-    columns: &mut [Column],
-    readers: &mut [Reader<'_>],
-) -> Result<(), Box<DecodeError>> {
-    for step in steps {
-        match step {
-            Step::Read(number, op) => {
-                if let Some(column) = columns.get_mut(*number) {
-                    op.read(column, Feed::Across(readers))?;
-                }
-            }
-            Step::Skip(over, path) => {
-                for r in &mut *readers {
-                    over.skip(r).map_err(|fault| fault.of(path))?;
-                }
-            }
-            Step::Default(number, default) => {
-                if let Some(column) = columns.get_mut(*number) {
-                    default.read(column, readers.len())?;
-                }
-            }
+impl Step {
+    #[inline(always)]
+    pub(super) fn take<'a>(&self, columns: &mut [Column], feed: impl Feed<'a>) -> Done {
+        match self {
+            Self::Read(number, op) => match columns.get_mut(*number) {
+                Some(column) => op.read(column, feed),
+                None => Ok(()),
+            },
+            Self::Skip(over, path) => feed.each(|r| over.skip(r)).map_err(|fault| fault.of(path)),
+            Self::Default(number, default) => match columns.get_mut(*number) {
+                Some(column) => default.read(column, feed.len()),
+                None => Ok(()),
+            },
         }
     }
-    Ok(())
 }
 
 impl Elements {
@@ -603,7 +424,7 @@ impl DefaultValue {
         scratch: &mut Column,
     ) -> Result<Self, Box<DecodeError>> {
         let mut reader = Reader::new(bytes);
-        op.read(scratch, Feed::Along(&mut reader, 1))?;
+        op.read(scratch, One(&mut reader))?;
         // Short ones are written out often enough to be read many at once.
         let times = (1024 / bytes.len().max(1)).clamp(1, BLOCK);
         Ok(Self {
@@ -619,7 +440,7 @@ impl DefaultValue {
         while left > 0 {
             let now = left.min(self.times);
             self.op
-                .read(column, Feed::Along(&mut Reader::new(&self.bytes), now))?;
+                .read(column, Along(&mut Reader::new(&self.bytes), now))?;
             left -= now;
         }
         Ok(())

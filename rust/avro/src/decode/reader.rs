@@ -7,6 +7,8 @@ use crate::wire::unzigzag;
 const FREE_BYTES: usize = 16 << 20;
 /// The same, for each byte of the message.
 const FREE_PER_BYTE: usize = 64;
+/// Bytes and strings of up to so many are copied by the chunk.
+const SHORT: usize = 16;
 /// What an element of no bytes costs at least: nothing in the message bounds their number.
 const EMPTY_ELEMENT: usize = 256;
 
@@ -83,8 +85,10 @@ pub(super) struct Block {
 
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    datum: &'a [u8],
-    at: usize,
+    /// What was not read yet.
+    rest: &'a [u8],
+    /// Bytes of the whole datum.
+    len: usize,
     /// Memory that elements may still take.
     free: usize,
     /// The branch of a union that was read last.
@@ -94,30 +98,41 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) const fn new(datum: &'a [u8]) -> Self {
         Self {
-            datum,
-            at: 0,
-            free: Self::allowance(datum),
+            rest: datum,
+            len: datum.len(),
+            free: Self::allowance(datum.len()),
             branch: 0,
         }
     }
 
-    const fn allowance(datum: &[u8]) -> usize {
-        FREE_BYTES.saturating_add(FREE_PER_BYTE.saturating_mul(datum.len()))
+    const fn allowance(len: usize) -> usize {
+        FREE_BYTES.saturating_add(FREE_PER_BYTE.saturating_mul(len))
     }
 
     pub(super) const fn remaining(&self) -> usize {
-        self.datum.len() - self.at
+        self.rest.len()
+    }
+
+    /// The next byte's number.
+    const fn at(&self) -> usize {
+        self.len - self.rest.len()
+    }
+
+    /// Passes over bytes that are known to be there.
+    #[inline(always)]
+    fn advance(&mut self, size: usize) {
+        self.rest = self.rest.get(size..).unwrap_or_default();
     }
 
     /// Memory that what was read takes at most, beyond what any row takes.
     pub(super) const fn taken(&self) -> usize {
-        Self::allowance(self.datum) - self.free + self.datum.len()
+        Self::allowance(self.len) - self.free + self.len
     }
 
     #[cold]
     pub(super) fn invalid(&self, reason: impl Into<String>) -> Fault {
         Fault(Box::new(What::Invalid {
-            at: self.at,
+            at: self.at(),
             reason: reason.into(),
         }))
     }
@@ -126,51 +141,61 @@ impl<'a> Reader<'a> {
     fn too_large(&self, length: i64) -> Fault {
         let remaining = self.remaining();
         Fault(Box::new(What::LengthTooLarge {
-            at: self.at,
+            at: self.at(),
             length,
             remaining,
         }))
     }
 
     #[inline(always)]
-    fn rest(&self) -> &'a [u8] {
-        // Always within the datum.
-        self.datum.get(self.at..).unwrap_or_default()
-    }
-
-    #[inline(always)]
     pub(super) fn byte(&mut self) -> Result<u8, Fault> {
-        match self.datum.get(self.at) {
-            Some(byte) => {
-                self.at += 1;
+        match self.rest {
+            [byte, rest @ ..] => {
+                self.rest = rest;
                 Ok(*byte)
             }
-            None => Err(Fault::truncated(self.at)),
+            [] => Err(Fault::truncated(self.len)),
         }
     }
 
     #[inline(always)]
     pub(super) fn long(&mut self) -> Result<i64, Fault> {
-        match *self.rest() {
-            [a, ..] if a < 0x80 => {
-                self.at += 1;
-                Ok(unzigzag(a.into()))
+        match self.rest {
+            [a, rest @ ..] if *a < 0x80 => {
+                self.rest = rest;
+                Ok(unzigzag(u64::from(*a)))
             }
-            [a, b, ..] if b < 0x80 => {
-                self.at += 2;
-                Ok(unzigzag(u64::from(a & 0x7f) | u64::from(b) << 7))
-            }
-            [a, b, c, ..] if c < 0x80 => {
-                self.at += 3;
-                let z = u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7 | u64::from(c) << 14;
-                Ok(unzigzag(z))
+            [a, b, rest @ ..] if *b < 0x80 => {
+                self.rest = rest;
+                Ok(unzigzag(u64::from(a & 0x7f) | u64::from(*b) << 7))
             }
             _ => self.long_number(),
         }
     }
 
+    /// A number of more than two bytes, most of the time.
     #[inline(never)]
     fn long_number(&mut self) -> Result<i64, Fault> {
+        let Some(eight) = self.rest.first_chunk::<8>() else {
+            return self.long_by_byte();
+        };
+        let word = u64::from_le_bytes(*eight);
+        // The first byte without its high bit is the last one of the number.
+        let last = (!word & 0x8080_8080_8080_8080).trailing_zeros();
+        if last == u64::BITS {
+            return self.long_by_byte();
+        }
+        // Seven bits of each byte, put together in pairs, in fours, in eights.
+        let sevens = word & (u64::MAX >> (63 - last)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        let z = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+        self.advance(last as usize / 8 + 1);
+        Ok(unzigzag(z))
+    }
+
+    /// A number of nine or ten bytes, or one near the end of the datum.
+    fn long_by_byte(&mut self) -> Result<i64, Fault> {
         let (mut z, mut shift) = (0, 0);
         loop {
             let byte = self.byte()?;
@@ -186,9 +211,37 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Of a union of two, the number that is not `null`.
+    #[inline(always)]
+    pub(super) fn optional_long(&mut self, null: u8) -> Result<Option<i64>, Fault> {
+        match self.rest {
+            [branch @ (0 | 2), rest @ ..] if *branch == null << 1 => {
+                self.rest = rest;
+                Ok(None)
+            }
+            [0 | 2, a, rest @ ..] if *a < 0x80 => {
+                self.rest = rest;
+                Ok(Some(unzigzag(u64::from(*a))))
+            }
+            [0 | 2, a, b, rest @ ..] if *b < 0x80 => {
+                self.rest = rest;
+                Ok(Some(unzigzag(u64::from(a & 0x7f) | u64::from(*b) << 7)))
+            }
+            _ => match self.present(null)? {
+                true => self.long().map(Some),
+                false => Ok(None),
+            },
+        }
+    }
+
     #[inline(always)]
     pub(super) fn int(&mut self) -> Result<i32, Fault> {
         let v = self.long()?;
+        self.in_int(v)
+    }
+
+    #[inline(always)]
+    pub(super) fn in_int(&self, v: i64) -> Result<i32, Fault> {
         i32::try_from(v).map_err(|_| self.invalid(format!("{v} is out of range of int")))
     }
 
@@ -205,10 +258,10 @@ impl<'a> Reader<'a> {
     /// Of a union of two, whether the branch is not `null`.
     #[inline(always)]
     pub(super) fn present(&mut self, null: u8) -> Result<bool, Fault> {
-        match self.datum.get(self.at) {
-            Some(byte @ (0 | 2)) => {
-                self.at += 1;
-                Ok(*byte != null << 1)
+        match self.rest {
+            [branch @ (0 | 2), rest @ ..] => {
+                self.rest = rest;
+                Ok(*branch != null << 1)
             }
             _ => Ok(self.union(2)? != usize::from(null)),
         }
@@ -216,23 +269,23 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        match self.rest().first_chunk::<N>() {
-            Some(bytes) => {
-                self.at += N;
+        match self.rest.split_first_chunk::<N>() {
+            Some((bytes, rest)) => {
+                self.rest = rest;
                 Ok(*bytes)
             }
-            None => Err(Fault::truncated(self.datum.len())),
+            None => Err(Fault::truncated(self.len)),
         }
     }
 
     #[inline(always)]
     pub(super) fn take(&mut self, size: usize) -> Result<&'a [u8], Fault> {
-        match self.rest().get(..size) {
-            Some(bytes) => {
-                self.at += size;
+        match self.rest.split_at_checked(size) {
+            Some((bytes, rest)) => {
+                self.rest = rest;
                 Ok(bytes)
             }
-            None => Err(Fault::truncated(self.datum.len())),
+            None => Err(Fault::truncated(self.len)),
         }
     }
 
@@ -257,22 +310,44 @@ impl<'a> Reader<'a> {
     /// As [`Reader::bytes`], appended.
     #[inline(always)]
     pub(super) fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        const SHORT: usize = 16;
         let size = self.length()?;
-        match self.rest().first_chunk::<SHORT>() {
-            // A copy of a size that is known is two instructions; what is too much of it is cut off.
-            Some(chunk) if size <= SHORT => {
-                let end = out.len() + size;
-                out.extend_from_slice(chunk);
-                out.truncate(end);
-                self.at += size;
-                Ok(())
-            }
-            _ => {
-                out.extend_from_slice(self.take(size)?);
-                Ok(())
-            }
+        if self.short_into(size, out).is_none() {
+            out.extend_from_slice(self.take(size)?);
         }
+        Ok(())
+    }
+
+    /// A string, appended.
+    #[inline(always)]
+    pub(super) fn text_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        const HIGH_BITS: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
+        let size = self.length()?;
+        let start = out.len();
+        if let Some(chunk) = self.short_into(size, out) {
+            let beyond = u128::MAX.checked_shl(8 * size as u32).unwrap_or(0);
+            if u128::from_le_bytes(*chunk) & HIGH_BITS & !beyond == 0 {
+                return Ok(());
+            }
+        } else {
+            out.extend_from_slice(self.take(size)?);
+        }
+        let text = out.get(start..).unwrap_or_default();
+        if std::str::from_utf8(text).is_err() {
+            return Err(self.invalid("not UTF-8"));
+        }
+        Ok(())
+    }
+
+    /// Appends so many bytes if they are few, and not the last ones of the datum. A copy of a size that is known is two
+    /// instructions; what is too much of it is cut off again.
+    #[inline(always)]
+    fn short_into(&mut self, size: usize, out: &mut Vec<u8>) -> Option<&'a [u8; SHORT]> {
+        let chunk = self.rest.first_chunk::<SHORT>().filter(|_| size <= SHORT)?;
+        let end = out.len() + size;
+        out.extend_from_slice(chunk);
+        out.truncate(end);
+        self.advance(size);
+        Some(chunk)
     }
 
     /// The next block of an array or a map. `min_size` is the fewest bytes of an element, `cost` the memory that it
@@ -289,9 +364,9 @@ impl<'a> Reader<'a> {
         };
         let Some(free) = self.free.checked_sub(count.saturating_mul(cost)) else {
             return Err(Fault(Box::new(What::TooManyElements {
-                at: self.at,
+                at: self.at(),
                 count,
-                message: self.datum.len(),
+                message: self.len,
             })));
         };
         self.free = free;
@@ -306,7 +381,7 @@ impl<'a> Reader<'a> {
         }
         let bytes = self.long()?;
         match usize::try_from(bytes) {
-            Ok(size) if size <= self.remaining() => Ok((length, Some(self.at + size))),
+            Ok(size) if size <= self.remaining() => Ok((length, Some(self.at() + size))),
             _ => Err(self.too_large(bytes)),
         }
     }
@@ -314,7 +389,7 @@ impl<'a> Reader<'a> {
     /// Whether a block that was read ends where the writer said.
     pub(super) fn check_end(&self, block: Block) -> Result<(), Fault> {
         match block.end {
-            Some(end) if end != self.at => {
+            Some(end) if end != self.at() => {
                 Err(self.invalid(format!("the writer says that the block ends at byte {end}")))
             }
             _ => Ok(()),
@@ -330,7 +405,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.block_length()? {
                 (0, _) => return Ok(()),
-                (_, Some(end)) => self.at = end,
+                (_, Some(end)) => self.advance(end - self.at()),
                 // Elements of no bytes are passed over by doing nothing.
                 (_, None) if min_size == 0 => {}
                 (length, None) => match usize::try_from(length) {
