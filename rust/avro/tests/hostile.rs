@@ -304,3 +304,68 @@ proptest! {
         prop_assert_eq!(format!("{:?}", alone.flush().unwrap()), clean);
     }
 }
+
+/// Bytes that are text only together with those of the value before, among many messages.
+#[test]
+fn a_character_in_two_values_is_no_text() {
+    let json = r#"{"type":"record","name":"R","fields":[
+        {"name":"a","type":"string"},{"name":"b","type":{"type":"array","items":["null","string"]}}]}"#;
+    let text = |bytes: &[u8]| [&[2 * bytes.len() as u8], bytes].concat();
+    let message = |a: &[u8], b: [&[u8]; 2]| {
+        let (first, second) = (text(b[0]), text(b[1]));
+        [&text(a)[..], &[4, 2], &first, &[2], &second, &[0]].concat()
+    };
+    let mut messages: Vec<_> = (0..300)
+        .map(|_| message("é".as_bytes(), [b"x", "…".as_bytes()]))
+        .collect();
+    messages[140] = message(b"\xc3", [b"x", b"y"]);
+    messages[141] = message(b"\xa9", [b"x", b"y"]);
+    messages[200] = message(b"z", [b"\xc3", b"\xa9"]);
+    let mut decoder = Decoder::new(&AvroSchema::parse(json).unwrap()).unwrap();
+    let refused = decoder.push_all(messages.iter().map(Vec::as_slice));
+    let at: Vec<_> = refused
+        .iter()
+        .map(|(i, e)| (*i, matches!(e, DecodeError::Invalid { .. })))
+        .collect();
+    assert_eq!(at, [(140, true), (141, true), (200, true)]);
+    assert_eq!(decoder.flush().unwrap().num_rows(), 297);
+}
+
+/// More elements in a message than are read side by side, in two blocks, beside messages that have few or none.
+#[test]
+fn many_elements_are_the_same_one_by_one() {
+    let json = r#"{"type":"record","name":"R","fields":[
+        {"name":"a","type":{"type":"array","items":{"type":"record","name":"E","fields":[
+            {"name":"n","type":"long"},{"name":"t","type":["string","null"]}]}}},
+        {"name":"m","type":["null",{"type":"map","values":"int"}]}]}"#;
+    let mut messages = Vec::new();
+    for count in [0_usize, 1, 700, 3, 1300, 0, 2] {
+        let mut message = Vec::new();
+        for _ in 0..if count == 0 { 0 } else { 2 } {
+            message.extend(long(count as i64));
+            for i in 0..count {
+                message.extend(long(i as i64 * 1_000_003));
+                message.extend(match i % 3 {
+                    0 => vec![2],
+                    1 => vec![0, 6, b'a', b'b', b'c'],
+                    _ => [&[0, 80][..], &[b'd'; 40]].concat(),
+                });
+            }
+        }
+        message.push(0);
+        if count % 2 == 0 {
+            message.push(0);
+        } else {
+            message.extend([2, 2, 2, b'k', 10, 0]);
+        }
+        messages.push(message);
+    }
+    let avro = AvroSchema::parse(json).unwrap();
+    let (mut one, mut many) = (Decoder::new(&avro).unwrap(), Decoder::new(&avro).unwrap());
+    for message in &messages {
+        one.push(message).unwrap();
+    }
+    assert_eq!(many.push_all(messages.iter().map(Vec::as_slice)), []);
+    assert_eq!(one.held_bytes(), many.held_bytes());
+    assert_eq!(one.flush().unwrap(), many.flush().unwrap());
+}

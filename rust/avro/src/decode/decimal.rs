@@ -3,6 +3,12 @@
 use arrow_buffer::i256;
 
 /// The value, if it has at most `precision` digits, which are at most 38.
+#[inline(always)]
+pub(super) fn in_digits(value: i128, precision: usize) -> Option<i128> {
+    (value.unsigned_abs() < *POWERS.get(precision)?).then_some(value)
+}
+
+/// The value, if it has at most `precision` digits, which are at most 38.
 pub(super) fn narrow(bytes: &[u8], precision: usize) -> Option<i128> {
     let value = match bytes {
         [] => return None,
@@ -19,7 +25,7 @@ pub(super) fn narrow(bytes: &[u8], precision: usize) -> Option<i128> {
         }
         _ => return wide(bytes, precision)?.to_i128(),
     };
-    (value.unsigned_abs() < *POWERS.get(precision)?).then_some(value)
+    in_digits(value, precision)
 }
 
 /// The value, if it has at most `precision` digits, which are at most 76.

@@ -1,8 +1,11 @@
 //! What values are read from, and how a column's buffers are filled from it.
 
 use super::column::{Column, Offsets};
+use super::fault::Fault;
+use super::leaf::fill_bytes;
+use super::lists::{self, Elements, Inside};
 use super::read::{Action, Done, Read, Step};
-use super::reader::{Fault, Reader};
+use super::reader::Reader;
 use crate::error::DecodeError;
 
 /// Where the next values of a column are. All that reads is compiled for each kind of it, so that one message is read
@@ -28,6 +31,20 @@ pub(super) trait Feed<'a>: Sized {
         f: impl FnMut(&mut Reader<'a>, &mut T) -> Result<bool, Fault>,
     ) -> Result<(), Fault>;
 
+    /// Appends bytes, which may have to be text.
+    #[inline(always)]
+    fn payloads<const TEXT: bool>(
+        self,
+        offsets: &mut Offsets,
+        data: &mut Vec<u8>,
+        optional: Optional<'_>,
+    ) -> Result<(), Fault> {
+        fill_bytes(offsets, data, optional, self, |r, out| match TEXT {
+            true => r.text_into(out),
+            false => r.bytes_into(out),
+        })
+    }
+
     /// Values of a union with null, which has this number.
     fn optional(self, null: u8, read: &Read, column: &mut Column) -> Done;
 
@@ -36,6 +53,17 @@ pub(super) trait Feed<'a>: Sized {
 
     /// Values of a record.
     fn record(self, steps: &[Step], columns: &mut [Column]) -> Done;
+
+    /// Arrays or maps.
+    fn lists(
+        self,
+        elements: &Elements,
+        offsets: &mut Offsets,
+        into: Inside<'_>,
+        path: &str,
+    ) -> Done {
+        lists::in_turn(self, elements, offsets, into, path)
+    }
 }
 
 /// The next value of one message.
@@ -176,8 +204,11 @@ impl<'a> Feed<'a> for Across<'_, 'a> {
         slots: &mut Vec<T>,
         mut f: impl FnMut(&mut Reader<'a>, &mut T) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let slots = grow(slots, self.0.len()).iter_mut();
-        slots.zip(self.0).try_for_each(|(slot, r)| f(r, slot))
+        // Loops that are written out have all that they do compiled into them.
+        for (slot, r) in grow(slots, self.0.len()).iter_mut().zip(self.0) {
+            f(r, slot)?;
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -188,11 +219,42 @@ impl<'a> Feed<'a> for Across<'_, 'a> {
         mut f: impl FnMut(&mut Reader<'a>, &mut T) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         let (slots, valid) = (grow(slots, self.0.len()), grow(valid, self.0.len()));
-        let slots = slots.iter_mut().zip(valid);
-        slots.zip(self.0).try_for_each(|((slot, valid), r)| {
+        for ((slot, valid), r) in slots.iter_mut().zip(valid).zip(self.0) {
             *valid = f(r, slot)?;
-            Ok(())
-        })
+        }
+        Ok(())
+    }
+
+    /// Text is checked later, see [`Reader::of_many`].
+    #[inline(always)]
+    fn payloads<const TEXT: bool>(
+        self,
+        offsets: &mut Offsets,
+        data: &mut Vec<u8>,
+        optional: Optional<'_>,
+    ) -> Result<(), Fault> {
+        let mut end = data.len();
+        let ends = grow(&mut offsets.0, self.0.len()).iter_mut();
+        match optional {
+            None => {
+                for (slot, r) in ends.zip(self.0) {
+                    r.bytes_to(data, &mut end)?;
+                    *slot = Offsets::of(end)?;
+                }
+            }
+            Some((valid, null)) => {
+                let valid = grow(valid, self.0.len());
+                for ((slot, valid), r) in ends.zip(valid).zip(self.0) {
+                    *valid = r.present(null)?;
+                    if *valid {
+                        r.bytes_to(data, &mut end)?;
+                    }
+                    *slot = Offsets::of(end)?;
+                }
+            }
+        }
+        data.truncate(end);
+        Ok(())
     }
 
     fn optional(self, null: u8, read: &Read, column: &mut Column) -> Done {
@@ -228,6 +290,16 @@ impl<'a> Feed<'a> for Across<'_, 'a> {
             .iter()
             .try_for_each(|step| step.take(columns, Across(&mut *self.0)))
     }
+
+    fn lists(
+        self,
+        elements: &Elements,
+        offsets: &mut Offsets,
+        into: Inside<'_>,
+        path: &str,
+    ) -> Done {
+        lists::side_by_side(self.0, elements, offsets, into, path)
+    }
 }
 
 /// Calls for each run of messages that have the same branch next.
@@ -255,76 +327,3 @@ fn grow<T: Copy + Default>(slots: &mut Vec<T>, by: usize) -> &mut [T] {
 
 /// Which slots hold values, and the number of the branch that says that one doesn't.
 pub(super) type Optional<'c> = Option<(&'c mut Vec<bool>, u8)>;
-
-/// Values of one size in the column.
-#[inline(always)]
-pub(super) fn fill<'a, T: Copy + Default>(
-    slots: &mut Vec<T>,
-    optional: Optional<'_>,
-    feed: impl Feed<'a>,
-    read: impl Fn(&mut Reader<'a>) -> Result<T, Fault>,
-) -> Result<(), Fault> {
-    match optional {
-        None => feed.fill(slots, |r, slot| {
-            *slot = read(r)?;
-            Ok(())
-        }),
-        Some((valid, null)) => feed.fill_some(slots, valid, |r, slot| {
-            let present = r.present(null)?;
-            if present {
-                *slot = read(r)?;
-            }
-            Ok(present)
-        }),
-    }
-}
-
-/// Values that are ints or longs on the wire.
-#[inline(always)]
-pub(super) fn fill_numbers<'a, T: Copy + Default>(
-    slots: &mut Vec<T>,
-    optional: Optional<'_>,
-    feed: impl Feed<'a>,
-    of: impl Fn(&Reader<'a>, i64) -> Result<T, Fault>,
-) -> Result<(), Fault> {
-    match optional {
-        None => feed.fill(slots, |r, slot| {
-            let v = r.long()?;
-            *slot = of(r, v)?;
-            Ok(())
-        }),
-        Some((valid, null)) => feed.fill_some(slots, valid, |r, slot| {
-            let Some(v) = r.optional_long(null)? else {
-                return Ok(false);
-            };
-            *slot = of(r, v)?;
-            Ok(true)
-        }),
-    }
-}
-
-/// Values of any size.
-#[inline(always)]
-pub(super) fn fill_bytes<'a>(
-    offsets: &mut Offsets,
-    data: &mut Vec<u8>,
-    optional: Optional<'_>,
-    feed: impl Feed<'a>,
-    read: impl Fn(&mut Reader<'a>, &mut Vec<u8>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    match optional {
-        None => feed.fill(&mut offsets.0, |r, end| {
-            read(r, data)?;
-            *end = Offsets::of(data.len())?;
-            Ok(())
-        }),
-        Some((valid, null)) => feed.fill_some(&mut offsets.0, valid, |r, end| {
-            let present = r.present(null)?;
-            if present {
-                read(r, data)?;
-            }
-            *end = Offsets::of(data.len())?;
-            Ok(present)
-        }),
-    }
-}

@@ -7,7 +7,7 @@ use arrow_array::{
     FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray,
     NullArray, StringArray, StructArray, UInt32Array, make_array,
 };
-use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType};
 
 use super::column::{Column, Offsets, Store};
@@ -23,8 +23,9 @@ impl Column {
     }
 
     fn finish_array(&mut self) -> Finished {
+        self.checked = 0;
         let valid = self.valid.as_mut();
-        let nulls = valid.map(|valid| NullBuffer::from(take(valid)));
+        let nulls = valid.map(|valid| NullBuffer::new(bits(valid)));
         self.store.finish(&self.data_type, nulls)
     }
 }
@@ -33,6 +34,25 @@ impl Column {
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {
     let next = Vec::with_capacity(values.len());
     std::mem::replace(values, next)
+}
+
+/// Takes a buffer of flags, as bits.
+fn bits(flags: &mut Vec<bool>) -> BooleanBuffer {
+    // A multiplication brings the lowest bits of eight bytes together in the highest one.
+    let byte = |eight: [bool; 8]| {
+        let word = u64::from_le_bytes(eight.map(u8::from));
+        (word.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+    };
+    let (eights, rest) = flags.as_chunks();
+    let mut packed: Vec<u8> = eights.iter().map(|eight| byte(*eight)).collect();
+    if !rest.is_empty() {
+        let mut last = [false; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        packed.push(byte(last));
+    }
+    let bits = BooleanBuffer::new(packed.into(), 0, flags.len());
+    flags.clear();
+    bits
 }
 
 impl Offsets {
@@ -54,7 +74,7 @@ impl Store {
     fn finish(&mut self, data_type: &DataType, nulls: Option<NullBuffer>) -> Finished {
         Ok(match self {
             Self::Null(slots) => Arc::new(NullArray::new(std::mem::take(slots))),
-            Self::Boolean(values) => Arc::new(BooleanArray::new(take(values).into(), nulls)),
+            Self::Boolean(values) => Arc::new(BooleanArray::new(bits(values), nulls)),
             Self::I32(values) => {
                 let array = Int32Array::try_new(take(values).into(), nulls)?;
                 return of_type(&array, data_type);

@@ -2,8 +2,11 @@
 
 mod column;
 mod decimal;
+mod fault;
 mod feed;
 mod finish;
+mod leaf;
+mod lists;
 mod read;
 mod reader;
 mod resolve;
@@ -114,8 +117,9 @@ impl Decoder {
                 return refused;
             }
             readers.clear();
-            readers.extend(block.iter().map(|datum| Reader::new(datum)));
+            readers.extend(block.iter().map(|datum| Reader::of_many(datum)));
             let read = Across(&mut readers).record(&self.steps, &mut self.columns);
+            let read = read.and_then(|()| self.columns.iter_mut().try_for_each(Column::check_text));
             if self.keep(read, &readers).is_err() {
                 // One of them is at fault: which, and who is not, is found one by one.
                 for (i, datum) in block.iter().enumerate() {

@@ -3,13 +3,13 @@
 //! Many messages may be read at once, column by column: a message's next byte is known only when the one before it was
 //! read, but those of different messages don't wait for each other.
 
-use super::column::{Column, Offsets, Store};
-use super::feed::{Along, Feed, One, Optional, fill, fill_bytes, fill_numbers};
-use super::reader::{Fault, Reader};
+use super::BLOCK;
+use super::column::{Column, Store};
+use super::feed::{Along, Feed, One};
+use super::lists::{Elements, Inside};
+use super::reader::Reader;
 use super::skip::Skip;
-use super::{BLOCK, decimal};
 use crate::error::DecodeError;
-use crate::uuid;
 
 /// What reading gives. An error that a column's values have is boxed, so that no error comes back in registers.
 pub(super) type Done = Result<(), Box<DecodeError>>;
@@ -78,16 +78,6 @@ pub(super) struct DecimalRead {
     /// Size of the fixed that carries it.
     pub(super) fixed: Option<usize>,
     pub(super) precision: usize,
-}
-
-/// The elements of an array or the values of a map.
-#[derive(Debug)]
-pub(super) struct Elements {
-    /// The fewest bytes of one.
-    pub(super) min_size: usize,
-    /// Memory that the reader's defaults take in one.
-    pub(super) defaults: usize,
-    pub(super) op: Op,
 }
 
 /// What to do for a record: in the order of the writer's fields, and then for the fields that only the reader has.
@@ -192,172 +182,14 @@ impl Read {
         self.nested(&mut column.store, feed, &column.path)
     }
 
-    /// Reads values that have no values inside.
-    fn leaf<'a>(
-        &self,
-        store: &mut Store,
-        optional: Optional<'_>,
-        feed: impl Feed<'a>,
-    ) -> Result<(), Fault> {
-        match (self, store) {
-            (Self::Boolean, Store::Boolean(values)) => {
-                fill(values, optional, feed, |r| match r.byte()? {
-                    byte @ (0 | 1) => Ok(byte == 1),
-                    byte => Err(r.invalid(format!("{byte:#04x} is not a boolean"))),
-                })
-            }
-            (Self::Int, Store::I32(values)) => fill_numbers(values, optional, feed, Reader::in_int),
-            (Self::IntAs(number), Store::I32(values)) => {
-                fill_numbers(values, optional, feed, |r, v| {
-                    let v = number.of(r, r.in_int(v)?.into())?;
-                    // A time of day is less than an int, whatever its unit.
-                    r.in_int(v)
-                })
-            }
-            (Self::IntAs(number), Store::I64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| {
-                    number.of(r, r.in_int(v)?.into())
-                })
-            }
-            (Self::Long, Store::I64(values)) => fill_numbers(values, optional, feed, |_, v| Ok(v)),
-            (Self::LongAs(number), Store::I64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| number.of(r, v))
-            }
-            (Self::IntAsFloat, Store::F32(values)) => {
-                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)? as f32))
-            }
-            (Self::LongAsFloat, Store::F32(values)) => {
-                fill_numbers(values, optional, feed, |_, v| Ok(v as f32))
-            }
-            (Self::Float, Store::F32(values)) => fill(values, optional, feed, |r| {
-                Ok(f32::from_le_bytes(r.array()?))
-            }),
-            (Self::IntAsFloat, Store::F64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)?.into()))
-            }
-            (Self::LongAsFloat, Store::F64(values)) => {
-                fill_numbers(values, optional, feed, |_, v| Ok(v as f64))
-            }
-            (Self::FloatAsDouble, Store::F64(values)) => fill(values, optional, feed, |r| {
-                Ok(f32::from_le_bytes(r.array()?).into())
-            }),
-            (Self::Double, Store::F64(values)) => fill(values, optional, feed, |r| {
-                Ok(f64::from_le_bytes(r.array()?))
-            }),
-            (Self::Bytes, Store::Bytes(offsets, data)) => {
-                fill_bytes(offsets, data, optional, feed, |r, out| r.bytes_into(out))
-            }
-            (Self::Text, Store::Bytes(offsets, data)) => {
-                fill_bytes(offsets, data, optional, feed, |r, out| r.text_into(out))
-            }
-            (Self::UuidText, Store::Bytes(offsets, data)) => {
-                fill_bytes(offsets, data, optional, feed, |r, out| {
-                    let text = std::str::from_utf8(r.bytes()?).ok();
-                    let Some(bytes) = text.and_then(uuid::parse) else {
-                        return Err(r.invalid("not a uuid"));
-                    };
-                    out.extend_from_slice(&uuid::text(&bytes));
-                    Ok(())
-                })
-            }
-            (Self::Uuid, Store::Bytes(offsets, data)) => {
-                fill_bytes(offsets, data, optional, feed, |r, out| {
-                    out.extend_from_slice(&uuid::text(&r.array()?));
-                    Ok(())
-                })
-            }
-            (Self::Symbol(symbols), Store::Bytes(offsets, data)) => {
-                fill_bytes(offsets, data, optional, feed, |r, out| {
-                    let number = r.int()?;
-                    match usize::try_from(number).ok().and_then(|n| symbols.get(n)) {
-                        Some(Some(symbol)) => out.extend_from_slice(symbol.as_bytes()),
-                        Some(None) => {
-                            return Err(r.invalid(format!(
-                                "the reader's enum has neither the writer's symbol {number} nor a default"
-                            )));
-                        }
-                        None => {
-                            return Err(
-                                r.invalid(format!("the writer's enum has no symbol {number}"))
-                            );
-                        }
-                    }
-                    Ok(())
-                })
-            }
-            (Self::Fixed, Store::Fixed(size, data)) => {
-                let size = *size;
-                match optional {
-                    None => feed.each(|r| {
-                        data.extend_from_slice(r.take(size)?);
-                        Ok(())
-                    }),
-                    Some((valid, null)) => feed.each(|r| {
-                        let present = r.present(null)?;
-                        if present {
-                            data.extend_from_slice(r.take(size)?);
-                        } else {
-                            data.resize(data.len() + size, 0);
-                        }
-                        valid.push(present);
-                        Ok(())
-                    }),
-                }
-            }
-            (Self::Duration, Store::Duration([months, days, millis])) => {
-                // The parts of a null come from the months, so that its branch is read once.
-                let mut valid = optional;
-                feed.each(|r| {
-                    let present = match &mut valid {
-                        None => true,
-                        Some((valid, null)) => {
-                            let present = r.present(*null)?;
-                            valid.push(present);
-                            present
-                        }
-                    };
-                    for part in [&mut *months, &mut *days, &mut *millis] {
-                        part.push(if present {
-                            u32::from_le_bytes(r.array()?)
-                        } else {
-                            0
-                        });
-                    }
-                    Ok(())
-                })
-            }
-            (Self::Decimal(decimal), Store::I128(values)) => {
-                fill(values, optional, feed, |r| decimal.of(r, decimal::narrow))
-            }
-            (Self::Decimal(decimal), Store::I256(values)) => {
-                fill(values, optional, feed, |r| decimal.of(r, decimal::wide))
-            }
-            _ => feed.each(|r| Err(r.invalid("a column is not of its own type"))),
-        }
-    }
-
     /// Reads values that have values inside.
     fn nested<'a>(&self, store: &mut Store, feed: impl Feed<'a>, path: &str) -> Done {
         match (self, store) {
             (Self::Array(elements), Store::List(offsets, items)) => {
-                let (min_size, cost) = (elements.min_size, elements.cost(items));
-                feed.each(|r| {
-                    blocks(r, offsets, min_size, cost, path, |r, count| {
-                        elements.op.read(items, Along(r, count))
-                    })
-                })
+                feed.lists(elements, offsets, Inside::Items(items), path)
             }
             (Self::Map(elements), Store::Map(offsets, keys, values)) => {
-                let cost = keys.cost.saturating_add(elements.cost(values));
-                feed.each(|r| {
-                    // A key is one byte at least.
-                    blocks(r, offsets, 1, cost, path, |r, count| {
-                        (0..count).try_for_each(|_| {
-                            Self::Text.values(keys, One(&mut *r))?;
-                            elements.op.read(values, One(&mut *r))
-                        })
-                    })
-                })
+                feed.lists(elements, offsets, Inside::Entries(keys, values), path)
             }
             (Self::Record(steps), Store::Struct(columns, slots)) => {
                 *slots += feed.len();
@@ -365,30 +197,6 @@ impl Read {
             }
             _ => Err(defect(path)),
         }
-    }
-}
-
-/// Reads the blocks of an array or a map, and ends its slot.
-#[inline]
-fn blocks<'a>(
-    r: &mut Reader<'a>,
-    offsets: &mut Offsets,
-    min_size: usize,
-    cost: usize,
-    path: &str,
-    mut read: impl FnMut(&mut Reader<'a>, usize) -> Done,
-) -> Done {
-    let mut len = offsets.last();
-    loop {
-        let block = r.block(min_size, cost).map_err(|fault| fault.of(path))?;
-        if block.count == 0 {
-            let end = Offsets::of(len).map_err(|fault| fault.of(path))?;
-            offsets.0.push(end);
-            return Ok(());
-        }
-        read(r, block.count)?;
-        r.check_end(block).map_err(|fault| fault.of(path))?;
-        len += block.count;
     }
 }
 
@@ -406,13 +214,6 @@ impl Step {
                 None => Ok(()),
             },
         }
-    }
-}
-
-impl Elements {
-    /// Memory that one takes at most, beside what its bytes hold.
-    fn cost(&self, column: &Column) -> usize {
-        column.cost.saturating_add(self.defaults)
     }
 }
 
@@ -484,47 +285,5 @@ impl Read {
             Self::Record(steps) => defaults_of(steps),
             _ => 0,
         }
-    }
-}
-
-impl Number {
-    #[inline(always)]
-    fn of(self, r: &Reader<'_>, v: i64) -> Result<i64, Fault> {
-        let Some(scaled) = v.checked_mul(self.multiply) else {
-            return Err(r.invalid(format!("{v} is out of range in the reader's unit")));
-        };
-        let scaled = match self.divide {
-            1 => scaled,
-            by if scaled % by == 0 => scaled / by,
-            _ => {
-                return Err(r.invalid(format!("{v} is not a whole number of the reader's unit")));
-            }
-        };
-        match self.day {
-            Some(day) if !(0..day).contains(&scaled) => {
-                Err(r.invalid(format!("{v} is not a time of day")))
-            }
-            _ => Ok(scaled),
-        }
-    }
-}
-
-impl DecimalRead {
-    #[inline(always)]
-    fn of<T>(
-        self,
-        r: &mut Reader<'_>,
-        number: impl Fn(&[u8], usize) -> Option<T>,
-    ) -> Result<T, Fault> {
-        let bytes = match self.fixed {
-            Some(size) => r.take(size)?,
-            None => r.bytes()?,
-        };
-        number(bytes, self.precision).ok_or_else(|| {
-            r.invalid(format!(
-                "not a decimal of at most {} digits",
-                self.precision
-            ))
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! Reading a datum: every length is held against what remains before anything is taken for it.
 
-use crate::error::DecodeError;
+use super::fault::{Fault, What};
 use crate::wire::unzigzag;
 
 /// Memory that the elements of a message's arrays and maps may take beyond their bytes, whatever its length.
@@ -8,71 +8,11 @@ const FREE_BYTES: usize = 16 << 20;
 /// The same, for each byte of the message.
 const FREE_PER_BYTE: usize = 64;
 /// Bytes and strings of up to so many are copied by the chunk.
-const SHORT: usize = 16;
+const SHORT: usize = 32;
+/// For so many bytes more there is room made at once.
+const ROOM: usize = 512;
 /// What an element of no bytes costs at least: nothing in the message bounds their number.
 const EMPTY_ELEMENT: usize = 256;
-
-/// What went wrong, where; the column adds its path. Boxed, so that what is read comes back in registers.
-#[derive(Debug)]
-pub(super) struct Fault(Box<What>);
-
-#[derive(Debug)]
-enum What {
-    Truncated(usize),
-    LengthTooLarge {
-        at: usize,
-        length: i64,
-        remaining: usize,
-    },
-    TooManyElements {
-        at: usize,
-        count: usize,
-        message: usize,
-    },
-    Invalid {
-        at: usize,
-        reason: String,
-    },
-    Full,
-}
-
-impl Fault {
-    #[cold]
-    pub(super) fn of(self, path: &str) -> Box<DecodeError> {
-        let path = path.to_owned();
-        Box::new(match *self.0 {
-            What::Truncated(at) => DecodeError::Truncated { path, at },
-            What::LengthTooLarge {
-                at,
-                length,
-                remaining,
-            } => DecodeError::LengthTooLarge {
-                path,
-                at,
-                length,
-                remaining,
-            },
-            What::TooManyElements { at, count, message } => DecodeError::TooManyElements {
-                path,
-                at,
-                count,
-                message,
-            },
-            What::Invalid { at, reason } => DecodeError::Invalid { path, at, reason },
-            What::Full => DecodeError::BatchFull { path },
-        })
-    }
-
-    #[cold]
-    pub(super) fn full() -> Self {
-        Self(Box::new(What::Full))
-    }
-
-    #[cold]
-    fn truncated(at: usize) -> Self {
-        Self(Box::new(What::Truncated(at)))
-    }
-}
 
 /// A block of an array or a map.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +23,7 @@ pub(super) struct Block {
     end: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reader<'a> {
     /// What was not read yet.
     rest: &'a [u8],
@@ -93,6 +33,24 @@ pub(super) struct Reader<'a> {
     free: usize,
     /// The branch of a union that was read last.
     pub(super) branch: u8,
+    checks_text: bool,
+}
+
+/// The first number of so many bytes, and its size, if it ends among them.
+#[inline(always)]
+const fn varint(word: u64) -> Option<(u64, usize)> {
+    // The first byte without its high bit is the last one of the number.
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    let last = ends.trailing_zeros();
+    // Seven bits of each byte, put together in pairs, in fours, in eights.
+    let sevens = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    let eights = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+    Some((eights, last as usize / 8 + 1))
 }
 
 impl<'a> Reader<'a> {
@@ -102,6 +60,15 @@ impl<'a> Reader<'a> {
             len: datum.len(),
             free: Self::allowance(datum.len()),
             branch: 0,
+            checks_text: true,
+        }
+    }
+
+    /// One that takes any bytes for text: whoever reads checks the columns.
+    pub(super) const fn of_many(datum: &'a [u8]) -> Self {
+        Self {
+            checks_text: false,
+            ..Self::new(datum)
         }
     }
 
@@ -158,43 +125,39 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Numbers of one column are of several lengths, which can't be foretold, so they aren't told apart by branches.
     #[inline(always)]
     pub(super) fn long(&mut self) -> Result<i64, Fault> {
+        let eight = self.rest.first_chunk();
+        match eight.and_then(|eight| varint(u64::from_le_bytes(*eight))) {
+            Some((z, size)) => {
+                self.advance(size);
+                Ok(unzigzag(z))
+            }
+            None => self.long_by_byte(),
+        }
+    }
+
+    /// A number that has one byte, most of the time.
+    #[inline(always)]
+    fn short_long(&mut self) -> Result<i64, Fault> {
         match self.rest {
             [a, rest @ ..] if *a < 0x80 => {
                 self.rest = rest;
                 Ok(unzigzag(u64::from(*a)))
             }
-            [a, b, rest @ ..] if *b < 0x80 => {
-                self.rest = rest;
-                Ok(unzigzag(u64::from(a & 0x7f) | u64::from(*b) << 7))
-            }
-            _ => self.long_number(),
+            _ => self.long(),
         }
     }
 
-    /// A number of more than two bytes, most of the time.
-    #[inline(never)]
-    fn long_number(&mut self) -> Result<i64, Fault> {
-        let Some(eight) = self.rest.first_chunk::<8>() else {
-            return self.long_by_byte();
-        };
-        let word = u64::from_le_bytes(*eight);
-        // The first byte without its high bit is the last one of the number.
-        let last = (!word & 0x8080_8080_8080_8080).trailing_zeros();
-        if last == u64::BITS {
-            return self.long_by_byte();
-        }
-        // Seven bits of each byte, put together in pairs, in fours, in eights.
-        let sevens = word & (u64::MAX >> (63 - last)) & 0x7f7f_7f7f_7f7f_7f7f;
-        let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
-        let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
-        let z = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
-        self.advance(last as usize / 8 + 1);
-        Ok(unzigzag(z))
+    /// Passes over a number.
+    #[inline(always)]
+    pub(super) fn skip_number(&mut self) -> Result<(), Fault> {
+        self.short_long().map(drop)
     }
 
     /// A number of nine or ten bytes, or one near the end of the datum.
+    #[inline(never)]
     fn long_by_byte(&mut self) -> Result<i64, Fault> {
         let (mut z, mut shift) = (0, 0);
         loop {
@@ -208,29 +171,6 @@ impl<'a> Reader<'a> {
                 return Ok(unzigzag(z));
             }
             shift += 7;
-        }
-    }
-
-    /// Of a union of two, the number that is not `null`.
-    #[inline(always)]
-    pub(super) fn optional_long(&mut self, null: u8) -> Result<Option<i64>, Fault> {
-        match self.rest {
-            [branch @ (0 | 2), rest @ ..] if *branch == null << 1 => {
-                self.rest = rest;
-                Ok(None)
-            }
-            [0 | 2, a, rest @ ..] if *a < 0x80 => {
-                self.rest = rest;
-                Ok(Some(unzigzag(u64::from(*a))))
-            }
-            [0 | 2, a, b, rest @ ..] if *b < 0x80 => {
-                self.rest = rest;
-                Ok(Some(unzigzag(u64::from(a & 0x7f) | u64::from(*b) << 7)))
-            }
-            _ => match self.present(null)? {
-                true => self.long().map(Some),
-                false => Ok(None),
-            },
         }
     }
 
@@ -248,7 +188,7 @@ impl<'a> Reader<'a> {
     /// The branch of a union of `branches`.
     #[inline]
     pub(super) fn union(&mut self, branches: usize) -> Result<usize, Fault> {
-        let branch = self.long()?;
+        let branch = self.short_long()?;
         match usize::try_from(branch) {
             Ok(index) if index < branches => Ok(index),
             _ => Err(self.invalid(format!("branch {branch} is not in the union"))),
@@ -292,7 +232,7 @@ impl<'a> Reader<'a> {
     /// The length of bytes or of a string, which the datum holds.
     #[inline(always)]
     fn length(&mut self) -> Result<usize, Fault> {
-        let length = self.long()?;
+        let length = self.short_long()?;
         match usize::try_from(length) {
             Ok(size) if size <= self.remaining() => Ok(size),
             Ok(_) => Err(self.too_large(length)),
@@ -307,47 +247,82 @@ impl<'a> Reader<'a> {
         self.take(size)
     }
 
-    /// As [`Reader::bytes`], appended.
+    /// As [`Reader::bytes`], appended. Of few bytes, which aren't the last ones of the datum, too many are copied and cut
+    /// off again: a copy of a size that is known takes neither a call nor a guess.
     #[inline(always)]
     pub(super) fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let size = self.length()?;
-        if self.short_into(size, out).is_none() {
-            out.extend_from_slice(self.take(size)?);
+        match self.rest.first_chunk::<SHORT>() {
+            Some(chunk) if size <= SHORT => {
+                let end = out.len() + size;
+                out.extend_from_slice(chunk);
+                out.truncate(end);
+                self.advance(size);
+            }
+            _ => out.extend_from_slice(self.take(size)?),
         }
         Ok(())
     }
 
-    /// A string, appended.
+    /// As [`Reader::bytes`], to a place in `out`, beyond which there may be anything: room is made for many at once.
+    #[inline(always)]
+    pub(super) fn bytes_to(&mut self, out: &mut Vec<u8>, place: &mut usize) -> Result<(), Fault> {
+        let size = self.length()?;
+        let room = out.get_mut(*place..).and_then(<[u8]>::first_chunk_mut);
+        match (self.rest.first_chunk::<SHORT>(), room) {
+            (Some(chunk), Some(room)) if size <= SHORT => {
+                *room = *chunk;
+                self.advance(size);
+            }
+            _ => self.long_bytes_to(size, out, *place)?,
+        }
+        *place += size;
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn long_bytes_to(&mut self, size: usize, out: &mut Vec<u8>, place: usize) -> Result<(), Fault> {
+        let bytes = self.take(size)?;
+        let end = place + size;
+        if out.len() < end + SHORT {
+            out.resize(end + ROOM, 0);
+        }
+        if let Some(room) = out.get_mut(place..end) {
+            room.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// A string, appended; that it is one may be left to a [`super::column::Column::check_text`] of many.
     #[inline(always)]
     pub(super) fn text_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        const HIGH_BITS: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
-        let size = self.length()?;
         let start = out.len();
-        if let Some(chunk) = self.short_into(size, out) {
-            let beyond = u128::MAX.checked_shl(8 * size as u32).unwrap_or(0);
-            if u128::from_le_bytes(*chunk) & HIGH_BITS & !beyond == 0 {
-                return Ok(());
-            }
-        } else {
-            out.extend_from_slice(self.take(size)?);
+        self.bytes_into(out)?;
+        match out.get(start..) {
+            Some(text) if self.checks_text => self.check_text(text),
+            _ => Ok(()),
         }
-        let text = out.get(start..).unwrap_or_default();
-        if std::str::from_utf8(text).is_err() {
-            return Err(self.invalid("not UTF-8"));
-        }
-        Ok(())
     }
 
-    /// Appends so many bytes if they are few, and not the last ones of the datum. A copy of a size that is known is two
-    /// instructions; what is too much of it is cut off again.
+    #[inline(never)]
+    fn check_text(&self, text: &[u8]) -> Result<(), Fault> {
+        match std::str::from_utf8(text) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.invalid("not UTF-8")),
+        }
+    }
+
+    /// Bytes that are a big-endian number of one byte to eight, if there is so much left of the datum that they are
+    /// read at once.
     #[inline(always)]
-    fn short_into(&mut self, size: usize, out: &mut Vec<u8>) -> Option<&'a [u8; SHORT]> {
-        let chunk = self.rest.first_chunk::<SHORT>().filter(|_| size <= SHORT)?;
-        let end = out.len() + size;
-        out.extend_from_slice(chunk);
-        out.truncate(end);
-        self.advance(size);
-        Some(chunk)
+    pub(super) fn big_endian(&mut self) -> Option<i64> {
+        let [twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16), rest @ ..] = self.rest else {
+            return None;
+        };
+        let (eight, size) = (rest.first_chunk()?, usize::from(*twice / 2));
+        self.rest = rest.get(size..)?;
+        // The sign comes down with the shift.
+        Some(i64::from_be_bytes(*eight) >> (64 - 8 * size))
     }
 
     /// The next block of an array or a map. `min_size` is the fewest bytes of an element, `cost` the memory that it
@@ -375,7 +350,7 @@ impl<'a> Reader<'a> {
 
     /// The number of elements, negative where the writer says how many bytes they are, and where those end.
     fn block_length(&mut self) -> Result<(i64, Option<usize>), Fault> {
-        let length = self.long()?;
+        let length = self.short_long()?;
         if length >= 0 {
             return Ok((length, None));
         }

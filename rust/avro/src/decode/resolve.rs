@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::column::Column;
-use super::read::{Action, DecimalRead, DefaultValue, Elements, Number, Op, Read, Step};
+use super::lists::Elements;
+use super::read::{Action, DecimalRead, DefaultValue, Number, Op, Read, Step};
 use super::shape::Holds;
 use super::skip::Skip;
 use crate::compat::relation::{FieldSource, Node, Step as Relation, step};
@@ -139,12 +140,13 @@ impl Resolver {
             let reason = format!("more than {MAX_PAIRS} pairs of types, and not all were compared");
             return Err(refused(path, Kind::TooDeep, reason));
         }
-        let elements = |op: Op, min_size| {
-            let defaults = op.defaults();
+        let elements = |op: Op, theirs: &AvroType| {
+            let skip = Skip::new(theirs);
             Box::new(Elements {
-                min_size,
-                defaults,
+                min_size: theirs.min_size(),
+                defaults: op.defaults(),
                 op,
+                skip: skip.is_flat().then_some(skip),
             })
         };
         match step(reader.view(), writer.view()) {
@@ -165,11 +167,11 @@ impl Resolver {
             }
             Relation::Array(ours, theirs) => {
                 let op = self.op(ours, theirs, &format!("{path}[]"))?;
-                Ok(Read::Array(elements(op, theirs.min_size())))
+                Ok(Read::Array(elements(op, theirs)))
             }
             Relation::Map(ours, theirs) => {
                 let op = self.op(ours, theirs, &format!("{path}{{}}"))?;
-                Ok(Read::Map(elements(op, theirs.min_size())))
+                Ok(Read::Map(elements(op, theirs)))
             }
             Relation::Record(ours, theirs, sources) => {
                 let at = |name: &str| match path {

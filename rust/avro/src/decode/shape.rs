@@ -65,13 +65,9 @@ impl Column {
                 (data_type, nullable, Store::Struct(members, 0), cost)
             }
         };
-        Ok(Self {
-            path,
-            data_type,
-            valid: nullable.then(Vec::new),
-            store,
-            cost: cost.saturating_add(usize::from(nullable)),
-        })
+        let valid = nullable.then(Vec::new);
+        let cost = cost.saturating_add(usize::from(nullable));
+        Ok(Self::of_store(path, data_type, valid, store, cost))
     }
 
     /// The column of a name.

@@ -1,6 +1,7 @@
 //! Passing over what only the writer has.
 
-use super::reader::{Fault, Reader};
+use super::fault::Fault;
+use super::reader::Reader;
 use crate::types::{AvroType, DecimalType};
 
 /// How to get past a value. Nothing is kept of it, so only what says where it ends is looked at.
@@ -14,6 +15,8 @@ pub(super) enum Skip {
     Array(usize, Box<Skip>),
     Map(Box<Skip>),
     Record(Box<[Skip]>),
+    /// Null, which has this number, or a value.
+    Optional(u8, Box<Skip>),
     Union(Box<[Skip]>),
 }
 
@@ -47,26 +50,68 @@ impl Skip {
             AvroType::Record(record) => {
                 Self::Record(record.fields.iter().map(|f| Self::new(&f.ty)).collect())
             }
-            AvroType::Union(branches) => Self::Union(branches.iter().map(Self::new).collect()),
+            AvroType::Union(branches) => match &branches[..] {
+                [AvroType::Null, value] => Self::Optional(0, Box::new(Self::new(value))),
+                [value, AvroType::Null] => Self::Optional(1, Box::new(Self::new(value))),
+                _ => Self::Union(branches.iter().map(Self::new).collect()),
+            },
         }
     }
 
+    /// Whether there are no arrays and no maps in it.
+    pub(super) fn is_flat(&self) -> bool {
+        match self {
+            Self::Size(_) | Self::Number | Self::Bytes => true,
+            Self::Array(..) | Self::Map(_) => false,
+            Self::Optional(_, value) => value.is_flat(),
+            Self::Record(parts) | Self::Union(parts) => parts.iter().all(Self::is_flat),
+        }
+    }
+
+    #[inline]
     pub(super) fn skip(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
         match self {
+            Self::Record(fields) => fields.iter().try_for_each(|field| field.part(reader)),
+            part => part.part(reader),
+        }
+    }
+
+    /// What is simple is passed over without a call.
+    #[inline(always)]
+    fn part(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        match self {
+            Self::Optional(null, value) => match reader.present(*null)? {
+                true => value.simple(reader),
+                false => Ok(()),
+            },
+            part => part.simple(reader),
+        }
+    }
+
+    #[inline(always)]
+    fn simple(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        match self {
             Self::Size(size) => reader.take(*size).map(drop),
-            Self::Number => reader.long().map(drop),
+            Self::Number => reader.skip_number(),
             Self::Bytes => reader.bytes().map(drop),
+            other => other.nested(reader),
+        }
+    }
+
+    #[inline(never)]
+    fn nested(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        match self {
             Self::Array(min_size, items) => reader.skip_blocks(*min_size, |r| items.skip(r)),
             Self::Map(values) => reader.skip_blocks(1, |r| {
                 r.bytes()?;
                 values.skip(r)
             }),
-            Self::Record(fields) => fields.iter().try_for_each(|field| field.skip(reader)),
             Self::Union(branches) => {
                 let index = reader.union(branches.len())?;
                 // `union` gives none but the branches there are.
                 branches.get(index).map_or(Ok(()), |b| b.skip(reader))
             }
+            part => part.skip(reader),
         }
     }
 }
