@@ -20,6 +20,7 @@ mod gate;
 pub mod matrix;
 mod parse;
 mod plan;
+mod reasons;
 mod schema;
 mod temporal;
 mod types;

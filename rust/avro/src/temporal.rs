@@ -1,12 +1,13 @@
 //! Zones, and dates and times as text.
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 
 use crate::plan::Lossy;
+use crate::reasons::*;
 use crate::types::SubSecond;
-
-const LOSS: &str = "would lose precision";
 
 /// Seconds east of UTC of "UTC", "Z" or a fixed offset ("+01:00", "-0530", "+02"); `None` if it is none of these.
 pub(crate) fn fixed_offset(zone: &str) -> Option<i64> {
@@ -33,55 +34,55 @@ fn two(a: u8, b: u8) -> Option<i64> {
 }
 
 /// Where clocks are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Zone {
     /// Seconds east of UTC.
     Fixed(i64),
     /// A zone of the IANA database, whose clocks are set back and forward.
-    Named(Tz),
+    Named(TimeZone),
 }
+
+/// Ours, and not the machine's: a job means the same on all of them.
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 impl Zone {
     /// "UTC", a fixed offset, or an IANA name.
     pub(crate) fn parse(zone: &str) -> Option<Self> {
         match fixed_offset(zone) {
             Some(offset) => Some(Self::Fixed(offset)),
-            None => zone.parse().ok().map(Self::Named),
+            None => ZONES.get(zone).ok().map(Self::Named),
         }
     }
 
     /// Seconds east of UTC where clocks read so many seconds since 1970-01-01T00:00:00.
-    pub(crate) fn offset_of_reading(self, seconds: i64) -> Result<i64, &'static str> {
-        match self {
-            Self::Fixed(offset) => Ok(offset),
-            Self::Named(zone) => match zone.offset_from_local_datetime(&calendar(seconds)?) {
-                MappedLocalTime::Single(offset) => Ok(east(&offset)),
-                MappedLocalTime::Ambiguous(_, _) => {
-                    Err("ambiguous local time: the zone's clocks were set back over it")
-                }
-                MappedLocalTime::None => {
-                    Err("non-existent local time: the zone's clocks were set forward over it")
-                }
-            },
+    pub(crate) fn offset_of_reading(&self, seconds: i64) -> Result<i64, &'static str> {
+        let zone = match self {
+            Self::Fixed(offset) => return Ok(*offset),
+            Self::Named(zone) => zone,
+        };
+        let reading = Offset::UTC.to_datetime(instant(seconds)?);
+        match zone.to_ambiguous_timestamp(reading).offset() {
+            AmbiguousOffset::Unambiguous { offset } => Ok(offset.seconds().into()),
+            AmbiguousOffset::Fold { .. } => {
+                Err("ambiguous local time: the zone's clocks were set back over it")
+            }
+            AmbiguousOffset::Gap { .. } => {
+                Err("non-existent local time: the zone's clocks were set forward over it")
+            }
         }
     }
 
     /// Seconds east of UTC at an instant, so many seconds since 1970-01-01T00:00:00Z.
-    pub(crate) fn offset_at(self, seconds: i64) -> Result<i64, &'static str> {
+    pub(crate) fn offset_at(&self, seconds: i64) -> Result<i64, &'static str> {
         match self {
-            Self::Fixed(offset) => Ok(offset),
-            Self::Named(zone) => Ok(east(&zone.offset_from_utc_datetime(&calendar(seconds)?))),
+            Self::Fixed(offset) => Ok(*offset),
+            Self::Named(zone) => Ok(zone.to_offset(instant(seconds)?).seconds().into()),
         }
     }
 }
 
-fn east(offset: &impl Offset) -> i64 {
-    offset.fix().local_minus_utc().into()
-}
-
-fn calendar(seconds: i64) -> Result<NaiveDateTime, &'static str> {
-    let instant = DateTime::from_timestamp(seconds, 0).ok_or("out of range of the calendar")?;
-    Ok(instant.naive_utc())
+fn instant(seconds: i64) -> Result<Timestamp, &'static str> {
+    Timestamp::from_second(seconds).map_err(|_| OF_CALENDAR)
 }
 
 /// Divides a time, towards the past; a rest is an error unless a loss is declared.
@@ -91,7 +92,7 @@ pub(crate) fn coarser(v: i64, by: i64, lossy: Option<Lossy>) -> Result<i64, &'st
     }
     let (whole, rest) = (v.div_euclid(by), v.rem_euclid(by));
     match lossy {
-        None => Err(LOSS),
+        None => Err(PRECISION),
         Some(Lossy::Truncate) => Ok(whole),
         // The divisor is 2 at least where there is a rest, so there is room for one more.
         Some(Lossy::Round) => Ok(whole + i64::from(rest >= by - rest)),
@@ -122,7 +123,7 @@ impl Fraction {
         let grain = 1_000_000_000 / per_second;
         match (self.finer, lossy) {
             (None, _) => coarser(self.nanos, grain, lossy),
-            (Some(_), None) => Err(LOSS),
+            (Some(_), None) => Err(PRECISION),
             (Some(half), Some(Lossy::Round)) if grain == 1 => Ok(self.nanos + i64::from(half)),
             // The nanoseconds are cut off, which is on the same side of any half.
             (Some(_), Some(_)) => coarser(self.nanos, grain, lossy),
@@ -134,13 +135,15 @@ impl Reading {
     /// Parses RFC 3339, a space allowed for the `T`, the zone optional.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const BAD: &str = "not an RFC 3339 timestamp (such as 2013-01-01T05:00:00Z)";
+        const NO_SUCH_DAY: &str = "not an RFC 3339 timestamp: no such day in the calendar";
+        const NO_SUCH_TIME: &str = "not an RFC 3339 timestamp: no such time of day";
         let Some((date, [b'T' | b't' | b' ', clock @ ..])) =
             text.trim().as_bytes().split_first_chunk::<10>()
         else {
             return Err(BAD);
         };
-        let days = parse_date(date).ok_or(BAD)??;
-        let (seconds, fraction, rest) = parse_clock(clock).ok_or(BAD)??;
+        let days = parse_date(date).ok_or(BAD)?.ok_or(NO_SUCH_DAY)?;
+        let (seconds, fraction, rest) = parse_clock(clock).ok_or(BAD)?.ok_or(NO_SUCH_TIME)?;
         let offset = match rest {
             [] => None,
             // The text was cut at ASCII bytes, so what is left is a string again.
@@ -166,10 +169,9 @@ impl Reading {
         lossy: Option<Lossy>,
     ) -> Result<i64, &'static str> {
         let fraction = self.fraction.count(unit.per_second(), lossy)?;
-        (self.seconds - offset)
-            .checked_mul(unit.per_second())
-            .and_then(|whole| whole.checked_add(fraction))
-            .ok_or("out of range of long")
+        // Before the epoch the whole seconds may be out of range where the sum with their fraction is not.
+        let count = i128::from(self.seconds - offset) * i128::from(unit.per_second());
+        i64::try_from(count + i128::from(fraction)).map_err(|_| LONG)
     }
 }
 
@@ -177,7 +179,8 @@ impl Reading {
 pub(crate) fn date(text: &str) -> Result<i32, &'static str> {
     const BAD: &str = "not a date (such as 2013-01-31)";
     let date = text.trim().as_bytes().try_into().map_err(|_| BAD)?;
-    let days = parse_date(date).ok_or(BAD)??;
+    const NO_SUCH_DAY: &str = "not a date: no such day in the calendar";
+    let days = parse_date(date).ok_or(BAD)?.ok_or(NO_SUCH_DAY)?;
     i32::try_from(days).map_err(|_| BAD)
 }
 
@@ -188,42 +191,42 @@ pub(crate) fn time_of_day(
     lossy: Option<Lossy>,
 ) -> Result<i64, &'static str> {
     const BAD: &str = "not a time of day (such as 05:00:00)";
-    match parse_clock(text.trim().as_bytes()).ok_or(BAD)?? {
+    const NO_SUCH_TIME: &str = "not a time of day: none has such hours, minutes or seconds";
+    let clock = parse_clock(text.trim().as_bytes()).ok_or(BAD)?;
+    match clock.ok_or(NO_SUCH_TIME)? {
         (seconds, fraction, []) => {
             let count = seconds * per_second + fraction.count(per_second, lossy)?;
             // The last moment of a day may round to the next.
-            (count < 86_400 * per_second)
-                .then_some(count)
-                .ok_or("not a time of day")
+            (count < 86_400 * per_second).then_some(count).ok_or(TIME)
         }
         _ => Err(BAD),
     }
 }
 
-/// `YYYY-MM-DD`; `None` if it has another form.
-fn parse_date(text: &[u8; 10]) -> Option<Result<i64, &'static str>> {
+/// `YYYY-MM-DD`, if there is such a day; `None` if it has another form.
+fn parse_date(text: &[u8; 10]) -> Option<Option<i64>> {
     let [y0, y1, y2, y3, b'-', mo0, mo1, b'-', d0, d1] = *text else {
         return None;
     };
     let year = two(y0, y1)? * 100 + two(y2, y3)?;
     let (month, day) = (two(mo0, mo1)?, two(d0, d1)?);
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return Some(Err("no such day in the calendar"));
+        return Some(None);
     }
-    Some(Ok(days_from_civil(year, month, day)))
+    Some(Some(days_from_civil(year, month, day)))
 }
 
 /// Seconds since midnight, part of a second, and the text after them.
 type Clock<'a> = (i64, Fraction, &'a [u8]);
 
-/// `HH:MM:SS` and a fraction; `None` if it has another form.
-fn parse_clock(text: &[u8]) -> Option<Result<Clock<'_>, &'static str>> {
+/// `HH:MM:SS` and a fraction, if there is such a time; `None` if it has another form.
+fn parse_clock(text: &[u8]) -> Option<Option<Clock<'_>>> {
     let [h0, h1, b':', m0, m1, b':', s0, s1, rest @ ..] = text else {
         return None;
     };
     let (hour, minute, second) = (two(*h0, *h1)?, two(*m0, *m1)?, two(*s0, *s1)?);
     if hour > 23 || minute > 59 || second > 59 {
-        return Some(Err("no such time of day"));
+        return Some(None);
     }
     let mut fraction = Fraction::default();
     let mut rest = rest;
@@ -244,7 +247,7 @@ fn parse_clock(text: &[u8]) -> Option<Result<Clock<'_>, &'static str>> {
             .then(|| finer.first().is_some_and(|c| *c >= b'5'));
         rest = after;
     }
-    Some(Ok((hour * 3_600 + minute * 60 + second, fraction, rest)))
+    Some(Some((hour * 3_600 + minute * 60 + second, fraction, rest)))
 }
 
 fn zone_suffix(text: &str) -> Option<i64> {
@@ -327,6 +330,9 @@ mod tests {
                 .count(SubSecond::Millis, 0, None),
             Err("would lose precision")
         );
+        let first = Reading::parse("1677-09-21T00:12:43.145224193Z").unwrap();
+        let least = first.count(SubSecond::Nanos, 0, None);
+        assert_eq!(least, Ok(i64::MIN + 1));
         assert_eq!(
             Reading::parse("9999-01-01T00:00:00Z")
                 .unwrap()
@@ -344,12 +350,12 @@ mod tests {
             ("1970-01-01T00:00:00.00049999999999", 0, 0),
             ("1969-12-31T23:59:59.9995", 0, -1),
         ] {
-            assert_eq!(count(text, SubSecond::Millis, None), Err(LOSS));
+            assert_eq!(count(text, SubSecond::Millis, None), Err(PRECISION));
             assert_eq!(count(text, SubSecond::Millis, round), Ok(rounded));
             assert_eq!(count(text, SubSecond::Millis, truncate), Ok(cut));
         }
         let finer = "1970-01-01T00:00:00.0000000015";
-        assert_eq!(count(finer, SubSecond::Nanos, None), Err(LOSS));
+        assert_eq!(count(finer, SubSecond::Nanos, None), Err(PRECISION));
         assert_eq!(count(finer, SubSecond::Nanos, round), Ok(2));
         assert_eq!(count(finer, SubSecond::Nanos, truncate), Ok(1));
         assert_eq!(
@@ -378,6 +384,9 @@ mod tests {
         assert_eq!(berlin.offset_at(1_635_640_200), Ok(7_200));
         assert_eq!(berlin.offset_at(1_635_643_800), Ok(3_600));
         assert!(berlin.offset_at(i64::MAX).is_err());
+        // The rules of the last change on record hold on.
+        assert_eq!(at("2150-07-01T12:00:00"), Ok(7_200));
+        assert_eq!(at("9999-12-30T00:00:00"), Ok(3_600));
         assert_eq!(Zone::parse("+01:00"), Some(Zone::Fixed(3_600)));
         assert_eq!(Zone::parse("Mars/Olympus"), None);
     }

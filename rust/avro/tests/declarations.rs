@@ -5,6 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use apache_avro::types::Value;
+use arrow_array::builder::{
+    Float32Builder, Float64Builder, ListBuilder, MapBuilder, StringBuilder,
+};
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use common::rules::*;
@@ -387,6 +390,79 @@ fn what_is_declared_for_a_list_is_for_its_items() {
     assert_eq!(rows[0].rule, Certainty::Exact);
     assert_eq!(rows[1].declared, ["nan = \"null\"", "lossy = \"truncate\""]);
     assert_eq!(rows[1].may_reject, ["infinite", "out of range of int"]);
+
+    // And it is followed there.
+    let doubles = r#"{"type": "array", "items": ["null", "double"]}"#;
+    let nan = declared(serde_json::json!({"nan": "null"}));
+    let item = |i| {
+        Value::Union(
+            i,
+            Box::new(if i == 0 {
+                Value::Null
+            } else {
+                Value::Double(1.5)
+            }),
+        )
+    };
+    let expected = Value::Array(vec![item(1), item(0), item(0)]);
+    let list = |null| {
+        let mut list = ListBuilder::new(Float64Builder::new());
+        list.append_value([Some(1.5), Some(f64::NAN), null]);
+        list.finish()
+    };
+    assert_eq!(run_with(list(None), doubles, &nan), [Ok(expected)]);
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Float32Builder::new());
+    map.keys().append_value("k");
+    map.values().append_value(f32::NAN);
+    map.append(true).unwrap();
+    let ty = r#"{"type": "map", "values": ["null", "float"]}"#;
+    let expected = Value::Map([("k".to_owned(), item(0))].into());
+    assert_eq!(run_with(map.finish(), ty, &nan), [Ok(expected)]);
+}
+
+#[test]
+fn a_member_of_a_union_may_be_nan() {
+    let member = |i: usize, array: ArrayRef| {
+        let field = Field::new(format!("member{i}"), array.data_type().clone(), true);
+        (Arc::new(field), array)
+    };
+    let members = StructArray::from(vec![
+        member(
+            0,
+            Arc::new(Float64Array::from(vec![Some(f64::NAN), Some(0.5), None])),
+        ),
+        member(1, Arc::new(StringArray::from(vec![None, None, Some("x")]))),
+    ]);
+    let nan = declared(serde_json::json!({"nan": "null"}));
+    let value = |i, value| Ok(Value::Union(i, Box::new(value)));
+    assert_eq!(
+        run_with(members.clone(), r#"["null", "double", "string"]"#, &nan),
+        [
+            value(0, Value::Null),
+            value(1, Value::Double(0.5)),
+            value(2, Value::String("x".into()))
+        ]
+    );
+    assert_eq!(
+        run_with(members, r#"["double", "string"]"#, &nan)[0],
+        no("no member holds a value")
+    );
+}
+
+#[test]
+fn a_loss_is_taken_only_where_no_branch_is_exact() {
+    let long = Int64Array::from(vec![(1 << 53) + 1]);
+    for ty in [r#"["null", "double", "long"]"#, r#"["float", "long"]"#] {
+        let error = refused(DataType::Int64, ty, &lossy("round"));
+        assert!(matches!(error, PlanError::Useless { .. }), "{error}");
+        let found = run(long.clone(), ty);
+        let Ok(Value::Union(_, value)) = &found[0] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(**value, Value::Long((1 << 53) + 1), "{ty}");
+    }
+    let found = run_with(long, r#"["null", "double"]"#, &lossy("round"));
+    assert!(found[0].is_ok(), "{found:?}");
 }
 
 #[test]

@@ -328,26 +328,3 @@ fn options_are_read_from_a_job_file() {
     assert_eq!(options.fields["f"].from.as_deref(), Some("x"));
     assert!(serde_json::from_str::<PlanOptions>(r#"{"extras": "ignore"}"#).is_err());
 }
-
-#[test]
-fn ten_thousand_columns() {
-    let table = Schema::new(
-        (0..10_000)
-            .map(|i| Field::new(format!("c{i}"), DataType::Int32, true))
-            .collect::<Vec<_>>(),
-    );
-    let fields: Vec<_> = (0..10_000)
-        .map(|i| format!(r#"{{"name": "C{i}", "type": ["null", "int"]}}"#))
-        .collect();
-    let json = format!(
-        r#"{{"type": "record", "name": "R", "fields": [{}]}}"#,
-        fields.join(",")
-    );
-    let plan = CoercionPlan::new(
-        &table,
-        &AvroSchema::parse(&json).unwrap(),
-        &PlanOptions::default(),
-    )
-    .unwrap();
-    assert_eq!(plan.describe().len(), 10_000);
-}

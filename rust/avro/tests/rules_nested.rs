@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use apache_avro::types::Value;
 use arrow_array::builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder};
-use arrow_array::types::{Int8Type, Int32Type};
+use arrow_array::types::Int8Type;
 use arrow_array::*;
 use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Fields, Schema};
@@ -159,10 +159,6 @@ fn no_rows_no_columns() {
         RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
     assert_eq!(encode_with(&batch, json, &PlanOptions::default()).len(), 3);
     assert!(run(Int32Array::from(Vec::<i32>::new()), "\"int\"").is_empty());
-    let _ = run(
-        PrimitiveArray::<Int32Type>::from(vec![Some(3), None]),
-        "[\"null\", \"int\"]",
-    );
 }
 
 #[test]
@@ -196,4 +192,47 @@ fn defaults_of_missing_columns() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(found, Value::Record(expected.to_vec()));
+}
+
+#[test]
+fn a_key_of_a_map_is_there_once() {
+    let maps: [&[&str]; 5] = [
+        &["a", "b"],
+        &["a", "b", "a"],
+        &[],
+        &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+        &["0", "1", "2", "3", "4", "5", "6", "7", "8", "0"],
+    ];
+    let mut builder = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+    for map in maps {
+        for key in map {
+            builder.keys().append_value(key);
+            builder.values().append_value(1);
+        }
+        builder.append(true).unwrap();
+    }
+    let found = run(builder.finish(), r#"{"type": "map", "values": "long"}"#);
+    let twice = || no::<()>("a key of the map is there twice");
+    let told: Vec<_> = found.into_iter().map(|found| found.map(|_| ())).collect();
+    assert_eq!(told, [Ok(()), twice(), Ok(()), Ok(()), twice()]);
+}
+
+#[test]
+fn a_part_of_a_duration_may_be_null() {
+    let ty = r#"{"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}"#;
+    let part = |name: &str, values: Vec<Option<u32>>| {
+        let field = Field::new(name, DataType::UInt32, true);
+        (
+            Arc::new(field),
+            Arc::new(UInt32Array::from(values)) as ArrayRef,
+        )
+    };
+    let parts = StructArray::from(vec![
+        part("months", vec![Some(1), Some(u32::MAX)]),
+        part("days", vec![Some(2), None]),
+        part("millis", vec![Some(3), Some(0)]),
+    ]);
+    let found = run(parts, ty);
+    assert!(matches!(found[0], Ok(Value::Duration(_))), "{found:?}");
+    assert_eq!(found[1], no("a part of the duration is null"));
 }

@@ -18,10 +18,8 @@ use super::text::convert_text;
 use super::{Data, Site, zeros};
 use crate::error::EncodeError;
 use crate::plan::Lossy;
+use crate::reasons::*;
 use crate::types::DecimalType;
-
-const LOSS: &str = "would lose precision";
-const RANGE: &str = "out of range of the decimal";
 
 /// 10^n, if it fits.
 fn ten_to(n: u32) -> Option<i256> {
@@ -124,19 +122,21 @@ impl Target {
     }
 
     fn large(&self, v: i256, from: i8) -> Result<i256, &'static str> {
-        self.fits(rescale_256(v, from, self.scale, self.lossy, LOSS, RANGE)?)
+        self.fits(rescale_256(
+            v, from, self.scale, self.lossy, PRECISION, OF_DECIMAL,
+        )?)
     }
 
     fn fits(&self, v: i256) -> Result<i256, &'static str> {
-        has_digits(v, self.precision).then_some(v).ok_or(RANGE)
+        has_digits(v, self.precision).then_some(v).ok_or(OF_DECIMAL)
     }
 
     fn text(&self, text: &str) -> Result<i256, &'static str> {
-        let digits = Digits::parse(text).ok_or("not a decimal number")?;
+        let digits = Digits::parse(text).ok_or(DECIMAL)?;
         let scaled = digits.scaled(self.scale, self.lossy);
         self.fits(scaled.map_err(|misfit| match misfit {
-            Misfit::Loss => LOSS,
-            Misfit::Range => RANGE,
+            Misfit::Loss => PRECISION,
+            Misfit::Range => OF_DECIMAL,
         })?)
     }
 
@@ -246,7 +246,7 @@ fn fixed(site: &mut Site<'_>, values: &[i256], size: usize) -> Result<Data, Enco
         let be = value.to_be_bytes();
         let needed = be.len() - redundant(&be);
         if needed > size {
-            site.reject(i, format!("needs {needed} bytes, but the fixed has {size}"));
+            site.reject(i, OF_DECIMAL);
         }
         let Some(slot) = slots.next().filter(|slot| needed <= slot.len()) else {
             continue;

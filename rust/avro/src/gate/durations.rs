@@ -12,9 +12,8 @@ use super::numbers::convert;
 use super::{Data, Site, per_second};
 use crate::error::EncodeError;
 use crate::plan::{Lossy, Unit};
+use crate::reasons::*;
 use crate::temporal::coarser;
-
-const RANGE: &str = "out of range of duration";
 
 /// A struct of the three parts.
 pub(super) fn parts(site: &mut Site<'_>) -> Result<Data, EncodeError> {
@@ -29,7 +28,7 @@ pub(super) fn parts(site: &mut Site<'_>) -> Result<Data, EncodeError> {
         }
         if let Some(nulls) = numbers.nulls() {
             for element in (0..nulls.len()).filter(|i| nulls.is_null(*i)) {
-                site.reject(element, "a part of the duration is null");
+                site.reject(element, NO_PART);
             }
         }
     }
@@ -65,10 +64,12 @@ fn convert_counts<T: Copy + Default>(
 
 /// An Arrow duration, which is so many units of time: months and days are none.
 pub(super) fn millis(site: &mut Site<'_>, lossy: Option<Lossy>) -> Result<Data, EncodeError> {
-    let millis = convert_counts(site, 1_000, lossy, RANGE, |v| match u32::try_from(v) {
-        Ok(millis) => Ok(millis),
-        Err(_) if v < 0 => Err("negative, and an Avro duration is not"),
-        Err(_) => Err(RANGE),
+    let millis = convert_counts(site, 1_000, lossy, OF_DURATION, |v| {
+        match u32::try_from(v) {
+            Ok(millis) => Ok(millis),
+            Err(_) if v < 0 => Err("negative, and an Avro duration is not"),
+            Err(_) => Err(OF_DURATION),
+        }
     })?;
     let mut out = vec![0; millis.len().saturating_mul(12)];
     for (slot, millis) in out.chunks_exact_mut(12).zip(millis) {
@@ -86,12 +87,12 @@ pub(super) fn count(
 ) -> Result<Data, EncodeError> {
     let to = unit.per_second();
     if long {
-        let range = "out of range of long";
+        let range = LONG;
         return Ok(Data::Long(
             convert_counts(site, to, lossy, range, Ok)?.into(),
         ));
     }
-    let range = "out of range of int";
+    let range = INT;
     let ints = convert_counts(site, to, lossy, range, |v| {
         i32::try_from(v).map_err(|_| range)
     })?;

@@ -30,6 +30,7 @@ pub(crate) use decimals::has_digits;
 
 use crate::error::EncodeError;
 use crate::plan::{Branch, Child, Node, Rule};
+use crate::reasons::NULL;
 
 /// A row that can't be what the schema says. One a row: its first bad value in the order of the schema's fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,8 +49,6 @@ pub struct Reject {
 const SHOWN_CHARS: usize = 200;
 /// An element that belongs to no row: below a null, or outside every list.
 const NO_ROW: u32 = u32::MAX;
-
-const NULL_REASON: &str = "null where the schema requires a value";
 
 /// One column of a batch, converted.
 #[derive(Debug)]
@@ -350,7 +349,7 @@ pub(crate) fn lane(
         || matches!(node.branch, Branch::Union { null: Some(_), .. });
     if let Some(nulls) = nulls.as_ref().filter(|_| !takes_null) {
         for element in (0..nulls.len()).filter(|i| nulls.is_null(*i)) {
-            site.reject_row(element, NULL_REASON.into());
+            site.reject_row(element, NULL.into());
         }
     }
     let data = match &node.rule {
@@ -364,10 +363,10 @@ pub(crate) fn lane(
         Rule::TimeMillis(lossy) => Data::Int(times::time_millis(&mut site, *lossy)?),
         Rule::TimeMicros(lossy) => Data::Long(times::time_micros(&mut site, *lossy)?),
         Rule::Timestamp { unit, shift, lossy } => {
-            Data::Long(times::timestamps(&mut site, *unit, *shift, *lossy)?)
+            Data::Long(times::timestamps(&mut site, *unit, shift, *lossy)?)
         }
         Rule::TimestampText { unit, zone, lossy } => {
-            Data::Long(text::timestamps(&mut site, *unit, *zone, *lossy)?)
+            Data::Long(text::timestamps(&mut site, *unit, zone, *lossy)?)
         }
         Rule::Text => text::text(&mut site)?,
         Rule::Bytes => text::bytes(&mut site)?,

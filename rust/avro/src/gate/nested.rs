@@ -1,5 +1,7 @@
 //! Lists, maps and structs: the rows of their elements, and the elements as columns of their own.
 
+use std::collections::HashSet;
+
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
@@ -7,6 +9,7 @@ use arrow_schema::DataType;
 use super::{Data, Lane, Member, NO_ROW, Ranges, Rows, Site, malformed};
 use crate::error::EncodeError;
 use crate::plan::{Child, Node};
+use crate::reasons::{KEY_TWICE, NO_MEMBER, SEVERAL};
 
 /// Elements of lists, cut to what the lists use.
 struct Elements {
@@ -93,12 +96,47 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
         return Err(site.malformed());
     };
     let key_lane = super::lane(keys, key_column, Rows::Of(&found.rows), site.out)?;
+    for (i, range) in found.ranges.0.windows(2).enumerate() {
+        if let &[from, to] = range
+            && to - from > 1
+            && has_twice(&key_lane.data, from..to)
+        {
+            // Readers that make a map of it keep one of the two values, and not the same one.
+            site.reject(i, KEY_TWICE);
+        }
+    }
     let value_lane = super::lane(values, value_column, Rows::Of(&found.rows), site.out)?;
     Ok(Data::Map(
         found.ranges,
         Box::new(key_lane),
         Box::new(value_lane),
     ))
+}
+
+/// Whether two of these texts are the same.
+fn has_twice(texts: &Data, range: std::ops::Range<usize>) -> bool {
+    /// As many are compared with each other sooner than hashed.
+    const FEW: usize = 8;
+    let text = |i: usize| -> &[u8] {
+        match texts {
+            Data::Bytes(offsets, bytes) => &bytes[offsets[i] as usize..offsets[i + 1] as usize],
+            Data::LargeBytes(offsets, bytes) => {
+                &bytes[offsets[i] as usize..offsets[i + 1] as usize]
+            }
+            Data::View(views) => views.value(i),
+            _ => &[],
+        }
+    };
+    if range.len() <= FEW {
+        let mut later = range.clone().skip(1);
+        return range.clone().any(|i| {
+            let same = later.clone().any(|k| text(i) == text(k));
+            later.next();
+            same
+        });
+    }
+    let mut seen = HashSet::with_capacity(range.len());
+    !range.into_iter().all(|i| seen.insert(text(i)))
 }
 
 pub(super) fn record(site: &mut Site<'_>, children: &[Child]) -> Result<Data, EncodeError> {
@@ -147,8 +185,8 @@ pub(super) fn members(
         let mut held = (0_u8..).zip(&lanes).filter(|(_, lane)| holds(lane));
         match (held.next(), held.next()) {
             (Some((at, _)), None) => *slot = Member::At(at),
-            (Some(_), Some(_)) => site.reject(i, "more than one member holds a value"),
-            (None, _) if null.is_none() => site.reject(i, "no member holds a value"),
+            (Some(_), Some(_)) => site.reject(i, SEVERAL),
+            (None, _) if null.is_none() => site.reject(i, NO_MEMBER),
             (None, _) => {}
         }
     }

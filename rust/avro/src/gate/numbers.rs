@@ -17,6 +17,7 @@ use super::digits::{self, Digits, Float, Misfit};
 use super::text::convert_text;
 use crate::error::EncodeError;
 use crate::plan::{Lossy, is_text};
+use crate::reasons::*;
 
 /// 2^63 as a float: the first that is too large for a long.
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
@@ -100,12 +101,6 @@ fn float_to_long(v: f64) -> Result<i64, &'static str> {
     }
 }
 
-const INT: &str = "out of range of int";
-const LONG: &str = "out of range of long";
-const FLOAT: &str = "out of range of float";
-const DOUBLE: &str = "out of range of double";
-const WHOLE: &str = "not a whole number";
-
 /// Converts floats of any width, as doubles.
 fn each_float<T: Copy + Default>(
     site: &mut Site<'_>,
@@ -150,7 +145,7 @@ fn exact_longs(
             if let Ok(v) = text.parse() {
                 return Ok(v);
             }
-            let digits = Digits::parse(text).ok_or("not a number")?;
+            let digits = Digits::parse(text).ok_or(NUMBER)?;
             long(digits.scaled(0, lossy).map_err(|misfit| match misfit {
                 Misfit::Loss => WHOLE,
                 Misfit::Range => range,
@@ -247,7 +242,7 @@ fn to_float(v: i128, nearest: bool) -> Result<f32, &'static str> {
     if nearest || converted as i128 == v {
         Ok(converted)
     } else {
-        Err("not exactly representable as float")
+        Err(NO_FLOAT)
     }
 }
 
@@ -256,7 +251,7 @@ fn to_double(v: i128, nearest: bool) -> Result<f64, &'static str> {
     if nearest || converted as i128 == v {
         Ok(converted)
     } else {
-        Err("not exactly representable as double")
+        Err(NO_DOUBLE)
     }
 }
 
@@ -274,7 +269,7 @@ pub(super) fn floats(site: &mut Site<'_>, nearest: bool) -> Result<ScalarBuffer<
             } else if nearest {
                 Ok(converted)
             } else {
-                Err("not exactly representable as float")
+                Err(NO_FLOAT)
             }
         })?
         .into(),
@@ -333,7 +328,7 @@ pub(super) fn booleans(site: &mut Site<'_>) -> Result<BooleanBuffer, EncodeError
     let numbers = longs(site, None)?;
     for (i, number) in numbers.iter().enumerate() {
         if !matches!(number, 0 | 1) {
-            site.reject(i, "neither 0 nor 1");
+            site.reject(i, BIT);
         }
     }
     Ok(numbers.iter().map(|number| *number == 1).collect())

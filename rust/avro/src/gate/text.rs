@@ -10,6 +10,7 @@ use arrow_schema::DataType;
 use super::{Data, Site, zeros};
 use crate::error::EncodeError;
 use crate::plan::{Lossy, TextZone, is_text};
+use crate::reasons::*;
 use crate::temporal::Reading;
 use crate::types::{EnumType, SubSecond};
 use crate::uuid;
@@ -82,7 +83,7 @@ pub(super) fn text(site: &mut Site<'_>) -> Result<Data, EncodeError> {
     if !is_text(site.array.data_type()) {
         each_bytes(site, |site, i, value| {
             if std::str::from_utf8(value).is_err() {
-                site.reject(i, "not UTF-8");
+                site.reject(i, UTF8);
             }
         })?;
     }
@@ -134,10 +135,7 @@ pub(super) fn fixed(site: &mut Site<'_>, size: usize) -> Result<Data, EncodeErro
     each_bytes(site, |site, i, value| {
         match out.get_mut(i * size..(i + 1) * size) {
             Some(slot) if value.len() == size => slot.copy_from_slice(value),
-            _ => site.reject(
-                i,
-                format!("{} bytes long, but the fixed has {size}", value.len()),
-            ),
+            _ => site.reject(i, of_size(size)),
         }
     })?;
     Ok(Data::Fixed(size, out.into()))
@@ -148,7 +146,7 @@ pub(super) fn symbols(site: &mut Site<'_>, e: &EnumType) -> Result<ScalarBuffer<
     let mut out = vec![0; site.array.len()];
     each_text(site, |site, i, value| match numbers.get(value) {
         Some(number) => out[i] = *number,
-        None => site.reject(i, format!("not a symbol of enum {}", e.name)),
+        None => site.reject(i, symbol(&e.name)),
     })?;
     Ok(out.into())
 }
@@ -179,7 +177,7 @@ pub(super) fn uuids(site: &mut Site<'_>, to_fixed: bool) -> Result<Data, EncodeE
     let mut out = vec![0; site.array.len().saturating_mul(36)];
     each_bytes(site, |site, i, value| match value.try_into() {
         Ok(bytes) => out[i * 36..(i + 1) * 36].copy_from_slice(&uuid::text(bytes)),
-        Err(_) => site.reject(i, format!("{} bytes long, but a uuid has 16", value.len())),
+        Err(_) => site.reject(i, of_size(16)),
     })?;
     let offsets = OffsetBuffer::<i64>::from_lengths(std::iter::repeat_n(36, site.array.len()));
     Ok(Data::LargeBytes(offsets, out.into()))
@@ -188,20 +186,20 @@ pub(super) fn uuids(site: &mut Site<'_>, to_fixed: bool) -> Result<Data, EncodeE
 pub(super) fn timestamps(
     site: &mut Site<'_>,
     unit: SubSecond,
-    zone: TextZone,
+    zone: &TextZone,
     lossy: Option<Lossy>,
 ) -> Result<ScalarBuffer<i64>, EncodeError> {
     let counts = convert_text(site, |text| {
         let reading = Reading::parse(text)?;
         let offset = match (zone, reading.offset) {
             (TextZone::Refused, Some(_)) => {
-                return Err("has a zone, but the field is a local timestamp");
+                return Err(A_ZONE);
             }
             (TextZone::Refused, None) => 0,
             (_, Some(offset)) => offset,
             (TextZone::Assumed(zone), None) => zone.offset_of_reading(reading.seconds)?,
             (TextZone::Required, None) => {
-                return Err("no zone in the text, and none is declared for the field");
+                return Err(NO_ZONE);
             }
         };
         reading.count(unit, offset, lossy)

@@ -14,11 +14,11 @@ use super::text::convert_text;
 use super::{Site, per_second};
 use crate::error::EncodeError;
 use crate::plan::{Lossy, Shift};
+use crate::reasons::*;
 use crate::temporal::{self, coarser};
 use crate::types::SubSecond;
 
 const DAY: i64 = 86_400;
-const RANGE: &str = "out of range of long";
 
 /// Converts the counts of a timestamp, of whatever unit, or of a date that counts milliseconds.
 fn convert_counts<T: Copy + Default>(
@@ -64,24 +64,23 @@ pub(super) fn dates(
     }
     let day = DAY * counts_per_second(site)?;
     let days = convert_counts(site, |v| {
-        let days = coarser(v, day, lossy).map_err(|_| "not a whole day")?;
-        i32::try_from(days).map_err(|_| "out of range of date")
+        let days = coarser(v, day, lossy).map_err(|_| NO_DAY)?;
+        i32::try_from(days).map_err(|_| OF_DATE)
     })?;
     Ok(days.into())
 }
 
 /// A time of day of `from` units a second, in `to` units a second.
 fn time_of_day(v: i64, from: i64, to: i64, lossy: Option<Lossy>) -> Result<i64, &'static str> {
-    const BAD: &str = "not a time of day";
     if !(0..DAY * from).contains(&v) {
-        return Err(BAD);
+        return Err(TIME);
     }
     if to >= from {
         return Ok(v * (to / from));
     }
     let v = coarser(v, from / to, lossy)?;
     // The last moment of a day may round to the next.
-    (v < DAY * to).then_some(v).ok_or(BAD)
+    (v < DAY * to).then_some(v).ok_or(TIME)
 }
 
 fn times(site: &mut Site<'_>, to: i64, lossy: Option<Lossy>) -> Result<Vec<i64>, EncodeError> {
@@ -149,26 +148,26 @@ fn same(site: &Site<'_>) -> Option<ScalarBuffer<i64>> {
 pub(super) fn timestamps(
     site: &mut Site<'_>,
     to: SubSecond,
-    shift: Shift,
+    shift: &Shift,
     lossy: Option<Lossy>,
 ) -> Result<ScalarBuffer<i64>, EncodeError> {
     let (from, to) = (counts_per_second(site)?, to.per_second());
     if from == to
-        && shift == Shift::None
+        && *shift == Shift::None
         && let Some(counts) = same(site)
     {
         return Ok(counts);
     }
     let scaled = |v: i64| {
         if to >= from {
-            v.checked_mul(to / from).ok_or(RANGE)
+            v.checked_mul(to / from).ok_or(LONG)
         } else {
             coarser(v, from / to, lossy)
         }
     };
     let shifted = |v: i64, east: i64| {
         // An offset is less than a day.
-        scaled(v)?.checked_add(east * to).ok_or(RANGE)
+        scaled(v)?.checked_add(east * to).ok_or(LONG)
     };
     let seconds = |v: i64| v.div_euclid(from);
     let counts = match shift {

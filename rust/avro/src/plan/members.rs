@@ -7,6 +7,7 @@ use super::resolve::Resolver;
 use super::rules::{self, Place, Ruling, Uses, number};
 use super::{Branch, PlanRow, Rule};
 use crate::error::PlanError;
+use crate::reasons::{NO_MEMBER, SEVERAL};
 use crate::types::AvroType as V;
 
 /// A member: its column, the number of its branch, and the type.
@@ -45,7 +46,10 @@ pub(super) fn rule(
     let mut uses = Uses::default();
     for (column, index, branch) in members {
         // A null says that the value is another member's, so it is no reason to reject.
-        let place = place.inner(&format!(".{}", column.name()), false);
+        let place = Place {
+            is_member: true,
+            ..place.inner(&format!(".{}", column.name()), false)
+        };
         let (mut node, used) = rules::node(resolver, column.data_type(), branch, &place, rows)?;
         let value = number(*index);
         // The null branch is never written for a member, but says that a null is fine.
@@ -56,9 +60,9 @@ pub(super) fn rule(
         uses = uses.and(used);
         nodes.push(node);
     }
-    let mut reasons = vec!["more than one member holds a value"];
+    let mut reasons = vec![SEVERAL];
     if null.is_none() {
-        reasons.push("no member holds a value");
+        reasons.push(NO_MEMBER);
     }
     let ruling = Ruling::checked(Rule::Members(nodes, null), &reasons);
     Ok(Ruling { uses, ..ruling })

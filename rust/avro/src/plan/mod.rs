@@ -196,7 +196,7 @@ pub(crate) enum Rule {
 }
 
 /// Between an instant and what a clock reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shift {
     None,
     /// The column is read by clocks of this zone, and the field is an instant.
@@ -206,7 +206,7 @@ pub(crate) enum Shift {
 }
 
 /// What a timestamp as text must say about its zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TextZone {
     /// It must carry one.
     Required,

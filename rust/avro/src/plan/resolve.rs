@@ -166,6 +166,7 @@ fn place(
         field: path,
         nullable: true,
         zone,
+        is_member: false,
         null,
         said,
     })

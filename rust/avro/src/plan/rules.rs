@@ -10,6 +10,7 @@ use super::resolve::Resolver;
 use super::{Branch, Certainty, FieldDeclaration, Lossy, Node, PlanRow, Rule, members};
 use super::{scalars, times};
 use crate::error::PlanError;
+use crate::reasons::{KEY_TWICE, NAN, NULL};
 use crate::temporal::Zone;
 use crate::types::AvroType as V;
 
@@ -22,6 +23,8 @@ pub(super) struct Place {
     pub(super) nullable: bool,
     /// The zone declared.
     pub(super) zone: Option<Zone>,
+    /// Whether it is one of a union's members, of which all but one are null.
+    pub(super) is_member: bool,
     /// What stands for a null, if that is declared.
     pub(super) null: Option<Arc<[u8]>>,
     pub(super) said: FieldDeclaration,
@@ -34,6 +37,7 @@ impl Place {
             column: format!("{}{suffix}", self.column),
             field: format!("{}{suffix}", self.field),
             nullable,
+            is_member: false,
             null: None,
             ..self.clone()
         }
@@ -133,9 +137,6 @@ impl Ruling {
     }
 }
 
-pub(super) const NULL: &str = "null where the schema requires a value";
-pub(super) const NAN: &str = "NaN";
-
 /// Resolves one column to one type, unions included, and describes it in `rows`.
 pub(super) fn node(
     resolver: &mut Resolver<'_>,
@@ -153,14 +154,16 @@ pub(super) fn node(
             rule(resolver, arrow, avro, place, &mut nested)?,
         ),
     };
-    let takes_null = avro.is_nullable() || place.null.is_some();
+    let takes_null = avro.is_nullable() || place.null.is_some() || place.is_member;
     ruling.may_reject.retain(|reason| reason != NULL);
     if !takes_null && (place.nullable || *arrow == A::Null) {
         ruling.may_reject.insert(0, NULL.to_owned());
     }
     let mut own = ruling.uses;
     own.null = place.null.is_some();
-    if place.said.nan.is_some() && values(arrow).is_floating() {
+    // What items and values of this follow is theirs.
+    let nan_is_null = place.said.nan.is_some() && values(arrow).is_floating();
+    if nan_is_null {
         if !takes_null {
             return Err(PlanError::Useless {
                 field: place.field.clone(),
@@ -177,7 +180,7 @@ pub(super) fn node(
         path: place.column.clone(),
         branch,
         rule: ruling.rule,
-        nan_is_null: own.nan,
+        nan_is_null,
         null: place.null.clone(),
     };
     Ok((node, own))
@@ -246,7 +249,7 @@ fn union(
     Ok((Branch::Union { null, value }, ruling))
 }
 
-/// The branch for a column: the first that fits exactly, else the first that fits with checks.
+/// The branch for a column: the first that fits exactly, else the first that fits with checks or a declared loss.
 fn choose(
     resolver: &mut Resolver<'_>,
     arrow: &A,
@@ -265,7 +268,8 @@ fn choose(
         match rule(resolver, arrow, branch, place, &mut rows) {
             Ok(ruling) => {
                 let exact = ruling.may_reject.is_empty()
-                    && rows.iter().all(|row| row.rule != Certainty::Checked);
+                    && !ruling.uses.lossy
+                    && rows.iter().all(|row| row.rule == Certainty::Exact);
                 if best.is_none() || exact {
                     best = Some((index, ruling, rows));
                 }
@@ -335,7 +339,7 @@ fn rule(
             let (keys, _) = node(resolver, key.data_type(), &V::String, &at_key, rows)?;
             let at_value = place.inner("{}", value.is_nullable());
             let (values, uses) = node(resolver, value.data_type(), values, &at_value, rows)?;
-            let ruling = Ruling::exact(Rule::Map(Box::new(keys), Box::new(values)));
+            let ruling = Ruling::checked(Rule::Map(Box::new(keys), Box::new(values)), &[KEY_TWICE]);
             Ok(Ruling { uses, ..ruling })
         }
         _ => match scalars::rule(arrow, avro, place) {

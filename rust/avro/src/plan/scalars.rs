@@ -3,18 +3,9 @@
 use arrow_schema::{DataType as A, FieldRef, Fields};
 
 use super::Rule;
-use super::rules::{NAN, Place, Ruling, is_bytes, is_text};
+use super::rules::{Place, Ruling, is_bytes, is_text};
+use crate::reasons::*;
 use crate::types::{AvroType as V, DecimalType};
-
-const WHOLE: &str = "not a whole number";
-const INFINITE: &str = "infinite";
-const INT: &str = "out of range of int";
-const LONG: &str = "out of range of long";
-const FLOAT: &str = "out of range of float";
-const DOUBLE: &str = "out of range of double";
-const BIT: &str = "neither 0 nor 1";
-const NUMBER: &str = "not a number";
-pub(super) const PRECISION: &str = "would lose precision";
 
 /// The rule for a pair, if it is one of these and possible.
 pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Option<Ruling> {
@@ -25,23 +16,19 @@ pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Option<Ruling> {
         (V::Long, _) => whole(arrow, place, Rule::Long, LONG, is_long)?,
         (V::Float, _) => float(arrow, place)?,
         (V::Double, _) => double(arrow, place)?,
-        (V::Decimal(to), _) => decimal(*to, arrow, avro, place)?,
+        (V::Decimal(to), _) => decimal(*to, arrow, place)?,
 
         (V::String, a) if is_text(a) => exact(Rule::Text),
-        (V::String, a) if is_bytes(a) => checked(Rule::Text, &["not UTF-8"]),
+        (V::String, a) if is_bytes(a) => checked(Rule::Text, &[UTF8]),
         (V::Bytes, a) if is_text(a) || is_bytes(a) => exact(Rule::Bytes),
-        (V::Enum(e), a) if is_text(a) => {
-            checked(Rule::Enum(e.clone()), &["not a symbol of the enum"])
-        }
+        (V::Enum(e), a) if is_text(a) => checked(Rule::Enum(e.clone()), &[&symbol(&e.name)]),
         (V::Fixed(fixed), _) => bytes(arrow, fixed.size, Rule::Fixed(fixed.size))?,
-        (V::Uuid { fixed }, a) if is_text(a) => {
-            checked(Rule::Uuid { fixed: *fixed }, &["not a uuid"])
-        }
+        (V::Uuid { fixed }, a) if is_text(a) => checked(Rule::Uuid { fixed: *fixed }, &[UUID]),
         (V::Uuid { fixed }, _) => bytes(arrow, 16, Rule::Uuid { fixed: *fixed })?,
 
         (V::Duration, A::Struct(parts)) if is_duration(parts) => {
             if parts.iter().any(|part| part.is_nullable()) {
-                checked(Rule::DurationParts, &["a part of the duration is null"])
+                checked(Rule::DurationParts, &[NO_PART])
             } else {
                 exact(Rule::DurationParts)
             }
@@ -53,7 +40,7 @@ pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Option<Ruling> {
 
 /// Bytes of one size. Text is no bytes of a size, but for a fixed, which may be of letters.
 fn bytes(arrow: &A, size: usize, rule: Rule) -> Option<Ruling> {
-    let reason = format!("not {size} bytes long");
+    let reason = of_size(size);
     match arrow {
         A::FixedSizeBinary(n) => (usize::try_from(*n) == Ok(size)).then(|| Ruling::exact(rule)),
         a if is_bytes(a) || is_text(a) => Some(Ruling::checked(rule, &[&reason])),
@@ -73,7 +60,7 @@ fn boolean(arrow: &A) -> Option<Ruling> {
         A::UInt64 => Ruling::checked(Rule::Boolean, &[BIT, LONG]),
         a if a.is_integer() => Ruling::checked(Rule::Boolean, &[BIT]),
         a if a.is_decimal() => Ruling::checked(Rule::Boolean, &[BIT, WHOLE, LONG]),
-        a if is_text(a) => Ruling::checked(Rule::Boolean, &["not a boolean"]),
+        a if is_text(a) => Ruling::checked(Rule::Boolean, &[BOOLEAN]),
         _ => return None,
     })
 }
@@ -121,13 +108,12 @@ fn nearest(place: &Place, rule: fn(bool) -> Rule, loss: &str, others: &[&str]) -
 }
 
 fn float(arrow: &A, place: &Place) -> Option<Ruling> {
-    const LOSS: &str = "not exactly representable as float";
     Some(match arrow {
         A::Int8 | A::Int16 | A::UInt8 | A::UInt16 | A::Float16 | A::Float32 => {
             Ruling::exact(Rule::Float(false))
         }
-        A::Float64 => nearest(place, Rule::Float, LOSS, &[FLOAT]),
-        a if a.is_integer() => nearest(place, Rule::Float, LOSS, &[]),
+        A::Float64 => nearest(place, Rule::Float, NO_FLOAT, &[FLOAT]),
+        a if a.is_integer() => nearest(place, Rule::Float, NO_FLOAT, &[]),
         A::Decimal32(p, s) | A::Decimal64(p, s) | A::Decimal128(p, s) | A::Decimal256(p, s) => {
             // Six digits are told apart by any float, as long as it is neither too large nor too small.
             if *p <= 6 && (-30..=30).contains(s) {
@@ -142,9 +128,8 @@ fn float(arrow: &A, place: &Place) -> Option<Ruling> {
 }
 
 fn double(arrow: &A, place: &Place) -> Option<Ruling> {
-    const LOSS: &str = "not exactly representable as double";
     Some(match arrow {
-        A::Int64 | A::UInt64 => nearest(place, Rule::Double, LOSS, &[]),
+        A::Int64 | A::UInt64 => nearest(place, Rule::Double, NO_DOUBLE, &[]),
         a if a.is_integer() || a.is_floating() => Ruling::exact(Rule::Double(false)),
         A::Decimal32(p, _) | A::Decimal64(p, _) | A::Decimal128(p, _) | A::Decimal256(p, _) => {
             // Fifteen digits are told apart by any double.
@@ -159,9 +144,8 @@ fn double(arrow: &A, place: &Place) -> Option<Ruling> {
     })
 }
 
-fn decimal(to: DecimalType, arrow: &A, avro: &V, place: &Place) -> Option<Ruling> {
+fn decimal(to: DecimalType, arrow: &A, place: &Place) -> Option<Ruling> {
     let rule = |lossy| Rule::Decimal(to, lossy);
-    let range = format!("out of range of {avro}");
     let (precision, scale) = match arrow {
         A::Decimal32(p, s) | A::Decimal64(p, s) | A::Decimal128(p, s) | A::Decimal256(p, s) => {
             (i64::from(*p), i64::from(*s))
@@ -177,11 +161,11 @@ fn decimal(to: DecimalType, arrow: &A, avro: &V, place: &Place) -> Option<Ruling
                 place,
                 rule,
                 PRECISION,
-                &[NAN, INFINITE, &range],
+                &[NAN, INFINITE, OF_DECIMAL],
             ));
         }
         a if is_text(a) => {
-            let others = ["not a decimal number", &range];
+            let others = [DECIMAL, OF_DECIMAL];
             return Some(Ruling::fitted(place, rule, PRECISION, &others));
         }
         _ => return None,
@@ -195,7 +179,7 @@ fn decimal(to: DecimalType, arrow: &A, avro: &V, place: &Place) -> Option<Ruling
     });
     let grows = i64::from(scale > to_scale && place.said.lossy == Some(super::Lossy::Round));
     let outgrows = precision - scale + grows > to_precision - to_scale || !fixed_holds;
-    let others: &[&str] = if outgrows { &[&range] } else { &[] };
+    let others: &[&str] = if outgrows { &[OF_DECIMAL] } else { &[] };
     Some(if scale > to_scale {
         Ruling::fitted(place, rule, PRECISION, others)
     } else {

@@ -3,28 +3,24 @@
 use arrow_schema::{DataType as A, TimeUnit};
 
 use super::rules::{Place, Ruling, is_text};
-use super::scalars::PRECISION;
 use super::{Rule, Shift, TextZone};
 use crate::error::PlanError;
 use crate::gate::per_second;
+use crate::reasons::*;
 use crate::temporal::Zone;
 use crate::types::{AvroType as V, SubSecond};
 
-const DAY: &str = "not a whole day";
-const TIME: &str = "not a time of day";
-const RANGE: &str = "out of range of long";
-/// What no clock of a zone reads, or reads twice.
-const UNREAD: &str = "ambiguous or non-existent local time";
-const DATE_RANGE: &str = "out of range of date";
+/// What clocks of a zone read twice, or never.
+const UNREAD: [&str; 2] = [TWICE, NEVER];
 
 /// The rule for a pair, if it is one of these and possible.
 pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Result<Option<Ruling>, PlanError> {
     Ok(Some(match (avro, arrow) {
         (V::Date, A::Date32) => Ruling::exact(Rule::Date(None)),
         (V::Date, A::Date64 | A::Timestamp(_, None)) => {
-            Ruling::fitted(place, Rule::Date, DAY, &[DATE_RANGE])
+            Ruling::fitted(place, Rule::Date, NO_DAY, &[OF_DATE])
         }
-        (V::Date, a) if is_text(a) => Ruling::checked(Rule::Date(None), &["not a date"]),
+        (V::Date, a) if is_text(a) => Ruling::checked(Rule::Date(None), &[DATE]),
 
         (V::TimeMillis, _) => match time_of_day(arrow, 1_000, place, Rule::TimeMillis) {
             Some(ruling) => ruling,
@@ -39,7 +35,7 @@ pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Result<Option<Ruling>,
             timestamp_of(arrow, *to, Shift::None, place)
         }
         (V::Timestamp(to), _) if is_reading(arrow) => {
-            let zone = place.zone.ok_or_else(|| PlanError::ZoneNeeded {
+            let zone = place.zone.clone().ok_or_else(|| PlanError::ZoneNeeded {
                 column: place.column.clone(),
                 field: place.field.clone(),
                 arrow: arrow.to_string(),
@@ -47,7 +43,7 @@ pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Result<Option<Ruling>,
             })?;
             timestamp_of(arrow, *to, Shift::ToInstant(zone), place)
         }
-        (V::LocalTimestamp(to), A::Timestamp(_, Some(_))) => match place.zone {
+        (V::LocalTimestamp(to), A::Timestamp(_, Some(_))) => match place.zone.clone() {
             Some(zone) => timestamp_of(arrow, *to, Shift::ToLocal(zone), place),
             None => return Ok(None),
         },
@@ -55,27 +51,27 @@ pub(super) fn rule(arrow: &A, avro: &V, place: &Place) -> Result<Option<Ruling>,
             timestamp_of(arrow, *to, Shift::None, place)
         }
         (V::Timestamp(unit), a) if is_text(a) => {
-            let zone = place.zone.map_or(TextZone::Required, TextZone::Assumed);
+            let assumed = place.zone.clone();
+            let zone = assumed.map_or(TextZone::Required, TextZone::Assumed);
             let mut ruling = timestamp_text(*unit, zone, place);
             ruling.uses.zone = true;
-            let unread = match place.zone {
-                None => Some("no zone in the text and none declared"),
-                Some(Zone::Named(_)) => Some(UNREAD),
-                Some(Zone::Fixed(_)) => None,
+            let unread = match &place.zone {
+                None => &[NO_ZONE][..],
+                Some(Zone::Named(_)) => &UNREAD,
+                Some(Zone::Fixed(_)) => &[],
             };
-            ruling.may_reject.extend(unread.map(str::to_owned));
+            let unread = unread.iter().map(|reason| (*reason).to_owned());
+            ruling.may_reject.extend(unread);
             ruling
         }
         (V::LocalTimestamp(unit), a) if is_text(a) => {
             let mut ruling = timestamp_text(*unit, TextZone::Refused, place);
-            ruling
-                .may_reject
-                .push("has a zone, but the field is local".to_owned());
+            ruling.may_reject.push(A_ZONE.to_owned());
             ruling
         }
 
         (V::Duration, A::Duration(unit)) => {
-            let others = ["negative", "out of range of duration"];
+            let others = [NEGATIVE, OF_DURATION];
             if per_second(*unit) > 1_000 {
                 Ruling::fitted(place, Rule::DurationMillis, PRECISION, &others)
             } else {
@@ -114,11 +110,6 @@ fn timestamp_of(arrow: &A, to: SubSecond, shift: Shift, place: &Place) -> Ruling
         A::Date64 => 1_000,
         _ => 1,
     };
-    let rule = |lossy| Rule::Timestamp {
-        unit: to,
-        shift,
-        lossy,
-    };
     let asked = shift != Shift::None;
     let shift = match shift {
         Shift::ToInstant(Zone::Fixed(0)) | Shift::ToLocal(Zone::Fixed(0)) => Shift::None,
@@ -132,11 +123,19 @@ fn timestamp_of(arrow: &A, to: SubSecond, shift: Shift, place: &Place) -> Ruling
     let fits = *arrow == A::Date32 && to == SubSecond::Millis && !named;
     let mut others = Vec::new();
     if !fits && (from < to.per_second() || shift != Shift::None) {
-        others.push(RANGE);
+        others.push(LONG);
+    }
+    if named {
+        others.push(OF_CALENDAR);
     }
     if let Shift::ToInstant(Zone::Named(_)) = shift {
-        others.push(UNREAD);
+        others.extend(UNREAD);
     }
+    let rule = |lossy| Rule::Timestamp {
+        unit: to,
+        shift,
+        lossy,
+    };
     let mut ruling = if from > to.per_second() {
         Ruling::fitted(place, rule, PRECISION, &others)
     } else {
@@ -148,12 +147,7 @@ fn timestamp_of(arrow: &A, to: SubSecond, shift: Shift, place: &Place) -> Ruling
 
 fn timestamp_text(unit: SubSecond, zone: TextZone, place: &Place) -> Ruling {
     let rule = |lossy| Rule::TimestampText { unit, zone, lossy };
-    Ruling::fitted(
-        place,
-        rule,
-        PRECISION,
-        &["not an RFC 3339 timestamp", RANGE],
-    )
+    Ruling::fitted(place, rule, PRECISION, &[TIMESTAMP, LONG])
 }
 
 fn count(from: TimeUnit, arrow: &A, avro: &V, place: &Place) -> Result<Ruling, PlanError> {

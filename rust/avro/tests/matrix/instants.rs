@@ -274,7 +274,10 @@ pub const TABLE: &[Cells] = &[
                 ("2013-01-01 05:00:00", NO_ZONE),
                 ("2013-01-01T05:00:00.0001Z", LOSS),
                 ("soon", TEXT_BAD),
-                ("2013-02-29T00:00:00Z", "no such day"),
+                (
+                    "2013-02-29T00:00:00Z",
+                    "not an RFC 3339 timestamp: no such day",
+                ),
             ],
         ),
     ),

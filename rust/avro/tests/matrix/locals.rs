@@ -7,7 +7,7 @@ const LOSS: &str = "would lose precision";
 const RANGE: &str = "out of range of long";
 const MAX: &str = "9223372036854775807";
 const TEXT_BAD: &str = "not an RFC 3339 timestamp";
-const HAS_ZONE: &str = "has a zone, but the field is a local timestamp";
+const HAS_ZONE: &str = "has a zone, but the field is local";
 
 pub const TABLE: &[Cells] = &[
     cells(

@@ -73,7 +73,10 @@ pub const TABLE: &[Cells] = &[
     cells(
         &["Map"],
         &["map<int>"],
-        rule(&[("k=1", "k=1"), ("é=-2", "é=-2")], &[]),
+        rule(
+            &[("k=1", "k=1"), ("é=-2", "é=-2")],
+            &[("k=1,k=2", "a key of the map is there twice")],
+        ),
     ),
     no(&["Map"], &["array<int>", "record"], "cast the column"),
     cells(

@@ -132,16 +132,16 @@ pub const TABLE: &[Cells] = &[
         rule(
             &[("JFK", "0x4a464b")],
             &[
-                ("JFKX", "4 bytes long"),
-                ("", "0 bytes long"),
-                ("éé", "4 bytes long"),
+                ("JFKX", "not 3 bytes long"),
+                ("", "not 3 bytes long"),
+                ("éé", "not 3 bytes long"),
             ],
         ),
     ),
     cells(
         BINARY,
         &["fixed(3)"],
-        rule(&[("0xff0001", "0xff0001")], &[("0xff", "1 bytes long")]),
+        rule(&[("0xff0001", "0xff0001")], &[("0xff", "not 3 bytes long")]),
     ),
     no(
         &["FixedSizeBinary(12)", "FixedSizeBinary(16)"],
@@ -189,7 +189,10 @@ pub const TABLE: &[Cells] = &[
         &["uuid"],
         rule(
             &[(ID_BYTES, ID)],
-            &[("0x00", "1 bytes long"), (ID_TEXT_BYTES, "36 bytes long")],
+            &[
+                ("0x00", "not 16 bytes long"),
+                (ID_TEXT_BYTES, "not 16 bytes long"),
+            ],
         ),
     ),
     cells(
@@ -197,7 +200,10 @@ pub const TABLE: &[Cells] = &[
         &["uuid over fixed(16)"],
         rule(
             &[(ID_BYTES, ID)],
-            &[("0x00", "1 bytes long"), (ID_TEXT_BYTES, "36 bytes long")],
+            &[
+                ("0x00", "not 16 bytes long"),
+                (ID_TEXT_BYTES, "not 16 bytes long"),
+            ],
         ),
     ),
     cells(
