@@ -18,6 +18,7 @@ FAIL_FAST = frozenset(
         "registry_denied",
         "registry_not_found",
         "registry_refused",
+        "registry_unusable",
         "too_many_rejects",
         "not_ready",
         "unexplained",

@@ -91,6 +91,12 @@ class RegistryRefusedError(RegistryError):
     kind = "registry_refused"
 
 
+class RegistryUnusableError(RegistryError):
+    """What the schema registry has is of no use here: a schema that is not Avro, one whose references don't fit."""
+
+    kind = "registry_unusable"
+
+
 class IncompatibleSchemaError(RegistryError):
     """The schema breaks the compatibility rule of its subject; nothing was sent."""
 

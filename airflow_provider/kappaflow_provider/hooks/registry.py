@@ -82,7 +82,7 @@ class KappaFlowRegistryHook(BaseHook):
 
 def variable(conn_id: str) -> str:
     """`KAPPAFLOW_CONN_MY_REGISTRY` for connection `my-registry`: where the stages look for it."""
-    return "KAPPAFLOW_CONN_" + re.sub(r"[^A-Z0-9]", "_", conn_id.upper())
+    return "KAPPAFLOW_CONN_" + re.sub(r"[^A-Za-z0-9]", "_", conn_id).upper()
 
 
 def _settings(connection: Any) -> str | dict[str, Any]:
@@ -98,6 +98,8 @@ def _settings(connection: Any) -> str | dict[str, Any]:
     host = str(connection.host or "").strip()
     if host.startswith("dir:"):
         return host
+    for info in re.findall(r"//([^,]*)@", host):
+        mask_secret(info.partition(":")[2])
     urls = [url.strip() for url in host.split(",") if url.strip()]
     if not urls or not all(url.startswith(("http://", "https://")) for url in urls):
         raise AirflowException(
@@ -171,4 +173,4 @@ def _basic(username: str, password: str) -> str:
 
 def _shown(url: str | None) -> str:
     """A URL without user info."""
-    return re.sub(r"//[^/@]*@", "//", url or "")
+    return re.sub(r"//.*@", "//", url or "")

@@ -161,6 +161,7 @@ impl Error {
             Self::Registry(RegistryError::NotFound { .. }) => "registry_not_found",
             Self::Registry(RegistryError::Incompatible { .. }) => "incompatible",
             Self::Registry(RegistryError::Refused { .. }) => "registry_refused",
+            Self::Registry(RegistryError::Unusable { .. }) => "registry_unusable",
             Self::Kafka { .. } => "kafka",
             Self::Topic { .. } => "topic",
             Self::Publish { .. } | Self::StreamPublish { .. } => "publish",

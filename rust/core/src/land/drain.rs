@@ -239,7 +239,7 @@ impl Lander<'_> {
         let text = match registry::by_ref(self.plan.registry.as_ref(), schema) {
             Ok(found) => found.schema,
             // The registry answered, and has no such schema: the record is at fault.
-            Err(e @ (RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
+            Err(e @ (RegistryError::NotFound { .. } | RegistryError::Unusable { .. })) => {
                 let reason = format!("was written with schema {schema}, which is not known: {e}");
                 return Err(self.bad(at, reason));
             }

@@ -46,8 +46,15 @@ pub enum RegistryError {
         subject: String,
         reasons: Vec<String>,
     },
+    /// It has what was asked for, which is of no use here: a schema of another kind, one whose references don't fit.
+    #[error("schema registry {url}: {what} can't be used: {reason}")]
+    Unusable {
+        url: String,
+        what: String,
+        reason: String,
+    },
     /// It understood, and refused: not a schema, a wrong level, a conflict.
-    #[error("schema registry {url} refused to {what}: {reason}")]
+    #[error("schema registry {url} refuses {what}: {reason}")]
     Refused {
         url: String,
         what: String,

@@ -101,6 +101,10 @@ impl Inliner<'_> {
             Some(definition) if !self.defined.contains(&full) => {
                 self.schema(definition, "", depth + 1)
             }
+            // A dot in front tells a name of no namespace from one of the namespace around it.
+            Some(_) if !full.contains('.') && !namespace.is_empty() => {
+                Ok(Value::String(format!(".{full}")))
+            }
             Some(_) => Ok(Value::String(full)),
             None => Ok(Value::String(name.to_owned())),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use kappaflow_avro::framing::{self, SchemaKey};
@@ -11,12 +12,19 @@ use super::partitions::Record;
 use crate::error::{Error, Result};
 use crate::registry::{self, RegistryError, SchemaRegistry};
 
+/// How long a schema that can't be had stays so: it may be registered a moment after its first record.
+const REFUSED_FOR: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
+/// Schemas that are remembered as refused; damaged records may name any number of them.
+const REFUSED: usize = 1_000;
+
 /// Decoders by the writer's schema, made when one is first met.
 pub struct Decoders {
     registry: Arc<dyn SchemaRegistry>,
     /// What the service is given, whichever compatible schema a record was written with.
     reader: AvroSchema,
-    by_schema: HashMap<SchemaKey, std::result::Result<Decoder, String>>,
+    by_schema: HashMap<SchemaKey, Decoder>,
+    /// Why there is no decoder, and since when.
+    refused: HashMap<SchemaKey, (Instant, String)>,
 }
 
 /// Numbers of the records that share a schema, and their rows.
@@ -34,6 +42,7 @@ impl Decoders {
             registry,
             reader,
             by_schema: HashMap::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -85,25 +94,44 @@ impl Decoders {
 
     /// The decoder for what was written with a schema, or why there is none.
     fn decoder(&mut self, id: SchemaKey) -> Result<std::result::Result<&mut Decoder, &str>> {
-        if !self.by_schema.contains_key(&id) {
-            let decoder = match registry::by_ref(self.registry.as_ref(), id) {
-                Ok(found) => AvroSchema::parse(&found.schema)
-                    .map_err(|e| e.to_string())
-                    .and_then(|writer| {
-                        Decoder::with_reader(&writer, &self.reader).map_err(|e| e.to_string())
-                    }),
-                // The registry answered, and has no such schema: the record is at fault.
-                Err(e @ (RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
-                    Err(e.to_string())
-                }
-                Err(e) => return Err(e.into()),
-            };
-            self.by_schema.insert(id, decoder);
+        if !self.by_schema.contains_key(&id)
+            && let Some(reason) = self.learn(id)?
+        {
+            let refused = self.refused.entry(id).or_insert((Instant::now(), reason));
+            return Ok(Err(&refused.1));
         }
-        Ok(match self.by_schema.get_mut(&id) {
-            Some(Ok(decoder)) => Ok(decoder),
-            Some(Err(reason)) => Err(reason),
-            None => Err("is not known"),
-        })
+        Ok(self.by_schema.get_mut(&id).ok_or("is not known"))
+    }
+
+    /// Makes the decoder, or says why there can't be one.
+    fn learn(&mut self, id: SchemaKey) -> Result<Option<String>> {
+        match self.refused.get(&id) {
+            Some((since, reason)) if since.elapsed() < REFUSED_FOR => {
+                return Ok(Some(reason.clone()));
+            }
+            Some(_) => drop(self.refused.remove(&id)),
+            None if self.refused.len() >= REFUSED => self.refused.clear(),
+            None => {}
+        }
+        let found = match registry::by_ref(self.registry.as_ref(), id) {
+            Ok(found) => found,
+            // The registry answered, and has no such schema: the record is at fault.
+            Err(e @ (RegistryError::NotFound { .. } | RegistryError::Unusable { .. })) => {
+                return Ok(Some(e.to_string()));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let decoder = AvroSchema::parse(&found.schema)
+            .map_err(|e| e.to_string())
+            .and_then(|writer| {
+                Decoder::with_reader(&writer, &self.reader).map_err(|e| e.to_string())
+            });
+        match decoder {
+            Ok(decoder) => {
+                self.by_schema.insert(id, decoder);
+                Ok(None)
+            }
+            Err(reason) => Ok(Some(reason)),
+        }
     }
 }

@@ -273,7 +273,7 @@ fn a_record_is_read_by_the_schema_that_it_was_written_with() {
     };
     let framed = |id, datum: &[u8]| record([&kappaflow_avro::framing::bytes(id), datum].concat());
     let reader = AvroSchema::parse(SCHEMA).unwrap();
-    let mut decoders = super::super::decode::Decoders::new(registry, reader);
+    let mut decoders = super::super::decode::Decoders::new(registry.clone(), reader);
     let records = [
         framed(same, &[2]),
         framed(more, &[40, 4]),
@@ -323,6 +323,16 @@ fn a_record_is_read_by_the_schema_that_it_was_written_with() {
     ] {
         assert!(why[&row].starts_with(&text), "{}", why[&row]);
     }
+
+    // A schema that comes later than its first record is found, though not by asking for each of its records.
+    let late = [framed(perhaps + 1, &[2, 4])];
+    assert_eq!(decoders.decode(&late).unwrap().1.len(), 1);
+    let id = register(r#"{"name":"x","type":"int"},{"name":"a_late_one","type":"int"}"#);
+    assert_eq!(id, perhaps + 1);
+    assert_eq!(decoders.decode(&late).unwrap().1.len(), 1);
+    std::thread::sleep(Duration::from_millis(250));
+    let (groups, undecodable) = decoders.decode(&late).unwrap();
+    assert_eq!((groups.len(), undecodable), (1, Vec::new()));
 }
 
 #[test]

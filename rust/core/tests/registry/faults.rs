@@ -99,6 +99,16 @@ async fn what_is_no_registry_is_called_that_at_once() {
     for (answer, expected) in [
         ((|| Reply::Html(200)) as fn() -> Reply, "Sign in"),
         (|| Reply::Html(404), "status 404 without an error code"),
+        // So says Confluent's own of a path below which it has nothing.
+        (
+            || {
+                Reply::Json(
+                    404,
+                    r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#.into(),
+                )
+            },
+            "no such path",
+        ),
         (
             || Reply::With(302, "location: http://u:hush@login/\r\n", String::new()),
             "http://login/",
@@ -148,7 +158,16 @@ async fn what_the_registry_says_is_not_asked_twice() {
 
     let (error, _) =
         fails(|_, _| json(r#"{"schemaType":"PROTOBUF","schema":"message A {}"}"#)).await;
+    assert!(matches!(error, RegistryError::Unusable { .. }), "{error}");
     assert!(error.to_string().contains("PROTOBUF"), "{error}");
+
+    // As much of a message as can be read.
+    let long = format!(
+        r#"{{"error_code":42201,"message":"{}"}}"#,
+        "x".repeat(1 << 20)
+    );
+    let (error, _) = fails(move |_, _| Reply::Json(422, long.clone())).await;
+    assert!(error.to_string().len() < 10_000);
 }
 
 /// A registry that answers 409 with a message, and knows one version of the subject.
@@ -225,6 +244,21 @@ async fn an_incompatible_schema_says_why_and_is_sent_once() {
         .unwrap();
     assert!(!verdict.compatible);
     assert!(verdict.reasons[0].contains("version 3"), "{verdict:?}");
+
+    // One that gives no reason and lets nobody look for one: no is no.
+    let server = Server::start(|_, request| match request.method.as_str() {
+        "POST" => Reply::Json(409, r#"{"error_code":409,"message":""}"#.into()),
+        _ => Reply::Json(403, r#"{"error_code":40301,"message":"not you"}"#.into()),
+    });
+    let registry = open(table(&[&server.url])).unwrap();
+    let error = asked(&registry, move |r| r.register("s", &wrong(), false))
+        .await
+        .unwrap_err();
+    let RegistryError::Incompatible { reasons, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(reasons[0].contains("not why"), "{error}");
+    assert_eq!(registers(&server), 1);
 }
 
 #[tokio::test]
@@ -245,6 +279,18 @@ async fn the_next_url_is_asked_when_one_fails() {
         asked(&registry, |r| r.by_id(8)).await.unwrap();
         assert_eq!((down.count(), up.count()), (1, 2));
     }
+    // No is an answer too: the URL that gave it is asked first from then on.
+    let down = Server::start(|_, _| Reply::Hang);
+    let up = Server::start(|n, _| match n {
+        0 => Reply::Json(404, UNKNOWN_ID.into()),
+        1 => Reply::Json(401, r#"{"error_code":40101,"message":"who"}"#.into()),
+        _ => schema_answer(),
+    });
+    let registry = open(table(&[&down.url, &up.url])).unwrap();
+    asked(&registry, |r| r.by_id(7)).await.unwrap_err();
+    asked(&registry, |r| r.by_id(7)).await.unwrap_err();
+    asked(&registry, |r| r.by_id(7)).await.unwrap();
+    assert_eq!((down.count(), up.count()), (1, 3));
     // A verdict is one, whoever gives it.
     let first = Server::start(|_, _| Reply::Json(404, UNKNOWN_ID.into()));
     let second = Server::start(|_, _| schema_answer());

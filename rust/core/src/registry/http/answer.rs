@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 const LARGEST: usize = 64 << 20;
 /// Characters of an unexpected answer that are shown.
 const SHOWN: usize = 120;
+/// Characters of a registry's own message, which may list every difference of a schema.
+const MESSAGE: usize = 8_000;
 
 /// Why a request has no answer that can be used.
 #[derive(Debug)]
@@ -137,18 +139,14 @@ impl Answer {
     /// The registry's message, or the beginning of what came instead.
     pub fn said(&self) -> String {
         if let Ok(told) = serde_json::from_slice::<Told>(&self.body) {
-            return told.message;
+            return cut(told.message, MESSAGE);
         }
         let text = String::from_utf8_lossy(&self.body);
-        let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if words.is_empty() {
             return "it says no more".into();
         }
-        if let Some((at, _)) = words.char_indices().nth(SHOWN) {
-            words.truncate(at);
-            words.push('…');
-        }
-        words
+        cut(words, SHOWN)
     }
 
     /// What was asked for, or why there is none.
@@ -177,7 +175,7 @@ impl Answer {
             return Err(Failure::Told {
                 status,
                 code: told.error_code,
-                message: told.message,
+                message: cut(told.message, MESSAGE),
             });
         }
         let reason = match &self.location {
@@ -191,4 +189,12 @@ impl Answer {
         };
         Err(Failure::NotARegistry(reason))
     }
+}
+
+fn cut(mut text: String, most: usize) -> String {
+    if let Some((at, _)) = text.char_indices().nth(most) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
 }

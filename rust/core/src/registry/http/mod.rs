@@ -145,7 +145,7 @@ impl SchemaRegistry for HttpRegistry {
     }
 
     fn whole(&self, text: &SchemaText) -> Result<String> {
-        self.runtime.block_on(self.inner.whole(text))
+        self.runtime.block_on(self.inner.whole(text, "the schema"))
     }
 
     fn compatibility(
@@ -194,18 +194,27 @@ impl Inner {
     fn error(&self, error: AskError, what: &str) -> RegistryError {
         match error {
             AskError::Failed(error) => error,
+            // Codes of its own, such as 40401; a path that leads nowhere has none.
             AskError::Told {
                 status: 404,
+                code: 40_400..=40_499,
                 message,
-                ..
             } => RegistryError::NotFound {
                 url: self.url(),
                 what: what.to_owned(),
                 reason: message,
             },
+            AskError::Told {
+                status: 404,
+                message,
+                ..
+            } => RegistryError::NotARegistry {
+                url: self.url(),
+                reason: format!("it has no such path ({message})"),
+            },
             AskError::Told { code, message, .. } => RegistryError::Refused {
                 url: self.url(),
-                what: format!("give or take {what}"),
+                what: what.to_owned(),
                 reason: format!("{message} (error {code})"),
             },
         }
@@ -225,7 +234,7 @@ impl Inner {
                 ..
             }) => {
                 let reasons = match message.trim() {
-                    "" => self.explain(subject, text, None).await?,
+                    "" => self.explained(subject, text, None).await,
                     told => vec![told.to_owned()],
                 };
                 Err(RegistryError::Incompatible {
@@ -249,20 +258,24 @@ impl Inner {
     async fn found(&self, ask: &Ask, what: &str) -> Result<Found> {
         let kept: Kept = self.ask(ask, what).await?;
         if let Some(other) = kept.schema_type.filter(|t| t != "AVRO") {
-            return Err(RegistryError::Refused {
-                url: self.url(),
-                what: format!("give {what} as Avro"),
-                reason: format!("it is of type {other}"),
-            });
+            return Err(self.unusable(what, format!("it is of type {other}, not Avro")));
         }
         Ok(Found {
-            schema: self.whole(&kept.text).await?,
+            schema: self.whole(&kept.text, what).await?,
             guid: kept.guid,
         })
     }
 
-    /// The text with the types in it that are in other subjects.
-    async fn whole(&self, text: &SchemaText) -> Result<String> {
+    fn unusable(&self, what: &str, reason: String) -> RegistryError {
+        RegistryError::Unusable {
+            url: self.url(),
+            what: what.to_owned(),
+            reason,
+        }
+    }
+
+    /// The text with the types in it that are in other subjects; `what` it is, for a message.
+    async fn whole(&self, text: &SchemaText, what: &str) -> Result<String> {
         let mut wanted = text.references.clone();
         let mut found = Vec::new();
         let mut next = 0;
@@ -277,11 +290,7 @@ impl Inner {
             }
             found.push((reference.name, version.text.schema));
         }
-        references::whole(&text.schema, &found).map_err(|reason| RegistryError::Refused {
-            url: self.url(),
-            what: "give a schema with its references".into(),
-            reason,
-        })
+        references::whole(&text.schema, &found).map_err(|reason| self.unusable(what, reason))
     }
 
     async fn compatibility(
@@ -301,7 +310,7 @@ impl Inner {
         let verdict: Verdict = self.ask(&ask, &what).await?;
         let mut reasons = verdict.messages;
         if !verdict.is_compatible && reasons.is_empty() {
-            reasons = self.explain(subject, text, against).await?;
+            reasons = self.explained(subject, text, against).await;
         }
         Ok(Compatibility {
             compatible: verdict.is_compatible,
@@ -321,11 +330,22 @@ impl Inner {
         config
             .level
             .parse()
-            .map_err(|reason| RegistryError::Refused {
+            .map_err(|reason| RegistryError::Unusable {
                 url: self.url(),
-                what: "give its compatibility level".into(),
+                what: "a compatibility level".into(),
                 reason,
             })
+    }
+
+    /// As [`Self::explain`]. That nothing can be learned of why changes nothing of the verdict.
+    async fn explained(
+        &self,
+        subject: &str,
+        text: &SchemaText,
+        against: Option<Which>,
+    ) -> Vec<String> {
+        let reasons = self.explain(subject, text, against).await;
+        reasons.unwrap_or_else(|_| vec!["the registry says so and not why".to_owned()])
     }
 
     /// Our own comparison with what is there, for registries that only say no.
@@ -354,9 +374,10 @@ impl Inner {
         }
         let mut texts = Vec::new();
         for version in older {
-            texts.push((version.version, self.whole(&version.text).await?));
+            let what = format!("version {} of subject {subject}", version.version);
+            texts.push((version.version, self.whole(&version.text, &what).await?));
         }
-        let new = self.whole(text).await?;
+        let new = self.whole(text, "the schema").await?;
         let reasons = rules::reasons(level, &new, &texts);
         Ok(match reasons.is_empty() {
             false => reasons,

@@ -147,7 +147,11 @@ impl Transport {
                     // The next URL may be a registry; asking this one again makes it none.
                     Err(failure @ Failure::NotARegistry(_)) if !may_pass => failure,
                     Err(Failure::NotARegistry(_)) => last,
-                    Err(other) => return Err(error(other, shown_url(url.as_str()), tries)),
+                    Err(other) => {
+                        // No is an answer too.
+                        self.good.store(at, Ordering::Relaxed);
+                        return Err(error(other, shown_url(url.as_str()), tries));
+                    }
                 };
             }
             if !may_pass {
