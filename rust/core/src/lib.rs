@@ -12,7 +12,7 @@ pub mod land;
 pub mod publish;
 pub mod reconcile;
 pub mod registry;
-mod rows;
+pub mod rows;
 pub mod run;
 pub mod schema;
 pub mod session;
@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod status;
 pub mod store;
 pub mod table;
+pub mod text;
 pub mod verdict;
 pub mod work;
 

@@ -1,5 +1,6 @@
 //! The rows of a pinned file as batches, with the Hive folder keys that a schema asks for as columns.
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,9 +10,11 @@ use kappaflow_avro::{AvroSchema, PlanOptions};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::errors::ParquetError;
 
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
+use crate::text;
 
 /// About this many bytes of source data make a batch.
 const BATCH_BYTES: u64 = 2 << 20;
@@ -29,11 +32,78 @@ pub fn asked(schema: &AvroSchema, options: &PlanOptions, name: &str) -> bool {
             .any(|d| d.from.as_deref() == Some(name))
 }
 
-/// Batches of some row groups of a file.
+/// What is made once for each schema that batches have: a plan, an encoder. Batches of one source have one, unless text
+/// in some is none.
+pub struct BySchema<T>(Vec<(SchemaRef, T)>);
+
+impl<T> BySchema<T> {
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What was made for this schema, or is now.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get<E>(
+        &mut self,
+        schema: &SchemaRef,
+        make: impl FnOnce(&SchemaRef) -> Result<T, E>,
+    ) -> Result<&mut T, E> {
+        let same =
+            |known: &SchemaRef| Arc::ptr_eq(known, schema) || known.fields() == schema.fields();
+        let at = match self.0.iter().position(|(known, _)| same(known)) {
+            Some(at) => at,
+            None => {
+                self.0.push((schema.clone(), make(schema)?));
+                self.0.len() - 1
+            }
+        };
+        Ok(&mut self.0[at].1)
+    }
+}
+
+impl<T> Default for BySchema<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Batches of some row groups of a file. Columns with text that is none have it as bytes: a batch may differ in that
+/// from the schema.
 pub struct FileRows {
+    /// As the file says.
     schema: SchemaRef,
     hive: Vec<(String, String)>,
+    part: FilePart,
     reader: ParquetRecordBatchReader,
+    /// Rows read so far.
+    done: usize,
+    /// Text is read as bytes.
+    of_bytes: bool,
+}
+
+/// Row groups of an open file.
+struct FilePart {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    groups: Vec<usize>,
+    batch_rows: usize,
+}
+
+impl FilePart {
+    fn read(
+        &self,
+        metadata: ArrowReaderMetadata,
+        from: usize,
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
+        let file = self.file.try_clone()?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_row_groups(self.groups.clone())
+            .with_batch_size(self.batch_rows)
+            .with_offset(from)
+            .build()
+    }
 }
 
 impl FileRows {
@@ -56,11 +126,14 @@ impl FileRows {
             .filter(|(name, _)| own.index_of(name).is_err() && asked(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let batch_rows = batch_rows(&metadata, groups.clone());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(opened, metadata)
-            .with_row_groups(groups.collect())
-            .with_batch_size(batch_rows)
-            .build()
+        let part = FilePart {
+            file: opened,
+            batch_rows: batch_rows(&metadata, groups.clone()),
+            groups: groups.collect(),
+            metadata,
+        };
+        let reader = part
+            .read(part.metadata.clone(), 0)
             .map_err(|e| Error::Source {
                 path: snapshot.path(file),
                 reason: e.to_string(),
@@ -68,7 +141,10 @@ impl FileRows {
         Ok(Self {
             schema: with_columns(&own, &hive),
             hive,
+            part,
             reader,
+            done: 0,
+            of_bytes: false,
         })
     }
 
@@ -76,7 +152,34 @@ impl FileRows {
         self.schema.clone()
     }
 
-    fn add_columns(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn read(&mut self) -> Option<Result<RecordBatch, ArrowError>> {
+        let batch = match self.reader.next()? {
+            Err(e) if !self.of_bytes && is_about_text(&e) => {
+                // One row's bytes must not cost the others: from here on the gate looks at them.
+                self.of_bytes = true;
+                let reader = text::reader_of_bytes(&self.part.metadata)
+                    .and_then(|metadata| self.part.read(metadata, self.done));
+                match reader {
+                    Ok(reader) => self.reader = reader,
+                    Err(e) => return Some(Err(e.into())),
+                }
+                self.reader.next()?
+            }
+            batch => batch,
+        };
+        Some(batch.and_then(|batch| {
+            self.done += batch.num_rows();
+            match self.of_bytes {
+                true => text::restored(batch, self.part.metadata.schema()),
+                false => Ok(batch),
+            }
+        }))
+    }
+
+    fn add_columns(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if self.hive.is_empty() {
+            return Ok(batch);
+        }
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         for (_, value) in &self.hive {
             let value = (value != HIVE_NULL).then_some(value);
@@ -85,7 +188,8 @@ impl FileRows {
         }
         // Without any column, only this says how many rows there are.
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &rows)
+        let schema = with_columns(batch.schema_ref(), &self.hive);
+        RecordBatch::try_new_with_options(schema, columns, &rows)
     }
 }
 
@@ -93,9 +197,15 @@ impl Iterator for FileRows {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.reader.next()?;
-        Some(batch.and_then(|batch| self.add_columns(&batch)))
+        let batch = self.read()?;
+        Some(batch.and_then(|batch| self.add_columns(batch)))
     }
+}
+
+/// Parquet's reader has no kind of error for it.
+fn is_about_text(error: &ArrowError) -> bool {
+    let told = error.to_string();
+    told.contains("UTF-8") || told.contains("UTF8") || told.contains("utf-8")
 }
 
 fn batch_rows(metadata: &ArrowReaderMetadata, groups: Range<usize>) -> usize {

@@ -9,7 +9,8 @@ use arrow_array::{Array, RecordBatch, RecordBatchReader};
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
 use kappaflow_avro::framing::{self, Frame};
-use kappaflow_avro::{AvroSchema, CoercionPlan, Encoded, PlanOptions};
+use kappaflow_avro::{AvroSchema, CoercionPlan, Encoded, PlanError, PlanOptions};
+use kappaflow_core::rows::BySchema;
 use kappaflow_core::schema::{self, Table, Terms};
 use kappaflow_core::{Context, Error, Result};
 use pyo3::prelude::*;
@@ -204,6 +205,8 @@ type Rejected = (u32, String, String, String);
 struct AvroEncoder {
     encoder: kappaflow_avro::Encoder,
     plan: CoercionPlan,
+    /// For batches with text that is none, which are not what was planned.
+    terms: (AvroSchema, PlanOptions, Frame),
 }
 
 #[pymethods]
@@ -225,6 +228,7 @@ impl AvroEncoder {
         Ok(Self {
             encoder: kappaflow_avro::Encoder::new(plan.clone(), frame),
             plan,
+            terms: (schema, options, frame),
         })
     }
 
@@ -258,6 +262,7 @@ impl AvroEncoder {
 
 /// What stops an encoding.
 enum Stopped {
+    Plan(PlanError),
     Encode(kappaflow_avro::EncodeError),
     Arrow(arrow_schema::ArrowError),
 }
@@ -265,6 +270,7 @@ enum Stopped {
 impl Stopped {
     fn raise(&self, py: Python<'_>) -> PyErr {
         match self {
+            Self::Plan(error) => raise_avro(py, error),
             Self::Encode(error) => raise_avro(py, error),
             Self::Arrow(error) => errors::of_kind(
                 py,
@@ -276,14 +282,33 @@ impl Stopped {
 }
 
 impl AvroEncoder {
+    /// An encoder of its own, so that threads don't wait for each other: the one that was planned, but for batches that
+    /// are not what their stream says.
+    fn encoder(
+        &self,
+        told: &SchemaRef,
+        columns: &SchemaRef,
+    ) -> Result<kappaflow_avro::Encoder, Stopped> {
+        if columns.fields() == told.fields() {
+            return Ok(self.encoder.clone());
+        }
+        let (schema, options, frame) = &self.terms;
+        let plan = CoercionPlan::new(columns, schema, options).map_err(Stopped::Plan)?;
+        Ok(kappaflow_avro::Encoder::new(plan, *frame))
+    }
+
     fn encode_all(&self, batches: impl RecordBatchReader) -> Result<Encoded, Stopped> {
-        // A clone of its own, so that threads don't wait for each other.
-        let mut encoder = self.encoder.clone();
+        let mut encoders = BySchema::new();
+        let planned = batches.schema();
         let mut whole: Option<Encoded> = None;
         let mut base = 0_usize;
         for batch in batches {
             let batch = batch.map_err(Stopped::Arrow)?;
-            let part = encoder.encode(&batch).map_err(Stopped::Encode)?;
+            let part = encoders
+                .get(batch.schema_ref(), |columns| {
+                    self.encoder(&planned, columns)
+                })
+                .and_then(|encoder| encoder.encode(&batch).map_err(Stopped::Encode))?;
             let rows = base.saturating_add(batch.num_rows());
             match &mut whole {
                 None => whole = Some(part),

@@ -1,6 +1,6 @@
 //! From Arrow batches to rows ready for a transport: plan, gate, encoding, keys, partitions, size.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
@@ -120,7 +120,7 @@ impl Maker {
             offsets: encoded.offsets,
             ..Rows::default()
         };
-        let mut keys = self.keys(batch, &encoded.rows)?;
+        let (mut keys, keyless) = self.keys(batch, &encoded.rows)?;
         let limit = self.recipe.largest_record;
         let fits =
             |rows: &Rows, keys: &Keys, i: usize| rows.payload(i).len() + keys.get(i).len() <= limit;
@@ -129,7 +129,16 @@ impl Maker {
             .collect();
         let mut sent = Vec::with_capacity(keep.len());
         for i in keep {
-            if fits(&rows, &keys, i) {
+            if let Some((column, reason)) = keyless.get(&i) {
+                let payload = self.recipe.policy.payload(batch, encoded.rows[i] as usize);
+                rejects.push(RejectRow {
+                    row: seqs[i],
+                    payload,
+                    column: column.clone(),
+                    value: String::new(),
+                    reason: reason.clone(),
+                });
+            } else if fits(&rows, &keys, i) {
                 sent.push(i);
             } else {
                 let bytes = rows.payload(i).len() + keys.get(i).len();
@@ -181,11 +190,13 @@ impl Maker {
         seqs.iter().enumerate().map(of).collect()
     }
 
-    /// The key of each encoded row: the text of its key columns. A row whose key columns are all null has none.
-    fn keys(&self, batch: &RecordBatch, rows: &[u32]) -> Result<Keys, String> {
+    /// The key of each encoded row: the text of its key columns; and the rows that have a value without one, with its
+    /// column and why. A row whose key columns are all null has no key.
+    fn keys(&self, batch: &RecordBatch, rows: &[u32]) -> Result<(Keys, Keyless), String> {
         let mut keys = Keys::default();
+        let mut keyless = Keyless::new();
         if self.key.is_empty() {
-            return Ok(keys);
+            return Ok((keys, keyless));
         }
         let columns: Vec<&ArrayRef> = self.key.iter().map(|i| batch.column(*i)).collect();
         let options = FormatOptions::default();
@@ -196,7 +207,7 @@ impl Maker {
             .map_err(|e| format!("a key column has no text form: {e}"))?;
         let mut text = String::new();
         keys.offsets.push(0);
-        for row in rows {
+        for (number, row) in rows.iter().enumerate() {
             let row = *row as usize;
             if columns.iter().any(|c| !c.is_null(row)) {
                 text.clear();
@@ -204,16 +215,22 @@ impl Maker {
                     if i > 0 {
                         text.push(KEY_SEPARATOR);
                     }
-                    write!(text, "{}", formatter.value(row))
-                        .map_err(|e| format!("the key of row {row} has no text form: {e}"))?;
+                    // Its display would write the error into the key.
+                    if let Err(e) = formatter.value(row).write(&mut text) {
+                        let column = batch.schema_ref().field(self.key[i]).name().clone();
+                        keyless.insert(number, (column, format!("the key has no text form: {e}")));
+                    }
                 }
                 keys.bytes.extend_from_slice(text.as_bytes());
             }
             keys.offsets.push(keys.bytes.len());
         }
-        Ok(keys)
+        Ok((keys, keyless))
     }
 }
+
+/// Rows that have no key, with the column that is why, and the reason.
+type Keyless = BTreeMap<usize, (String, String)>;
 
 /// Keys one after the other; without offsets no row has one.
 #[derive(Default)]

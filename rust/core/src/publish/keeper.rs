@@ -5,19 +5,34 @@ use std::collections::BTreeMap;
 use super::letters::{Letters, Place};
 use super::pass::{Keeper, Slot};
 use super::region::RegionRun;
-use super::rejects::{self, RejectCounts, RejectRow};
+use super::rejects::{self, RejectCounts, RejectFile, RejectRow};
 use crate::context::Progress;
 use crate::error::{Error, Result};
 use crate::snapshot::Split;
 use crate::store::Child;
+
+/// The rejects of a split that is not closed: their file, and what a receipt says of them.
+pub struct SplitRejects {
+    file: RejectFile,
+    counts: RejectCounts,
+}
+
+impl SplitRejects {
+    /// For the person who has to look at the rejects of a split that stays open; the next run writes them anew.
+    pub fn keep(self) -> Result<()> {
+        self.file.finish()
+    }
+}
 
 /// Keeps the books of a child in the store.
 pub struct StoreKeeper<'a> {
     pub run: &'a RegionRun,
     pub child: &'a Child,
     pub splits: &'a [Split],
+    /// By slot.
+    pub rejects: &'a mut BTreeMap<u32, SplitRejects>,
     /// Of the whole job.
-    pub rejects: &'a mut RejectCounts,
+    pub counts: &'a mut RejectCounts,
     pub letters: &'a mut Letters,
     /// Rows of the child that were acknowledged before this pass.
     pub acknowledged_before: u64,
@@ -37,19 +52,13 @@ impl Keeper for StoreKeeper<'_> {
 
     fn close(&mut self, slot: &Slot) -> Result<()> {
         let run = self.run;
-        if let Some(split) = self.splits.get(slot.origin.slot as usize) {
-            // Before the receipt: a closed split is not looked at again.
-            write_rejects(run, split, slot)?;
-            let place = Place {
-                file: file_of(run, split),
-                first_row: split.first_row,
-            };
-            self.letters.deliver(slot.origin, &place, &slot.rejects)?;
-        }
         let mut counts = RejectCounts::default();
-        slot.rejects
-            .iter()
-            .for_each(|r| counts.add(&r.column, &r.reason, 1));
+        if let Some(rejects) = self.rejects.remove(&slot.origin.slot) {
+            // Before the receipt: a closed split is not looked at again.
+            rejects.file.finish()?;
+            self.letters.settle()?;
+            counts = rejects.counts;
+        }
         run.runtime.block_on(run.store.close_split(
             run.job,
             slot.origin.split,
@@ -60,23 +69,35 @@ impl Keeper for StoreKeeper<'_> {
         ))
     }
 
-    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
-        for reject in rejects {
-            self.rejects.add(&reject.column, &reject.reason, 1);
+    fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()> {
+        let run = self.run;
+        let of_split = slot.origin.slot;
+        if let Some(split) = self.splits.get(of_split as usize) {
+            let (file, first_row) = (file_of(run, split), split.first_row);
+            let kept = self
+                .rejects
+                .entry(of_split)
+                .or_insert_with(|| SplitRejects {
+                    file: RejectFile::new(&run.work_dir, split.split, file, first_row),
+                    counts: RejectCounts::default(),
+                });
+            kept.file.add(rejects)?;
+            for reject in rejects {
+                kept.counts.add(&reject.column, &reject.reason, 1);
+                self.counts.add(&reject.column, &reject.reason, 1);
+            }
+            let place = Place { file, first_row };
+            self.letters.send(slot.origin, &place, rejects)?;
         }
-        match &self.run.max_rejects {
-            Some((limit, shown)) if self.rejects.total() > *limit => Err(Error::TooManyRejects {
-                rejected: self.rejects.total(),
-                limit: format!("{shown} of {} rows", self.run.job_rows),
-                summary: self.rejects.summary(),
-                kept: rejects::dir(&self.run.work_dir).display().to_string(),
+        match &run.max_rejects {
+            Some((limit, shown)) if self.counts.total() > *limit => Err(Error::TooManyRejects {
+                rejected: self.counts.total(),
+                limit: format!("{shown} of {} rows", run.job_rows),
+                summary: self.counts.summary(),
+                kept: rejects::dir(&run.work_dir).display().to_string(),
             }),
             _ => Ok(()),
         }
-    }
-
-    fn keeps_rejects(&self) -> bool {
-        true
     }
 
     fn progress(&mut self, acknowledged: u64) {
@@ -88,17 +109,6 @@ impl Keeper for StoreKeeper<'_> {
             note: String::new(),
         });
     }
-}
-
-/// Writes the rejects that a split has so far.
-pub fn write_rejects(run: &RegionRun, split: &Split, slot: &Slot) -> Result<()> {
-    rejects::write(
-        &run.work_dir,
-        split.split,
-        file_of(run, split),
-        split.first_row,
-        &slot.rejects,
-    )
 }
 
 fn file_of<'a>(run: &'a RegionRun, split: &Split) -> &'a str {

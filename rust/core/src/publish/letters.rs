@@ -45,6 +45,8 @@ pub struct Letters {
     /// Rows whose letters an earlier publish has delivered, by split.
     there: BTreeMap<u32, RoaringBitmap>,
     producer: Option<BaseProducer<Acks>>,
+    /// Letters sent that are not known to be acknowledged.
+    unsettled: u64,
     /// Letters acknowledged.
     pub delivered: u64,
     ctx: Context,
@@ -80,6 +82,7 @@ impl Letters {
             partitions,
             there: BTreeMap::new(),
             producer: None,
+            unsettled: 0,
             delivered: 0,
             ctx,
         }
@@ -123,16 +126,11 @@ impl Letters {
         )
     }
 
-    /// Delivers the rejects that are not there yet, and waits until the broker has them all.
+    /// Gives the rejects that are not there yet to the broker's client, whose queue is bounded.
     ///
     /// # Errors
-    /// [`Error::Topic`] if one was not acknowledged; [`Error::Kafka`]; [`Error::Interrupted`].
-    pub fn deliver(
-        &mut self,
-        origin: Origin,
-        place: &Place<'_>,
-        rejects: &[RejectRow],
-    ) -> Result<()> {
+    /// [`Error::Topic`] if one was not taken; [`Error::Kafka`]; [`Error::Interrupted`].
+    pub fn send(&mut self, origin: Origin, place: &Place<'_>, rejects: &[RejectRow]) -> Result<()> {
         let there = self.there.get(&origin.split);
         let new: Vec<&RejectRow> = rejects
             .iter()
@@ -145,13 +143,23 @@ impl Letters {
             Some(producer) => producer,
             None => self.producer()?,
         };
-        let sent = new.len() as u64;
         for reject in new {
-            self.send(&producer, origin, place, reject)?;
+            self.send_one(&producer, origin, place, reject)?;
+            self.unsettled += 1;
         }
-        self.wait(&producer, sent)?;
-        self.delivered += sent;
         self.producer = Some(producer);
+        Ok(())
+    }
+
+    /// Waits until the broker has all that was sent.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] if one was not acknowledged; [`Error::Interrupted`].
+    pub fn settle(&mut self) -> Result<()> {
+        if let Some(producer) = &self.producer {
+            self.wait(producer, self.unsettled)?;
+            self.delivered += std::mem::take(&mut self.unsettled);
+        }
         Ok(())
     }
 
@@ -165,7 +173,7 @@ impl Letters {
             .map_err(|e| self.cluster.error("make a producer", e))
     }
 
-    fn send(
+    fn send_one(
         &self,
         producer: &BaseProducer<Acks>,
         origin: Origin,

@@ -25,7 +25,6 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub struct Slot {
     pub origin: Origin,
     pub tally: Tally,
-    pub rejects: Vec<RejectRow>,
     /// Rows of the split, once the source has given all of them.
     pub rows: Option<u32>,
     /// Where read-back starts; `None` before anything was sent.
@@ -38,7 +37,6 @@ impl Slot {
         Self {
             origin,
             tally: Tally::default(),
-            rejects: Vec::new(),
             rows: None,
             noted: None,
             closed: false,
@@ -57,10 +55,8 @@ pub trait Keeper {
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()>;
     /// Every row of the split is acknowledged or rejected.
     fn close(&mut self, slot: &Slot) -> Result<()>;
-    /// Rows were rejected; an error stops the pass.
-    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()>;
-    /// Whether the slots shall hold their rejects until they are closed.
-    fn keeps_rejects(&self) -> bool;
+    /// Rows of the split were rejected, which it is told of once; an error stops the pass.
+    fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()>;
     /// Rows acknowledged by this pass so far; called a few times a second.
     fn progress(&mut self, acknowledged: u64);
 }
@@ -194,12 +190,7 @@ impl Pass<'_> {
         };
         // A second pass over a split meets the same rejects again.
         rejects.retain(|r| slot.tally.rejected.insert(r.row));
-        let counted = self.keeper.rejected(&rejects);
-        // Also those that were one too many: they are what somebody has to look at.
-        if self.keeper.keeps_rejects() {
-            slot.rejects.append(&mut rejects);
-        }
-        counted
+        self.keeper.rejected(slot, &rejects)
     }
 
     fn send(&mut self, slot: usize, rows: &Rows, from: usize) -> Result<usize, String> {

@@ -96,16 +96,12 @@ impl Keeper for Books {
         Ok(())
     }
 
-    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
+    fn rejected(&mut self, _: &Slot, rejects: &[RejectRow]) -> Result<()> {
         self.rejected += rejects.len();
         if self.rejected > self.most_rejects {
             return Err(crate::error::Error::Interrupted { stage: "test" });
         }
         Ok(())
-    }
-
-    fn keeps_rejects(&self) -> bool {
-        true
     }
 
     fn progress(&mut self, _: u64) {}
@@ -206,13 +202,13 @@ proptest! {
         prop_assert_eq!(log.len(), (rows as usize - bad) * splits as usize);
         for slot in &slots {
             prop_assert_eq!(slot.tally.in_flight, 0);
-            prop_assert_eq!(slot.rejects.len(), bad);
+            prop_assert_eq!(slot.tally.rejected.len(), bad as u64);
         }
     }
 }
 
 #[test]
-fn one_reject_too_many_stops_the_pass_and_is_kept() {
+fn one_reject_too_many_stops_the_pass_and_is_told() {
     let mut slots = slots(1);
     let steps = source(&slots, 50);
     let mut books = Books {
@@ -230,7 +226,7 @@ fn one_reject_too_many_stops_the_pass_and_is_kept() {
         ctx: &Context::default(),
     };
     assert!(pass.run(steps).is_err());
-    assert_eq!(slots[0].rejects.len(), 3);
+    assert_eq!(books.rejected, 3);
     assert!(books.closed.is_empty());
     // What was sent before has been waited for.
     assert_eq!(slots[0].tally.in_flight, 0);

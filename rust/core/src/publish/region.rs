@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::encode::Recipe;
-use super::keeper::{self, StoreKeeper};
+use super::keeper::{SplitRejects, StoreKeeper};
 use super::letters::Letters;
 use super::pass::{Ended, Pass, Slot};
 use super::policy::RejectPolicy;
@@ -79,10 +79,12 @@ impl Done {
     }
 }
 
-/// A split of the run: what it is, and what is known of it.
+/// The splits of a child that are not closed: what they are, and what is known of them.
 struct Book {
     splits: Vec<Split>,
     slots: Vec<Slot>,
+    /// By slot.
+    rejects: BTreeMap<u32, SplitRejects>,
 }
 
 impl RegionRun {
@@ -195,7 +197,10 @@ impl RegionRun {
         )?;
         let result = self.attempts(child, closed + here, &mut book, source, produce, ends, run);
         if let Err(error) = result {
-            self.keep_rejects(&book);
+            for (_, rejects) in book.rejects {
+                // The error is what the caller has to see, also where these can't be written.
+                let _ = rejects.keep();
+            }
             let detail = json!({"error": error.kind()});
             // The error itself is what the caller has to see.
             let _ = self.note(&child.name, "stopped", detail);
@@ -217,6 +222,7 @@ impl RegionRun {
         let mut book = Book {
             splits: Vec::new(),
             slots: Vec::new(),
+            rejects: BTreeMap::new(),
         };
         for row in splits.iter().filter(|s| s.state != SplitState::Closed) {
             let slot =
@@ -277,7 +283,8 @@ impl RegionRun {
                 run: self,
                 child,
                 splits: &book.splits,
-                rejects: &mut run.rejects,
+                rejects: &mut book.rejects,
+                counts: &mut run.rejects,
                 letters: &mut run.letters,
                 acknowledged_before: before,
             };
@@ -371,15 +378,6 @@ impl RegionRun {
             rejected,
             unknown: rows.saturating_sub(acknowledged + rejected),
             first_error: first_error.to_owned(),
-        }
-    }
-
-    /// Rejects of splits that stay open, for the person who has to look at them now. The next run writes them anew.
-    fn keep_rejects(&self, book: &Book) {
-        for (split, slot) in book.splits.iter().zip(&book.slots) {
-            if !slot.closed {
-                let _ = keeper::write_rejects(self, split, slot);
-            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Rejected rows: counted by field and reason, and kept as Parquet beside the job.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::store::RejectCount;
+
+/// Encoded rejects held in memory before they are written out.
+const HELD_BYTES: usize = 4 << 20;
 
 /// A row that could not become a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,42 +96,98 @@ pub fn dir(work_dir: &Path) -> PathBuf {
     work_dir.join("rejects")
 }
 
-/// Keeps the rejects of a split whole, or not at all: a reader never sees half a file. Replaces those of an earlier
-/// attempt. Without rejects no file is written.
-///
-/// # Errors
-/// [`Error::Io`] if the file can't be written.
-pub fn write(
-    work_dir: &Path,
+/// The rejects of a split on their way to its file, which appears whole or not at all and replaces that of an earlier
+/// attempt. Without rejects there is none.
+#[derive(Debug)]
+pub struct RejectFile {
+    path: PathBuf,
     split: u32,
-    file: &str,
+    source: String,
     first_row: u64,
-    rejects: &[RejectRow],
-) -> Result<()> {
-    if rejects.is_empty() {
-        return Ok(());
-    }
-    let dir = dir(work_dir);
-    fs::create_dir_all(&dir).map_err(Error::io("make the directory", &dir))?;
-    let path = path(work_dir, split);
-    let bytes = parquet(split, file, first_row, rejects).map_err(|e| Error::Io {
-        what: "write",
-        path: path.clone(),
-        source: std::io::Error::other(e),
-    })?;
-    files::replace_whole(&path, &bytes).map_err(Error::io("write", &path))
+    writer: Option<ArrowWriter<File>>,
 }
 
-fn parquet(
-    split: u32,
-    file: &str,
-    first_row: u64,
-    rejects: &[RejectRow],
-) -> Result<Vec<u8>, ParquetError> {
-    let batch = batch(split, file, first_row, rejects)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
-    writer.write(&batch)?;
-    writer.into_inner()
+impl RejectFile {
+    /// `source` is the split's file, whose row `first_row` is the split's first.
+    pub fn new(work_dir: &Path, split: u32, source: &str, first_row: u64) -> Self {
+        Self {
+            path: path(work_dir, split),
+            split,
+            source: source.to_owned(),
+            first_row,
+            writer: None,
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Io`] if they can't be written.
+    pub fn add(&mut self, rejects: &[RejectRow]) -> Result<()> {
+        if rejects.is_empty() {
+            return Ok(());
+        }
+        let failed = |e: ParquetError| parquet_error(&self.path, e);
+        let batch = batch(self.split, &self.source, self.first_row, rejects)
+            .map_err(|e| failed(e.into()))?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let dir = self.path.parent().unwrap_or(Path::new("."));
+                fs::create_dir_all(dir).map_err(Error::io("make the directory", dir))?;
+                let unfinished = unfinished(&self.path);
+                let file = File::create(&unfinished).map_err(Error::io("write", &unfinished))?;
+                none.insert(
+                    ArrowWriter::try_new(file, batch.schema(), None)
+                        .map_err(|e| parquet_error(&unfinished, e))?,
+                )
+            }
+        };
+        writer.write(&batch).map_err(failed)?;
+        if writer.in_progress_size() > HELD_BYTES {
+            writer.flush().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let file = writer
+            .into_inner()
+            .map_err(|e| parquet_error(&self.path, e))?;
+        file.sync_all()
+            .and_then(|()| fs::rename(unfinished(&self.path), &self.path))
+            .and_then(|()| files::sync_parent(&self.path))
+            .map_err(Error::io("write", &self.path))
+    }
+}
+
+impl Drop for RejectFile {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            // It holds nothing that the next attempt does not meet again.
+            let _ = fs::remove_file(unfinished(&self.path));
+        }
+    }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("parquet.tmp")
+}
+
+fn parquet_error(path: &Path, error: ParquetError) -> Error {
+    let source = match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(io) => *io,
+            Err(other) => std::io::Error::other(other),
+        },
+        other => std::io::Error::other(other),
+    };
+    Error::io("write", path)(source)
 }
 
 fn batch(
@@ -189,10 +248,18 @@ mod tests {
             reason: "not a whole number".into(),
             payload: None,
         };
-        write(dir.path(), 7, "m=1/a.parquet", 100, &[]).unwrap();
+        let file = || RejectFile::new(dir.path(), 7, "m=1/a.parquet", 100);
+        file().finish().unwrap();
         assert!(!path(dir.path(), 7).exists());
-        write(dir.path(), 7, "m=1/a.parquet", 100, &[reject]).unwrap();
-        let file = fs::File::open(path(dir.path(), 7)).unwrap();
+        let mut abandoned = file();
+        abandoned.add(std::slice::from_ref(&reject)).unwrap();
+        drop(abandoned);
+        assert!(!path(dir.path(), 7).exists());
+        let mut kept = file();
+        kept.add(&[]).unwrap();
+        kept.add(&[reject]).unwrap();
+        kept.finish().unwrap();
+        let file = File::open(path(dir.path(), 7)).unwrap();
         let mut reader = ParquetRecordBatchReaderBuilder::try_new(file)
             .unwrap()
             .build()

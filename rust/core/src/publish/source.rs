@@ -12,7 +12,7 @@ use super::encode::{Chunk, Maker, Recipe};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
-use crate::rows::{self, FileRows};
+use crate::rows::{self, BySchema, FileRows};
 use crate::snapshot::{Snapshot, Split};
 
 /// Chunks that wait for the sender.
@@ -50,9 +50,9 @@ impl Source {
     pub fn start(self, wanted: Vec<Wanted>) -> Result<Receiver<Result<Step>>> {
         let root = self.snapshot.root.clone();
         spawn(root, move |to| {
-            let mut maker: Option<(SchemaRef, Maker)> = None;
+            let mut makers = BySchema::new();
             for one in &wanted {
-                if !self.read(one, &mut maker, to)? {
+                if !self.read(one, &mut makers, to)? {
                     return Ok(());
                 }
             }
@@ -61,12 +61,7 @@ impl Source {
     }
 
     /// Says `false` once nobody listens any more.
-    fn read(
-        &self,
-        wanted: &Wanted,
-        maker: &mut Option<(SchemaRef, Maker)>,
-        to: &Steps,
-    ) -> Result<bool> {
+    fn read(&self, wanted: &Wanted, makers: &mut BySchema<Maker>, to: &Steps) -> Result<bool> {
         let split = &wanted.split;
         let path = self.snapshot.path(split.file);
         let failed = |reason: String| Error::Source {
@@ -85,16 +80,9 @@ impl Source {
             &self.job.to_string(),
             &asked,
         )?;
-        let schema = rows.schema();
-        if maker
-            .as_ref()
-            .is_none_or(|(known, _)| known.fields() != schema.fields())
-        {
-            *maker = Some((schema.clone(), Maker::new(self.recipe.clone(), &schema)?));
-        }
-        let Some((_, maker)) = maker else {
-            return Ok(true);
-        };
+        let make = |schema: &SchemaRef| Maker::new(self.recipe.clone(), schema);
+        // Before anything is noted or sent: a plan that can't be.
+        makers.get(&rows.schema(), make)?;
         let origin = Origin {
             job: self.job,
             split: split.split,
@@ -106,7 +94,8 @@ impl Source {
         let mut base = 0_u32;
         for batch in rows {
             let batch = batch.map_err(|e| failed(format!("after row {base}: {e}")))?;
-            let chunk = maker
+            let chunk = makers
+                .get(&batch.schema(), make)?
                 .chunk(origin, &batch, base, &wanted.done)
                 .map_err(failed)?;
             base = u32::try_from(batch.num_rows())

@@ -26,6 +26,7 @@ use crate::job::{Region, RejectLimit};
 use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, TopicFacts};
 use crate::registry;
+use crate::rows::BySchema;
 use crate::store::{RejectCount, Role, TopicRow};
 
 /// Rejects a receipt shows; all are counted.
@@ -139,7 +140,6 @@ pub async fn publish_stream(
     recipe.largest_record = produce.largest_record();
     recipe.largest_for_topic = produce.largest_for_topic();
     recipe.max_message_bytes = produce.message_limit();
-    let maker = Maker::new(recipe, &schema)?;
     let run = StreamRun {
         job: new_job(),
         topic: TopicRow {
@@ -157,7 +157,7 @@ pub async fn publish_stream(
         cluster: cluster.clone(),
         ctx: ctx.clone(),
     };
-    tokio::task::spawn_blocking(move || run.publish(maker, batches, began))
+    tokio::task::spawn_blocking(move || run.publish(recipe, batches, began))
         .await
         .map_err(|e| cluster.error("publish", format!("the publisher ended unexpectedly: {e}")))?
 }
@@ -249,7 +249,7 @@ struct StreamRun {
 impl StreamRun {
     fn publish(
         mut self,
-        maker: Maker,
+        recipe: Recipe,
         batches: impl RecordBatchReader + Send + 'static,
         began: Instant,
     ) -> Result<StreamReceipt> {
@@ -259,7 +259,7 @@ impl StreamRun {
             slot: 0,
         };
         let steps = source::spawn(PathBuf::from("the stream"), move |to| {
-            read(maker, batches, origin, to)
+            read(&recipe, batches, origin, to)
         })?;
         let mut ends = readback::ends(&self.cluster, &self.topic)?;
         let mut transport = KafkaTransport::new(&self.cluster, &self.produce)?;
@@ -338,7 +338,7 @@ impl StreamRun {
 }
 
 fn read(
-    mut maker: Maker,
+    recipe: &Recipe,
     batches: impl RecordBatchReader,
     origin: Origin,
     to: &source::Steps,
@@ -349,6 +349,7 @@ fn read(
     };
     let none = RoaringBitmap::new();
     let mut base = 0_u32;
+    let mut makers = BySchema::new();
     if !to.give(Step::Begin(0)) {
         return Ok(());
     }
@@ -358,7 +359,10 @@ fn read(
         while from < batch.num_rows() {
             let count = SLICE_ROWS.min(batch.num_rows() - from);
             let slice = batch.slice(from, count);
-            let chunk = maker
+            let chunk = makers
+                .get(slice.schema_ref(), |columns| {
+                    Maker::new(recipe.clone(), columns)
+                })?
                 .chunk(origin, &slice, base, &none)
                 .map_err(|e| failed(base, e))?;
             from += count;
@@ -404,10 +408,10 @@ impl Keeper for StreamKeeper<'_> {
     }
 
     fn close(&mut self, _: &Slot) -> Result<()> {
-        Ok(())
+        self.letters.as_mut().map_or(Ok(()), |l| l.settle())
     }
 
-    fn rejected(&mut self, rejects: &[RejectRow]) -> Result<()> {
+    fn rejected(&mut self, _: &Slot, rejects: &[RejectRow]) -> Result<()> {
         let room = REJECTS_SHOWN.saturating_sub(self.shown.len());
         self.shown.extend(rejects.iter().take(room).cloned());
         for reject in rejects {
@@ -419,19 +423,17 @@ impl Keeper for StreamKeeper<'_> {
                 file: "",
                 first_row: 0,
             };
-            letters.deliver(self.origin, &place, rejects)?;
+            letters.send(self.origin, &place, rejects)?;
         }
         match self.limit {
             // A share is of rows that are not known yet.
             Some(limit @ RejectLimit::Count(count)) if self.counts.total() > *count => {
+                // The message says that they are there.
+                self.letters.as_mut().map_or(Ok(()), |l| l.settle())?;
                 Err(too_many(limit, &self.counts, self.letters.as_deref()))
             }
             _ => Ok(()),
         }
-    }
-
-    fn keeps_rejects(&self) -> bool {
-        false
     }
 
     fn progress(&mut self, acknowledged: u64) {

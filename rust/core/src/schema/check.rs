@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use arrow_schema::SchemaRef;
 use kappaflow_avro::framing::Frame;
 use kappaflow_avro::{CoercionPlan, Encoder, Reject};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Table, Terms, broken};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
-use crate::rows::{self, FileRows};
+use crate::rows::{self, BySchema, FileRows};
 
 const STAGE: &str = "check";
 /// Rows shown of each reason.
@@ -66,35 +66,32 @@ pub fn check(table: Table, terms: &Terms, ctx: &Context) -> Result<CheckReport> 
     };
     match table {
         Table::Stream(stream) => {
-            let mut encoder = checking.encoder(&stream.schema())?;
+            let mut encoders = checking.encoders(&stream.schema())?;
             for batch in stream {
                 let batch = batch.map_err(|e| broken(checking.report.rows, &e))?;
                 let row = checking.report.rows;
-                checking
-                    .take(&mut encoder, &batch, "", row)
-                    .map_err(|reason| Error::Source {
-                        path: "stream".into(),
-                        reason: format!("after row {row}: {reason}"),
-                    })?;
+                let failed = |reason: String| Error::Source {
+                    path: "stream".into(),
+                    reason: format!("after row {row}: {reason}"),
+                };
+                checking.take(&mut encoders, &batch, "", row, &failed)?;
                 ctx.check(STAGE)?;
             }
         }
         Table::Snapshot(snapshot) => {
             let asked = |name: &str| rows::asked(&terms.schema, &terms.options, name);
             for (index, pinned) in snapshot.files.iter().enumerate() {
-                let failed = |row: u64, reason: String| Error::Source {
-                    path: snapshot.path(index),
-                    reason: format!("after row {row}: {reason}"),
-                };
                 let groups = 0..pinned.row_groups.len();
                 let file = FileRows::open(&snapshot, index, groups, "(none)", &asked)?;
-                let mut encoder = checking.encoder(&file.schema())?;
+                let mut encoders = checking.encoders(&file.schema())?;
                 let mut row = 0;
                 for batch in file {
-                    let batch = batch.map_err(|e| failed(row, e.to_string()))?;
-                    checking
-                        .take(&mut encoder, &batch, &pinned.path, row)
-                        .map_err(|e| failed(row, e))?;
+                    let failed = |reason: String| Error::Source {
+                        path: snapshot.path(index),
+                        reason: format!("after row {row}: {reason}"),
+                    };
+                    let batch = batch.map_err(|e| failed(e.to_string()))?;
+                    checking.take(&mut encoders, &batch, &pinned.path, row, &failed)?;
                     row += batch.num_rows() as u64;
                     ctx.check(STAGE)?;
                 }
@@ -113,7 +110,14 @@ struct Checking<'a> {
 }
 
 impl Checking<'_> {
-    fn encoder(&self, columns: &Schema) -> Result<Encoder> {
+    /// Encoders, and whether there can be one for these columns.
+    fn encoders(&self, columns: &SchemaRef) -> Result<BySchema<Encoder>> {
+        let mut encoders = BySchema::new();
+        encoders.get(columns, |columns| self.encoder(columns))?;
+        Ok(encoders)
+    }
+
+    fn encoder(&self, columns: &SchemaRef) -> Result<Encoder> {
         let plan = CoercionPlan::new(columns, &self.terms.schema, &self.terms.options)?;
         // What is thrown away needs no frame.
         Ok(Encoder::new(plan, Frame::Guid))
@@ -122,12 +126,14 @@ impl Checking<'_> {
     /// A batch whose first row is number `row` of `file`.
     fn take(
         &mut self,
-        encoder: &mut Encoder,
+        encoders: &mut BySchema<Encoder>,
         batch: &RecordBatch,
         file: &str,
         row: u64,
-    ) -> Result<(), String> {
-        let encoded = encoder.encode(batch).map_err(|e| e.to_string())?;
+        failed: &dyn Fn(String) -> Error,
+    ) -> Result<()> {
+        let encoder = encoders.get(batch.schema_ref(), |columns| self.encoder(columns))?;
+        let encoded = encoder.encode(batch).map_err(|e| failed(e.to_string()))?;
         self.report.rows += batch.num_rows() as u64;
         self.report.passed += encoded.len() as u64;
         self.report.rejected += encoded.rejects.len() as u64;
