@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def test_what_is_derived_takes_every_row(parquet: Path) -> None:
     parsed = fastavro.parse_schema(json.loads(derived["schema"]))
     rows = [fastavro.schemaless_reader(io.BytesIO(encoded[i]), parsed, None) for i in range(3)]
     assert [list(row.values()) for row in rows] == [list(row.values()) for row in TRIPS.to_pylist()]  # type: ignore[union-attr]
+
+
+def test_a_span_of_time_is_a_duration() -> None:
+    spans = pa.table({"span": pa.array([0, 90_061_001, None], pa.duration("ms"))})
+    derived = schema.derive(spans)
+    duration = {"type": "fixed", "name": "Row_span", "size": 12, "logicalType": "duration"}
+    assert fields(derived) == {"span": ["null", duration]}
+    # Avro's has no sign, and nothing shorter than a millisecond.
+    assert [row["field"] for row in derived["checked"]] == ["span"]
+    encoded = Encoder(spans, derived["schema"]).encode(spans)
+    # A day of a calendar is no span: all of it is milliseconds.
+    assert encoded[1][-12:] == struct.pack("<III", 0, 0, 90_061_001)
 
 
 # Names are C strings on their way between libraries: a NUL would end them.

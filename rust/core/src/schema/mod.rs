@@ -5,6 +5,7 @@ mod check;
 mod derive;
 mod names;
 mod nulls;
+mod types;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
