@@ -44,6 +44,10 @@ bench:  ## Run a benchmark beside its peers: make bench NAME=publish
 	@scripts/setup release
 	@$(PY) benchmarks/$(NAME).py
 
+.PHONY: fuzz
+fuzz:  ## Fuzz the codec's targets: make fuzz [TARGET=decode] [SECONDS=600]
+	@scripts/fuzz $(or $(SECONDS),600) $(TARGET)
+
 .PHONY: wheels
 wheels:  ## Build the wheels that people install, into dist/
 	@scripts/wheels
