@@ -1,25 +1,25 @@
 //! A block of slots: field by field into words, then slot by slot into the output.
 
-use arrow_array::BinaryViewArray;
+use std::ops::Range;
 
 use super::fields::{Field, Values};
 use super::sink::Sink;
-use super::stage::{INLINE, Source, Stage, Step};
-use super::words::BLOCK;
+use super::stage::{Stage, Step};
+use super::words::{BLOCK, Word};
 use crate::error::EncodeError;
 
 /// Fields, and what is to be written for a block of their slots.
 pub(super) struct Block<'a> {
     fields: Vec<Field<'a>>,
-    stage: Stage<'a>,
+    stage: Stage,
 }
 
-/// The elements of lists, encoded a block of lists at a time.
+/// The elements of all lists of a column, encoded a block at a time when a list comes to them.
 pub(super) struct Elements<'a> {
     block: Block<'a>,
-    pub(super) written: Sink,
-    /// Where each element begins, and where the last ends.
-    pub(super) offsets: Vec<usize>,
+    total: usize,
+    /// Which of them the block holds.
+    held: Range<usize>,
 }
 
 impl<'a> Block<'a> {
@@ -40,77 +40,86 @@ impl<'a> Block<'a> {
     /// Encodes up to [`BLOCK`] slots, for [`Block::write`] to write.
     pub(super) fn fill(&mut self, from: usize, count: usize) -> Result<(), EncodeError> {
         self.stage.clear();
-        for (number, field) in self.fields.iter_mut().enumerate() {
+        for (number, field) in self.fields.iter().enumerate() {
             self.stage.fill(number, field, from, count)?;
         }
         self.stage.widen_few(false);
         Ok(())
     }
 
-    /// Writes a slot of the block, counted from its first.
+    /// Writes slots of the block, counted from its first, and says after each where the output ends.
     #[inline]
-    pub(super) fn write(&self, slot: usize, sink: &mut Sink) {
-        for step in &self.stage.steps {
-            match *step {
-                Step::Narrow { from, to } => sink.words(&self.stage.narrow.0[from..to], slot),
-                Step::Wide { from, to } => sink.words(&self.stage.wide.0[from..to], slot),
-                Step::Span(number) => {
-                    let span = &self.stage.spans[number];
-                    let (at, len) = (span.at[slot % BLOCK], span.len[slot % BLOCK]);
-                    match span.source {
-                        Source::Data(data) => sink.bytes(data, at, len),
-                        Source::Views(_) if len == 0 => {}
-                        Source::Views(views) => view(views, at, len, sink),
-                        Source::Elements(number) => {
-                            if let Values::List(_, elements) = &self.fields[number].values {
-                                sink.bytes(elements.written.as_slice(), at, len);
-                            }
+    pub(super) fn write(
+        &mut self,
+        slots: impl Iterator<Item = usize>,
+        sink: &mut Sink,
+        mut written: impl FnMut(usize, usize),
+    ) {
+        let Self { fields, stage } = self;
+        for slot in slots {
+            for step in &stage.steps {
+                match *step {
+                    Step::Narrow { from, to } => sink.words(&stage.narrow.0[from..to], slot),
+                    Step::Wide { from, to } => sink.words(&stage.wide.0[from..to], slot),
+                    Step::Bytes { field, span } => {
+                        let span = &stage.spans[span];
+                        let (at, len) = (span.at[slot % BLOCK], span.len[slot % BLOCK]);
+                        let source = span.source[slot % BLOCK] as usize;
+                        sink.word(span.words[slot % BLOCK]);
+                        match fields[field].sources.get(source) {
+                            Some(source) => sink.bytes(source, at, len),
+                            None => sink.outside(),
                         }
+                    }
+                    Step::List { field, span } => {
+                        let span = &stage.spans[span];
+                        let (at, len) = (span.at[slot % BLOCK], span.len[slot % BLOCK]);
+                        sink.word(span.words[slot % BLOCK]);
+                        if let Values::List(_, elements) = &mut fields[field].values {
+                            elements.write(at, len, sink);
+                        }
+                        // The empty block that ends a list is the length of one that has no elements.
+                        sink.word(u64::counted(u32::from(len > 0)));
                     }
                 }
             }
+            written(slot, sink.len());
         }
-    }
-}
-
-fn view(views: &BinaryViewArray, at: usize, len: usize, sink: &mut Sink) {
-    let view = views.views()[at];
-    if len <= INLINE {
-        return sink.bytes(&(view >> 32).to_le_bytes(), 0, len);
-    }
-    let (buffer, from) = ((view >> 64) as u32 as usize, (view >> 96) as usize);
-    match views.data_buffers().get(buffer) {
-        Some(data) => sink.bytes(data, from, len),
-        None => sink.outside(),
     }
 }
 
 impl<'a> Elements<'a> {
-    pub(super) fn new(fields: Vec<Field<'a>>) -> Self {
+    pub(super) fn new(fields: Vec<Field<'a>>, total: usize) -> Self {
         Self {
             block: Block::new(fields),
-            written: Sink::default(),
-            offsets: Vec::new(),
+            total,
+            held: 0..0,
         }
     }
 
-    pub(super) fn bound(&self, elements: usize) -> usize {
-        self.block.bound(elements)
+    pub(super) fn bound(&self) -> usize {
+        self.block.bound(self.total)
     }
 
-    pub(super) fn encode(&mut self, from: usize, to: usize) -> Result<(), EncodeError> {
-        self.written.clear();
-        self.offsets.clear();
-        self.offsets.push(0);
-        for first in (from..to).step_by(BLOCK) {
-            let count = BLOCK.min(to - first);
-            self.block.fill(first, count)?;
-            for slot in 0..count {
-                self.block.write(slot, &mut self.written);
-                self.offsets.push(self.written.len());
+    /// Writes the elements of a list.
+    fn write(&mut self, mut at: usize, len: usize, sink: &mut Sink) {
+        let end = at.saturating_add(len);
+        while at < end {
+            if !self.held.contains(&at) {
+                // Lists come in the order of their elements: this is the first that was not written yet, or is not to be.
+                let count = BLOCK.min(self.total.saturating_sub(at));
+                if count == 0 {
+                    return sink.outside();
+                }
+                if let Err(error) = self.block.fill(at, count) {
+                    return sink.fail(error);
+                }
+                self.held = at..at + count;
             }
+            let first = self.held.start;
+            let to = end.min(self.held.end);
+            self.block.write(at - first..to - first, sink, |_, _| {});
+            at = to;
         }
-        self.written.flush();
-        self.written.check()
     }
 }

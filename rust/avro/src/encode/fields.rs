@@ -1,7 +1,6 @@
 //! A record's lanes as one flat list of fields in the order of writing: structs give way to their fields, so that what is
 //! left is leaves, lists and maps.
 
-use arrow_array::BinaryViewArray;
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 
 use super::block::Elements;
@@ -23,69 +22,81 @@ pub(super) struct Field<'a> {
     /// Slots below a struct that is null there: nothing is written.
     pub(super) absent: Option<NullBuffer>,
     pub(super) values: Values<'a>,
+    /// What bytes are taken from: the data of the column; of views, the views themselves and then their buffers.
+    pub(super) sources: Vec<&'a [u8]>,
 }
 
 /// The values of a field. What is below a null may be anything, and is not looked at where it has a length.
 pub(super) enum Values<'a> {
     /// Nothing behind the head.
     None,
-    Const(&'a [u8]),
+    /// The first source, in every slot.
+    Const,
     Boolean(&'a BooleanBuffer),
     Int(&'a [i32]),
     Long(&'a [i64]),
     Float(&'a [f32]),
     Double(&'a [f64]),
     Unscaled(&'a [i64]),
-    Bytes(&'a [i32], &'a [u8]),
-    LargeBytes(&'a [i64], &'a [u8]),
-    View(&'a BinaryViewArray),
-    Fixed(usize, &'a [u8]),
+    Bytes(&'a [i32]),
+    LargeBytes(&'a [i64]),
+    View(&'a [u128]),
+    Fixed(usize),
     /// Where the elements of each list lie, and the elements.
     List(&'a [usize], Box<Elements<'a>>),
 }
 
 impl<'a> Field<'a> {
     /// Values of which none is null.
-    pub(super) fn of(head: Head, absent: Option<NullBuffer>, values: Values<'a>) -> Self {
+    fn of(head: Head, absent: Option<NullBuffer>, values: Values<'a>) -> Self {
         Self {
             head,
             null: Head::NONE,
             nulls: None,
             absent,
             values,
+            sources: Vec::new(),
         }
+    }
+
+    /// The same bytes in every slot.
+    pub(super) fn constant(bytes: &'a [u8], absent: Option<NullBuffer>) -> Self {
+        Self {
+            sources: vec![bytes],
+            ..Self::of(Head::NONE, absent, Values::Const)
+        }
+    }
+
+    /// The bytes of which there is one piece.
+    pub(super) fn source(&self) -> &'a [u8] {
+        self.sources.first().copied().unwrap_or_default()
     }
 
     /// More bytes than `slots` values of this field can take.
     pub(super) fn bound(&self, slots: usize) -> usize {
         let (each, all) = match &self.values {
             Values::None => (0, 0),
-            Values::Const(bytes) => (bytes.len(), 0),
+            Values::Const => (self.source().len(), 0),
             Values::Boolean(_) => (1, 0),
             Values::Int(_) => (INT, 0),
             Values::Long(_) => (LONG, 0),
             Values::Float(_) => (4, 0),
             Values::Double(_) => (8, 0),
             Values::Unscaled(_) => (9, 0),
-            Values::Bytes(offsets, _) => (INT, span(offsets)),
-            Values::LargeBytes(offsets, _) => (LONG, span(offsets)),
+            Values::Bytes(offsets) => (INT, span(offsets)),
+            Values::LargeBytes(offsets) => (LONG, span(offsets)),
             Values::View(views) => {
+                let len = |slot: usize| views.get(slot).map_or(0, |view| *view as u32 as usize);
+                let sum = |sum: usize, len| sum.saturating_add(len);
                 // What a view below a null says of its length may be anything.
-                let valid = |slot: usize| {
-                    let is = |nulls: &NullBuffer| nulls.is_valid(slot);
-                    self.nulls.is_none_or(is) && self.absent.as_ref().is_none_or(is)
+                let all = match NullBuffer::union(self.nulls, self.absent.as_ref()) {
+                    None => (0..views.len()).map(len).fold(0, sum),
+                    Some(nulls) => nulls.valid_indices().map(len).fold(0, sum),
                 };
-                let lengths = views.lengths().enumerate().filter(|(slot, _)| valid(*slot));
-                (
-                    INT,
-                    lengths.fold(0_usize, |sum, (_, len)| sum.saturating_add(len as usize)),
-                )
+                (INT, all)
             }
-            Values::Fixed(size, _) => (*size, 0),
-            Values::List(ranges, items) => (
-                LONG + 1,
-                items.bound(ranges.last().copied().unwrap_or_default()),
-            ),
+            Values::Fixed(size) => (*size, 0),
+            Values::List(_, elements) => (LONG + 1, elements.bound()),
         };
         let head = self.head.len();
         slots.saturating_mul(each + head).saturating_add(all)
@@ -103,28 +114,46 @@ pub(super) fn flatten<'a>(lane: &'a Lane, absent: Option<NullBuffer>, out: &mut 
         Branch::Bare => (Head::NONE, Head::NONE),
         Branch::Union { null, value } => (Head::of(value), null.map_or(Head::NONE, Head::of)),
     };
-    let elements = |lanes: &[&'a Lane]| {
+    let list = |ranges: &'a [usize], lanes: &[&'a Lane]| {
         let mut fields = Vec::new();
         for lane in lanes {
             flatten(lane, None, &mut fields);
         }
-        Box::new(Elements::new(fields))
+        let total = ranges.last().copied().unwrap_or_default();
+        Values::List(ranges, Box::new(Elements::new(fields, total)))
     };
+    let mut sources: Vec<&'a [u8]> = Vec::new();
     let values = match &lane.data {
         Data::Null | Data::Record(_) | Data::Members(..) | Data::OrDefault(..) => Values::None,
-        Data::Const(bytes) => Values::Const(bytes),
+        Data::Const(bytes) => {
+            sources.push(bytes);
+            Values::Const
+        }
         Data::Boolean(values) => Values::Boolean(values),
         Data::Int(values) => Values::Int(values),
         Data::Long(values) => Values::Long(values),
         Data::Float(values) => Values::Float(values),
         Data::Double(values) => Values::Double(values),
         Data::Unscaled(values) => Values::Unscaled(values),
-        Data::Bytes(offsets, data) => Values::Bytes(offsets, data),
-        Data::LargeBytes(offsets, data) => Values::LargeBytes(offsets, data),
-        Data::View(views) => Values::View(views),
-        Data::Fixed(size, data) => Values::Fixed(*size, data),
-        Data::Array(ranges, items) => Values::List(&ranges.0, elements(&[items])),
-        Data::Map(ranges, keys, values) => Values::List(&ranges.0, elements(&[keys, values])),
+        Data::Bytes(offsets, data) => {
+            sources.push(data);
+            Values::Bytes(offsets)
+        }
+        Data::LargeBytes(offsets, data) => {
+            sources.push(data);
+            Values::LargeBytes(offsets)
+        }
+        Data::View(array) => {
+            sources.push(array.views().inner());
+            sources.extend(array.data_buffers().iter().map(|data| &data[..]));
+            Values::View(array.views())
+        }
+        Data::Fixed(size, data) => {
+            sources.push(data);
+            Values::Fixed(*size)
+        }
+        Data::Array(ranges, items) => list(&ranges.0, &[items]),
+        Data::Map(ranges, keys, values) => list(&ranges.0, &[keys, values]),
     };
     let field = Field {
         head,
@@ -132,6 +161,7 @@ pub(super) fn flatten<'a>(lane: &'a Lane, absent: Option<NullBuffer>, out: &mut 
         nulls: lane.nulls.as_ref(),
         absent: absent.clone(),
         values,
+        sources,
     };
     // A struct that can't be null writes nothing of its own.
     if !matches!(field.values, Values::None) || head != Head::NONE {
@@ -165,7 +195,7 @@ pub(super) fn flatten<'a>(lane: &'a Lane, absent: Option<NullBuffer>, out: &mut 
         }
         Data::OrDefault(given, default, lane) => {
             let missing = only(!given.inner());
-            out.push(Field::of(Head::NONE, missing, Values::Const(default)));
+            out.push(Field::constant(default, missing));
             flatten(lane, only(given.inner().clone()), out);
         }
         _ => {}

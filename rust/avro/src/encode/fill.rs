@@ -1,16 +1,21 @@
 //! The values of a field, a block of them, put on the stage.
 
 use super::fields::{Field, Values};
-use super::stage::{Slots, Source, Stage, Texts};
-use super::words::{self, BLOCK, Head, Word, is_narrow};
+use super::numbers;
+use super::stage::{Slots, Span, Stage, Step};
+use super::words::{self, Word, is_narrow};
 use crate::error::EncodeError;
 
-impl<'a> Stage<'a> {
+/// Most bytes of a view that has its text in it, and where in the view it stands.
+const INLINE: usize = 12;
+const INLINE_AT: usize = 4;
+
+impl Stage {
     /// Puts the values of a block of a field, the one of this number, behind those of the fields before it.
     pub(super) fn fill(
         &mut self,
         number: usize,
-        field: &mut Field<'a>,
+        field: &Field<'_>,
         from: usize,
         count: usize,
     ) -> Result<(), EncodeError> {
@@ -24,22 +29,23 @@ impl<'a> Stage<'a> {
             nulls: field.nulls,
             absent: field.absent.as_ref(),
         };
-        match &mut field.values {
+        match &field.values {
             Values::None => {
                 let out = self.narrow();
                 words::same(head, out);
                 slots.patch(out);
             }
-            Values::Const(bytes) if bytes.len() <= u64::MOST => {
-                let value = u64::load(bytes, 0, bytes.len());
-                let out = self.narrow();
-                words::plain((0..count).map(|_| value), bytes.len() as u32, head, out);
-                slots.patch(out);
-            }
-            Values::Const(bytes) => {
-                let mut len = [bytes.len(); BLOCK];
-                slots.each(|slot, _| len[slot] = 0);
-                self.span(Source::Data(bytes), [0; BLOCK], len);
+            Values::Const => {
+                let bytes = field.source();
+                let size = bytes.len();
+                if is_narrow(head, size) {
+                    let value = u64::load(bytes, 0);
+                    let out = self.narrow();
+                    words::plain((0..count).map(|_| value), size as u32, head, out);
+                    slots.patch(out);
+                } else {
+                    self.same_size(number, &slots, range.map(|_| (0, 0, size)));
+                }
             }
             Values::Boolean(values) => {
                 let out = self.narrow();
@@ -49,7 +55,7 @@ impl<'a> Stage<'a> {
             }
             Values::Int(values) => {
                 let out = self.narrow();
-                words::ints(&values[range], head, out);
+                numbers::ints(&values[range], head, out);
                 slots.patch(out);
             }
             Values::Long(values) => self.longs(&values[range], &slots),
@@ -67,73 +73,50 @@ impl<'a> Stage<'a> {
             }
             Values::Unscaled(values) => {
                 let values = &values[range];
-                if is_narrow(head, 1 + words::longest_unscaled(values)) {
+                if is_narrow(head, 1 + numbers::longest_unscaled(values)) {
                     let out = self.narrow();
-                    words::unscaled(values, head, out);
+                    numbers::unscaled(values, head, out);
                     slots.patch(out);
                 } else {
                     let out = self.wide();
-                    words::unscaled(values, head, out);
+                    numbers::unscaled(values, head, out);
                     slots.patch(out);
                 }
             }
-            Values::Bytes(offsets, data) => {
-                let texts = Texts::between(&slots, &offsets[from..=from + count], |o| o as usize);
-                self.texts(texts, Source::Data(data), &slots)?;
+            Values::Bytes(offsets) => {
+                let mut span = self.empty_span();
+                span.between(&slots, &offsets[from..=from + count], |o| o as usize);
+                self.texts(number, field, span, &slots)?;
             }
-            Values::LargeBytes(offsets, data) => {
-                let texts = Texts::between(&slots, &offsets[from..=from + count], |o| o as usize);
-                self.texts(texts, Source::Data(data), &slots)?;
+            Values::LargeBytes(offsets) => {
+                let mut span = self.empty_span();
+                span.between(&slots, &offsets[from..=from + count], |o| o as usize);
+                self.texts(number, field, span, &slots)?;
             }
-            Values::View(array) => {
-                let views = array.views()[range].iter();
-                let texts = views
-                    .enumerate()
-                    .map(|(slot, v)| (from + slot, *v as u32 as usize));
-                let texts = Texts::new(&slots, texts);
-                self.texts(texts, Source::Views(array), &slots)?;
-            }
-            Values::Fixed(size, data) => {
-                let size = *size;
+            Values::View(views) => self.views(number, &views[range], &slots)?,
+            Values::Fixed(size) => {
+                let (size, data) = (*size, field.source());
                 if is_narrow(head, size) {
                     let out = self.narrow();
-                    let values = range.map(|slot| u64::load(data, slot * size, size));
+                    let values = range.map(|slot| u64::load(data, slot * size) & u64::low(size));
                     words::plain(values, size as u32, head, out);
                     slots.patch(out);
                 } else if size + head.len() <= u128::MOST {
                     let out = self.wide();
-                    let values = range.map(|slot| u128::load(data, slot * size, size));
+                    let values = range.map(|slot| u128::load(data, slot * size) & u128::low(size));
                     words::plain(values, size as u32, head, out);
                     slots.patch(out);
                 } else {
-                    if head != Head::NONE {
-                        let out = self.narrow();
-                        words::same(head, out);
-                        slots.patch(out);
-                    }
-                    let texts = Texts::new(&slots, range.map(|slot| (slot * size, size)));
-                    self.span(Source::Data(data), texts.at, texts.len);
+                    self.same_size(number, &slots, range.map(|slot| (0, slot * size, size)));
                 }
             }
-            Values::List(ranges, elements) => {
-                let ranges = &ranges[from..=from + count];
-                let first = ranges[0];
-                elements.encode(first, ranges[count])?;
-                let mut lengths = [0; BLOCK];
-                let mut end = [0; BLOCK];
-                let (mut at, mut len) = ([0; BLOCK], [0; BLOCK]);
-                let offsets = &elements.offsets;
-                for (slot, (from, to)) in ranges.iter().zip(&ranges[1..]).enumerate().take(BLOCK) {
-                    lengths[slot] = (to - from) as i64;
-                    at[slot] = offsets[from - first];
-                    len[slot] = offsets[to - first] - at[slot];
-                    // The empty block that ends a list is the length of one that has no elements.
-                    end[slot] = u32::from(from < to);
-                }
-                slots.each(|slot, _| (lengths[slot], len[slot], end[slot]) = (0, 0, 0));
-                self.longs(&lengths[..count], &slots);
-                self.span(Source::Elements(number), at, len);
-                words::zeros(&end, self.narrow());
+            Values::List(ranges, _) => {
+                let mut span = self.empty_span();
+                span.between(&slots, &ranges[from..=from + count], |o| o);
+                self.with_lengths(span, &slots, |span| Step::List {
+                    field: number,
+                    span,
+                })?;
             }
         }
         Ok(())
@@ -141,53 +124,135 @@ impl<'a> Stage<'a> {
 
     fn longs(&mut self, values: &[i64], slots: &Slots<'_>) {
         let head = slots.head;
-        let lengths = words::long_lengths(values);
+        let lengths = numbers::long_lengths(values);
         if is_narrow(head, lengths.0 as usize) {
             let out = self.narrow();
-            words::longs(values, head, lengths, out);
+            numbers::longs(values, head, lengths, out);
             slots.patch(out);
         } else {
             let out = self.wide();
-            words::wide_longs(values, head, out);
+            numbers::wide_longs(values, head, out);
             slots.patch(out);
         }
     }
 
+    /// Bytes of which there are as many in each slot, so that their length is not written.
+    fn same_size(
+        &mut self,
+        field: usize,
+        slots: &Slots<'_>,
+        places: impl Iterator<Item = (u32, usize, usize)>,
+    ) {
+        let mut span = self.empty_span();
+        span.place(slots, places);
+        words::same(slots.head, &mut span.words);
+        slots.patch(&mut span.words);
+        self.span(span, |span| Step::Bytes { field, span });
+    }
+
     fn texts(
         &mut self,
-        texts: Texts,
-        source: Source<'a>,
+        number: usize,
+        field: &Field<'_>,
+        span: Box<Span>,
+        slots: &Slots<'_>,
+    ) -> Result<(), EncodeError> {
+        let (head, data) = (slots.head, field.source());
+        let len = &span.len[..slots.count];
+        let longest = len.iter().fold(0, |longest, len| longest.max(*len));
+        let places = span.at.iter().zip(len);
+        if is_narrow(head, longest.saturating_add(1)) {
+            let out = self.narrow();
+            words::texts(
+                places.map(|(at, len)| (u64::load(data, *at), *len)),
+                head,
+                out,
+            );
+            slots.patch(out);
+        } else if longest < u128::MOST - head.len() {
+            let out = self.wide();
+            words::texts(
+                places.map(|(at, len)| (u128::load(data, *at), *len)),
+                head,
+                out,
+            );
+            slots.patch(out);
+        } else {
+            return self.with_lengths(span, slots, |span| Step::Bytes {
+                field: number,
+                span,
+            });
+        }
+        self.spare(span);
+        Ok(())
+    }
+
+    fn views(
+        &mut self,
+        number: usize,
+        views: &[u128],
         slots: &Slots<'_>,
     ) -> Result<(), EncodeError> {
         let head = slots.head;
-        let len = &texts.len[..slots.count];
+        let mut span = self.empty_span();
+        let places = views.iter().zip(slots.from..).map(|(view, slot)| {
+            let len = *view as u32 as usize;
+            // What is in the views is the first source, so that short and long texts are copied alike: where both
+            // occur, which one is next can't be foretold.
+            match len <= INLINE {
+                true => (0, slot * size_of::<u128>() + INLINE_AT, len),
+                false => (
+                    ((view >> 64) as u32).saturating_add(1),
+                    (view >> 96) as usize,
+                    len,
+                ),
+            }
+        });
+        span.place(slots, places);
+        let len = &span.len[..slots.count];
         let longest = len.iter().fold(0, |longest, len| longest.max(*len));
-        if is_narrow(head, 1 + longest) {
+        let texts = views.iter().zip(len);
+        if is_narrow(head, longest.saturating_add(1)) {
             let out = self.narrow();
-            let load = |(at, len): (&usize, &usize)| (source.load(*at, *len), *len);
-            words::texts(texts.at.iter().zip(len).map(load), head, out);
+            words::texts(
+                texts.map(|(view, len)| (u64::of_view(*view), *len)),
+                head,
+                out,
+            );
             slots.patch(out);
-        } else if source.is_at_hand(longest) && 1 + longest + head.len() <= u128::MOST {
+        } else if longest <= INLINE {
             let out = self.wide();
-            let load = |(at, len): (&usize, &usize)| (source.load(*at, *len), *len);
-            words::texts(texts.at.iter().zip(len).map(load), head, out);
+            words::texts(
+                texts.map(|(view, len)| (u128::of_view(*view), *len)),
+                head,
+                out,
+            );
             slots.patch(out);
         } else {
-            if i32::try_from(longest).is_ok() {
-                let mut lengths = [0; BLOCK];
-                for (length, len) in lengths.iter_mut().zip(len) {
-                    *length = *len as i32;
-                }
-                let out = self.narrow();
-                words::ints(&lengths[..slots.count], head, out);
-                slots.patch(out);
-            } else {
-                let lengths: Result<Vec<i64>, _> = len.iter().map(|l| i64::try_from(*l)).collect();
-                let lengths = lengths.map_err(|_| EncodeError::TooLarge { bytes: longest })?;
-                self.longs(&lengths, slots);
-            }
-            self.span(source, texts.at, texts.len);
+            return self.with_lengths(span, slots, |span| Step::Bytes {
+                field: number,
+                span,
+            });
         }
+        self.spare(span);
+        Ok(())
+    }
+
+    /// Adds a span with the lengths that it says.
+    fn with_lengths(
+        &mut self,
+        mut span: Box<Span>,
+        slots: &Slots<'_>,
+        step: impl FnOnce(usize) -> Step,
+    ) -> Result<(), EncodeError> {
+        let Span { words, len, .. } = &mut *span;
+        let len = &len[..slots.count];
+        if !numbers::lengths(len, slots.head, words) {
+            let bytes = len.iter().fold(0, |longest, len| longest.max(*len));
+            return Err(EncodeError::TooLarge { bytes });
+        }
+        slots.patch(words);
+        self.span(span, step);
         Ok(())
     }
 }

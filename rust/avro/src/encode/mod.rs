@@ -3,6 +3,7 @@
 mod block;
 mod fields;
 mod fill;
+mod numbers;
 mod sink;
 mod stage;
 mod words;
@@ -16,9 +17,9 @@ use crate::framing::Frame;
 use crate::gate::{self, Reject, Rejections, Rows};
 use crate::plan::CoercionPlan;
 use block::Block;
-use fields::{Field, Values, flatten};
+use fields::{Field, flatten};
 use sink::Sink;
-use words::{BLOCK, Head};
+use words::BLOCK;
 
 /// Encodes batches of one Arrow schema, by a plan, framed for one schema.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ impl Encoder {
         let prefix = self.frame.prefix();
         let mut fields = Vec::with_capacity(lanes.len() + 1);
         if let Some(prefix) = &prefix {
-            fields.push(Field::of(Head::NONE, None, Values::Const(prefix)));
+            fields.push(Field::constant(prefix, None));
         }
         for lane in &lanes {
             flatten(lane, None, &mut fields);
@@ -113,15 +114,12 @@ impl Encoder {
         for first in (0..count).step_by(BLOCK) {
             let slots = BLOCK.min(count - first);
             block.fill(first, slots)?;
-            for (slot, row) in (0..slots).zip(first..) {
-                if rejections.is_rejected(row) {
-                    continue;
-                }
-                block.write(slot, &mut sink);
-                offsets.push(sink.len());
+            let passed = (0..slots).filter(|slot| !rejections.is_rejected(first + slot));
+            block.write(passed, &mut sink, |slot, end| {
+                offsets.push(end);
                 // The count of rows is a u32.
-                rows.push(row as u32);
-            }
+                rows.push((first + slot) as u32);
+            });
         }
         let buffer = sink.finish()?;
         Ok(Encoded {

@@ -3,9 +3,11 @@
 use super::words::{BLOCK, STAGE, StageBytes, Word, Words};
 use crate::error::EncodeError;
 
-/// Bytes that are copied as one piece of fixed size, where there is so much to read.
-const SHORT: usize = 16;
-const MEDIUM: usize = 64;
+/// Bytes of a text that are copied as one piece of this size, where there is so much to read: to look closer at its
+/// length would cost more, as no branch on it can be foretold.
+const SHORT: usize = 64;
+/// Longer texts don't go through the stage.
+const MEDIUM: usize = 1024;
 
 /// Rows on their way into one buffer.
 pub(super) struct Sink {
@@ -13,8 +15,8 @@ pub(super) struct Sink {
     stage: Box<StageBytes>,
     /// Bytes in the stage.
     at: usize,
-    /// Whether bytes were asked for that are not in their column.
-    outside: bool,
+    /// Why what was asked for can't be written.
+    error: Option<EncodeError>,
 }
 
 impl Default for Sink {
@@ -23,7 +25,7 @@ impl Default for Sink {
             out: Vec::new(),
             stage: Box::new([0; _]),
             at: 0,
-            outside: false,
+            error: None,
         }
     }
 }
@@ -45,35 +47,16 @@ impl Sink {
         self.out.len() + self.at
     }
 
-    pub(super) fn clear(&mut self) {
-        self.out.clear();
-        self.at = 0;
-    }
-
     /// Moves what is staged to the output.
-    pub(super) fn flush(&mut self) {
+    fn flush(&mut self) {
         self.out.extend_from_slice(&self.stage[..self.at]);
         self.at = 0;
     }
 
-    /// What is written, once it is flushed.
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.out
-    }
-
-    /// Whether all that was asked for was there.
-    pub(super) fn check(&self) -> Result<(), EncodeError> {
-        match self.outside {
-            false => Ok(()),
-            true => Err(EncodeError::Malformed {
-                column: "(batch)".to_owned(),
-                reason: "a text or a list lies outside its data".to_owned(),
-            }),
-        }
-    }
-
     pub(super) fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
-        self.check()?;
+        if let Some(error) = self.error {
+            return Err(error);
+        }
         self.flush();
         // The bound is generous: a batch may wait in a queue, and should hold what it uses.
         if self.out.capacity() / 2 > self.out.len() {
@@ -85,7 +68,16 @@ impl Sink {
     /// Takes note of bytes that aren't there.
     #[cold]
     pub(super) fn outside(&mut self) {
-        self.outside = true;
+        self.fail(EncodeError::Malformed {
+            column: "(batch)".to_owned(),
+            reason: "a text or a list lies outside its data".to_owned(),
+        });
+    }
+
+    /// Takes note of an error, unless there was one before.
+    #[cold]
+    pub(super) fn fail(&mut self, error: EncodeError) {
+        self.error.get_or_insert(error);
     }
 
     #[inline(always)]
@@ -107,24 +99,24 @@ impl Sink {
         self.at = at;
     }
 
+    #[inline(always)]
+    pub(super) fn word(&mut self, word: u64) {
+        self.room(size_of::<u64>());
+        self.at += word.store(&mut self.stage, self.at);
+    }
+
     /// `data[at..at + len]`.
     #[inline(always)]
     pub(super) fn bytes(&mut self, data: &[u8], at: usize, len: usize) {
-        self.room(MEDIUM);
         let rest = data.get(at..).unwrap_or_default();
-        let (stage, to) = (&mut *self.stage, self.at % STAGE);
-        if len <= SHORT
-            && let Some(chunk) = rest.first_chunk::<SHORT>()
-        {
-            stage[to..to + SHORT].copy_from_slice(chunk);
-            self.at += len;
-        } else if len <= MEDIUM
-            && let Some(chunk) = rest.first_chunk::<MEDIUM>()
-        {
-            stage[to..to + MEDIUM].copy_from_slice(chunk);
-            self.at += len;
-        } else {
-            self.long(rest, len);
+        match rest.first_chunk::<SHORT>() {
+            Some(chunk) if len <= SHORT => {
+                self.room(SHORT);
+                let to = self.at % STAGE;
+                self.stage[to..to + SHORT].copy_from_slice(chunk);
+                self.at += len;
+            }
+            _ => self.long(rest, len),
         }
     }
 
@@ -133,6 +125,7 @@ impl Sink {
     fn long(&mut self, rest: &[u8], len: usize) {
         match rest.get(..len) {
             Some(bytes) if len <= MEDIUM => {
+                self.room(MEDIUM);
                 self.stage[self.at..self.at + len].copy_from_slice(bytes);
                 self.at += len;
             }
@@ -154,7 +147,7 @@ mod tests {
         let data: Vec<u8> = (0..=255).cycle().take(6000).collect();
         let mut sink = Sink::default();
         let mut expected = Vec::new();
-        let lengths = (0..140).chain([4000, 4096, 5000]);
+        let lengths = (0..140).chain([1000, 1024, 1025, 4000, 4096, 5000]);
         for (at, len) in lengths.flat_map(|len| [0, 1, 900, 6000 - len].map(|at| (at, len))) {
             sink.bytes(&data, at, len);
             expected.extend_from_slice(&data[at..at + len]);

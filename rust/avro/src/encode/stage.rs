@@ -1,25 +1,24 @@
 //! What is to be written for each slot of a block, as the fields have it, one after the other.
 
-use arrow_array::BinaryViewArray;
 use arrow_buffer::NullBuffer;
 
 use super::sink::Sink;
 use super::words::{self, BLOCK, Head, Word, Words};
 
-/// Bytes of a view that has its text in it.
-pub(super) const INLINE: usize = 12;
 /// How many narrow words are rather made wide than written in a step of their own.
 const FEW: usize = 2;
 
 /// The words and bytes of each slot of a block.
 #[derive(Default)]
-pub(super) struct Stage<'a> {
+pub(super) struct Stage {
     /// In the order of writing.
     pub(super) steps: Vec<Step>,
     /// Blocks of words, and how many are in use.
     pub(super) narrow: (Vec<Words<u64>>, usize),
     pub(super) wide: (Vec<Words<u128>>, usize),
-    pub(super) spans: Vec<Span<'a>>,
+    pub(super) spans: Vec<Box<Span>>,
+    /// Spans of earlier blocks, to be used again.
+    spare: Vec<Box<Span>>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,31 +27,71 @@ pub(super) enum Step {
     Narrow { from: usize, to: usize },
     /// The words of consecutive wide blocks.
     Wide { from: usize, to: usize },
-    /// The bytes that a span names.
-    Span(usize),
+    /// The words of a span, each followed by bytes out of the sources of the field.
+    Bytes { field: usize, span: usize },
+    /// The words of a span, each followed by elements of the field.
+    List { field: usize, span: usize },
 }
 
-/// Bytes of which there are too many for words.
-pub(super) struct Span<'a> {
-    pub(super) source: Source<'a>,
+/// What is too long for words, and what comes before it: a head, a length. Below a null, there are 0 of it.
+pub(super) struct Span {
+    pub(super) words: Words<u64>,
     pub(super) at: [usize; BLOCK],
     pub(super) len: [usize; BLOCK],
+    /// Which of the field's sources it lies in.
+    pub(super) source: [u32; BLOCK],
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
-    Data(&'a [u8]),
-    Views(&'a BinaryViewArray),
-    /// The elements that the field of this number has encoded.
-    Elements(usize),
+impl Default for Span {
+    fn default() -> Self {
+        Self {
+            words: [0; _],
+            at: [0; _],
+            len: [0; _],
+            source: [0; _],
+        }
+    }
 }
 
-impl<'a> Stage<'a> {
+impl Span {
+    /// Takes over where each slot's bytes or elements lie.
+    #[inline(always)]
+    pub(super) fn place(
+        &mut self,
+        slots: &Slots<'_>,
+        places: impl Iterator<Item = (u32, usize, usize)>,
+    ) {
+        let lengths = self.at.iter_mut().zip(&mut self.len);
+        for (((at, len), source), place) in lengths.zip(&mut self.source).zip(places) {
+            (*source, *at, *len) = place;
+        }
+        slots.each(|slot, _| (self.source[slot], self.len[slot]) = (0, 0));
+    }
+
+    /// The same by offsets, one more than there are slots.
+    #[inline(always)]
+    pub(super) fn between<T: Copy>(
+        &mut self,
+        slots: &Slots<'_>,
+        offsets: &[T],
+        f: impl Fn(T) -> usize,
+    ) {
+        let ends = offsets.iter().skip(1).map(|end| f(*end));
+        let starts = offsets.iter().map(|start| f(*start));
+        let places = starts.zip(ends);
+        self.place(
+            slots,
+            places.map(|(from, to)| (0, from, to.wrapping_sub(from))),
+        );
+    }
+}
+
+impl Stage {
     pub(super) fn clear(&mut self) {
         self.steps.clear();
         self.narrow.1 = 0;
         self.wide.1 = 0;
-        self.spans.clear();
+        self.spare.append(&mut self.spans);
     }
 
     pub(super) fn narrow(&mut self) -> &mut Words<u64> {
@@ -107,10 +146,20 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub(super) fn span(&mut self, source: Source<'a>, at: [usize; BLOCK], len: [usize; BLOCK]) {
+    /// A span to fill, and to give back to [`Stage::span`] or [`Stage::spare`].
+    pub(super) fn empty_span(&mut self) -> Box<Span> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    pub(super) fn spare(&mut self, span: Box<Span>) {
+        self.spare.push(span);
+    }
+
+    /// Adds a span, and gives the step its number.
+    pub(super) fn span(&mut self, span: Box<Span>, step: impl FnOnce(usize) -> Step) {
         self.widen_few(false);
-        self.steps.push(Step::Span(self.spans.len()));
-        self.spans.push(Span { source, at, len });
+        self.steps.push(step(self.spans.len()));
+        self.spans.push(span);
     }
 }
 
@@ -121,62 +170,6 @@ fn next<W: Word>((blocks, used): &mut (Vec<Words<W>>, usize)) -> &mut Words<W> {
     }
     *used += 1;
     &mut blocks[*used - 1]
-}
-
-impl Source<'_> {
-    /// Whether a text of this length can be loaded from here.
-    pub(super) fn is_at_hand(self, len: usize) -> bool {
-        match self {
-            Self::Data(_) => true,
-            Self::Views(_) => len <= INLINE,
-            Self::Elements(_) => false,
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn load<W: Word>(self, at: usize, len: usize) -> W {
-        match self {
-            Self::Data(data) => W::load(data, at, len),
-            Self::Views(views) => W::cut(views.views()[at] >> 32, len),
-            Self::Elements(_) => W::ZERO,
-        }
-    }
-}
-
-/// Where each text of a block begins, and its length: 0 below a null.
-pub(super) struct Texts {
-    pub(super) at: [usize; BLOCK],
-    pub(super) len: [usize; BLOCK],
-}
-
-impl Texts {
-    #[inline(always)]
-    pub(super) fn new(slots: &Slots<'_>, texts: impl Iterator<Item = (usize, usize)>) -> Self {
-        let (mut starts, mut lengths) = ([0; BLOCK], [0; BLOCK]);
-        for ((start, length), (at, len)) in starts.iter_mut().zip(&mut lengths).zip(texts) {
-            (*start, *length) = (at, len);
-        }
-        slots.each(|slot, _| lengths[slot] = 0);
-        Self {
-            at: starts,
-            len: lengths,
-        }
-    }
-
-    /// From offsets, one more than there are slots.
-    #[inline(always)]
-    pub(super) fn between<T: Copy>(
-        slots: &Slots<'_>,
-        offsets: &[T],
-        f: impl Fn(T) -> usize,
-    ) -> Self {
-        let ends = offsets.iter().skip(1);
-        let texts = offsets
-            .iter()
-            .zip(ends)
-            .map(|(from, to)| (f(*from), f(*to).wrapping_sub(f(*from))));
-        Self::new(slots, texts)
-    }
 }
 
 /// The slots of a block of a field, and which of them have no value.

@@ -2,7 +2,7 @@
 //! in the order of writing from its lowest byte on, and their count in its highest byte. It is written by one store of
 //! fixed size, of which what lies beyond the count is overwritten by the next. Whole blocks are made by straight loops.
 
-use crate::wire::zigzag;
+use std::ops::{BitAnd, BitOr, Shl};
 
 /// Slots that are encoded before they are written.
 pub(super) const BLOCK: usize = 128;
@@ -18,7 +18,7 @@ pub(super) type StageBytes = [u8; STAGE + 64];
 /// What comes before each value of a field: the number of a union's branch, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    byte: u8,
+    pub(super) byte: u8,
     len: u32,
 }
 
@@ -35,8 +35,13 @@ impl Head {
 
     /// The word of a value of `len` bytes behind this head.
     #[inline(always)]
-    fn word<W: Word>(self, bytes: W, len: u32) -> W {
-        bytes << (8 * self.len) | W::from(self.byte) | W::counted(len + self.len)
+    pub(super) fn word<W: Word>(self, bytes: W, len: u32) -> W {
+        let counted = W::counted(len + self.len);
+        // Asked once a block: the compiler makes a loop of each case.
+        match self.len {
+            0 => bytes | counted,
+            _ => bytes << 8 | W::from(self.byte) | counted,
+        }
     }
 
     /// The head alone.
@@ -47,7 +52,7 @@ impl Head {
 
 /// A u64 for up to 7 bytes, or a u128 for up to 15.
 pub(super) trait Word:
-    Copy + From<u8> + From<u64> + std::ops::Shl<u32, Output = Self> + std::ops::BitOr<Output = Self>
+    Copy + From<u8> + From<u64> + Shl<u32, Output = Self> + BitOr<Output = Self> + BitAnd<Output = Self>
 {
     /// Most bytes of a value and its head.
     const MOST: usize = size_of::<Self>() - 1;
@@ -59,11 +64,14 @@ pub(super) trait Word:
         Self::from(u64::from(len)) << (8 * Self::MOST as u32)
     }
 
-    /// The first `len` bytes of `data[at..]`; `len` is below the size of a word.
-    fn load(data: &[u8], at: usize, len: usize) -> Self;
+    /// All bits of the lowest `len` bytes, which are fewer than a word has.
+    fn low(len: usize) -> Self;
 
-    /// The lowest `len` bytes.
-    fn cut(bytes: u128, len: usize) -> Self;
+    /// The bytes from `data[at]` on, as many as a word has, whatever they belong to; zeros behind the data.
+    fn load(data: &[u8], at: usize) -> Self;
+
+    /// The bytes of a view that has its text in it.
+    fn of_view(view: u128) -> Self;
 
     /// Writes the word to `stage[at..]`, wrapping around at [`STAGE`]; gives the count.
     fn store(self, stage: &mut StageBytes, at: usize) -> usize;
@@ -75,17 +83,21 @@ macro_rules! word {
             const ZERO: Self = 0;
 
             #[inline(always)]
-            fn load(data: &[u8], at: usize, len: usize) -> Self {
-                let bytes = match data.get(at..).and_then(|rest| rest.first_chunk()) {
-                    Some(bytes) => <$ty>::from_le_bytes(*bytes),
-                    None => near_the_end(data, at),
-                };
-                bytes & ((1 << (8 * (len & Self::MOST))) - 1)
+            fn low(len: usize) -> Self {
+                (1 << (8 * (len & Self::MOST))) - 1
             }
 
             #[inline(always)]
-            fn cut(bytes: u128, len: usize) -> Self {
-                bytes as $ty & ((1 << (8 * (len & Self::MOST))) - 1)
+            fn load(data: &[u8], at: usize) -> Self {
+                match data.get(at..).and_then(|rest| rest.first_chunk()) {
+                    Some(bytes) => <$ty>::from_le_bytes(*bytes),
+                    None => near_the_end(data, at),
+                }
+            }
+
+            #[inline(always)]
+            fn of_view(view: u128) -> Self {
+                (view >> 32) as $ty
             }
 
             #[inline(always)]
@@ -111,7 +123,7 @@ fn near_the_end<W: Word>(data: &[u8], at: usize) -> W {
 }
 
 #[inline(always)]
-fn each<T: Copy, W>(values: &[T], out: &mut Words<W>, f: impl Fn(T) -> W) {
+pub(super) fn each<T: Copy, W>(values: &[T], out: &mut Words<W>, f: impl Fn(T) -> W) {
     for (word, value) in out.iter_mut().zip(values) {
         *word = f(*value);
     }
@@ -122,148 +134,16 @@ pub(super) fn is_narrow(head: Head, len: usize) -> bool {
     len + head.len() <= u64::MOST
 }
 
-pub(super) fn ints(values: &[i32], head: Head, out: &mut Words<u64>) {
-    let most = values.iter().fold(0, |most, v| most | zigzag_int(*v));
-    // Each is a loop of its own: what it costs grows with the length.
-    match most {
-        0..0x80 => each(values, out, |v| head.word(u64::from(zigzag_int(v)), 1)),
-        0x80..0x4000 => each(values, out, |v| short::<2>(zigzag_int(v), head)),
-        0x4000..0x20_0000 => each(values, out, |v| short::<3>(zigzag_int(v), head)),
-        0x20_0000..0x1000_0000 => each(values, out, |v| short::<4>(zigzag_int(v), head)),
-        _ => each(values, out, |v| {
-            let (bytes, len) = varint(u64::from(zigzag_int(v)));
-            head.word(bytes, len)
-        }),
-    }
-}
-
-/// Of how many bytes the longest varint is, and the shortest.
-pub(super) fn long_lengths(values: &[i64]) -> (u32, u32) {
-    let (most, least) = values.iter().fold((0, u64::MAX), |(most, least), v| {
-        (most | zigzag(*v), least.min(zigzag(*v)))
-    });
-    (varint_len(most), varint_len(least))
-}
-
-/// Longs whose varints are of at most 7 bytes, with the head.
-pub(super) fn longs(
-    values: &[i64],
-    head: Head,
-    (longest, shortest): (u32, u32),
-    out: &mut Words<u64>,
-) {
-    match longest {
-        1 => each(values, out, |v| head.word(zigzag(v), 1)),
-        2 => each(values, out, |v| short::<2>(zigzag(v) as u32, head)),
-        3 => each(values, out, |v| short::<3>(zigzag(v) as u32, head)),
-        4 => each(values, out, |v| short::<4>(zigzag(v) as u32, head)),
-        // Times and keys mostly are: nothing is left to decide by value.
-        _ if longest == shortest => {
-            let more = continued(longest);
-            each(values, out, |v| {
-                head.word(spread(zigzag(v)) | more, longest)
-            });
-        }
-        _ => each(values, out, |v| {
-            let (bytes, len) = varint(zigzag(v));
-            head.word(bytes, len)
-        }),
-    }
-}
-
-/// Any longs.
-pub(super) fn wide_longs(values: &[i64], head: Head, out: &mut Words<u128>) {
-    each(values, out, |v| {
-        let z = zigzag(v);
-        if z < 1 << 56 {
-            let (bytes, len) = varint(z);
-            return head.word(u128::from(bytes), len);
-        }
-        // Eight bytes that all go on, and one or two for the eight bits that are left.
-        let low = u128::from(spread(z & ((1 << 56) - 1)) | 0x8080_8080_8080_8080);
-        let (high, len) = varint(z >> 56);
-        head.word(low | u128::from(high) << 64, 8 + len)
-    });
-}
-
-/// The varint of a number below 2^(7 N), without a branch; N is at most 4.
-#[inline(always)]
-fn short<const N: u32>(z: u32, head: Head) -> u64 {
-    let mut bytes = z & 0x7f;
-    let mut len = 1;
-    let mut k = 1;
-    while k < N {
-        let more = u32::from(z >> (7 * k) != 0);
-        bytes |= (z & (0x7f << (7 * k))) << k | more << (8 * k - 1);
-        len += more;
-        k += 1;
-    }
-    head.word(u64::from(bytes), len)
-}
-
-/// The varint of a number below 2^56, and its length.
-#[inline(always)]
-fn varint(z: u64) -> (u64, u32) {
-    let len = varint_len(z);
-    (spread(z) | continued(len), len)
-}
-
-#[inline(always)]
-const fn varint_len(z: u64) -> u32 {
-    (70 - (z | 1).leading_zeros()) / 7
-}
-
-/// Eight groups of seven bits, one a byte.
-#[inline(always)]
-const fn spread(z: u64) -> u64 {
-    let x = (z & 0x0fff_ffff) | ((z & 0x00ff_ffff_f000_0000) << 4);
-    let x = (x & 0x0000_3fff_0000_3fff) | ((x & 0x0fff_c000_0fff_c000) << 2);
-    (x & 0x007f_007f_007f_007f) | ((x & 0x3f80_3f80_3f80_3f80) << 1)
-}
-
-/// The bits that say of each byte but the last that more follow.
-#[inline(always)]
-const fn continued(len: u32) -> u64 {
-    0x8080_8080_8080_8080 & ((1 << (8 * (len - 1))) - 1)
-}
-
-#[inline(always)]
-const fn zigzag_int(v: i32) -> u32 {
-    ((v << 1) ^ (v >> 31)) as u32
-}
-
-/// Numbers as Avro's bytes: a length, and two's complement, big-endian, as short as holds the sign.
-pub(super) fn unscaled<W: Word>(values: &[i64], head: Head, out: &mut Words<W>) {
-    each(values, out, |v| {
-        let len = signed_len(magnitude(v));
-        let bytes = (v as u64).swap_bytes() >> (64 - 8 * len);
-        head.word(W::from(bytes) << 8 | W::from(2 * len as u8), 1 + len)
-    });
-}
-
-/// Of how many bytes the longest is, without its length.
-pub(super) fn longest_unscaled(values: &[i64]) -> usize {
-    signed_len(values.iter().fold(0, |most, v| most | magnitude(*v))) as usize
-}
-
-#[inline(always)]
-const fn magnitude(v: i64) -> u64 {
-    (v ^ (v >> 63)) as u64
-}
-
-#[inline(always)]
-const fn signed_len(magnitude: u64) -> u32 {
-    (72 - magnitude.leading_zeros()) / 8
-}
-
-/// Texts of at most 63 bytes that fit into a word with their length and head.
+/// Texts that fit into a word with their length and head. What was loaded behind a text is left in the word, as it is
+/// beyond the count: clearing it would take a shift by each text's length.
 pub(super) fn texts<W: Word>(
     texts: impl Iterator<Item = (W, usize)>,
     head: Head,
     out: &mut Words<W>,
 ) {
+    let room = W::low(W::MOST - 1 - head.len());
     for (word, (bytes, len)) in out.iter_mut().zip(texts) {
-        *word = head.word(bytes << 8 | W::from(2 * len as u8), 1 + len as u32);
+        *word = head.word((bytes & room) << 8 | W::from(2 * len as u8), 1 + len as u32);
     }
 }
 
@@ -292,125 +172,9 @@ pub(super) fn same(head: Head, out: &mut Words<u64>) {
     out.fill(head.alone());
 }
 
-/// A zero byte, or nothing, as `lengths` says.
-pub(super) fn zeros(lengths: &[u32; BLOCK], out: &mut Words<u64>) {
-    each(lengths, out, u64::counted);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::push_long;
-
-    /// Every power of two and what is near it, both signs.
-    fn boundaries() -> Vec<i64> {
-        let mut values = vec![0, i64::MIN, i64::MAX];
-        for shift in 0..63 {
-            for near in -2..=2 {
-                values.push((1_i64 << shift).wrapping_add(near));
-                values.push(-(1_i64 << shift) + near);
-            }
-        }
-        values
-    }
-
-    fn written<W: Word + Into<u128>>(word: W) -> Vec<u8> {
-        let bytes = word.into().to_le_bytes();
-        let len = usize::from(bytes[W::MOST]);
-        assert!(len <= W::MOST);
-        bytes[..len].to_vec()
-    }
-
-    fn expected(head: Head, value: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut out = vec![head.byte; head.len()];
-        value(&mut out);
-        out
-    }
-
-    const HEADS: [Head; 2] = [Head::NONE, Head::of(2)];
-
-    #[test]
-    fn numbers_are_as_in_the_slow_form() {
-        let check = |block: &[i64]| {
-            for head in HEADS {
-                let slow = |v| expected(head, |out| push_long(v, out));
-                if let Ok(block) = block
-                    .iter()
-                    .map(|v| i32::try_from(*v))
-                    .collect::<Result<Vec<_>, _>>()
-                {
-                    let mut out = [0; BLOCK + 8];
-                    ints(&block, head, &mut out);
-                    for (v, word) in block.iter().zip(out) {
-                        assert_eq!(written(word), slow(i64::from(*v)), "{v} of {block:?}");
-                    }
-                }
-                let lengths = long_lengths(block);
-                if is_narrow(head, lengths.0 as usize) {
-                    let mut out = [0; BLOCK + 8];
-                    longs(block, head, lengths, &mut out);
-                    for (v, word) in block.iter().zip(out) {
-                        assert_eq!(written(word), slow(*v), "{v} of {block:?}");
-                    }
-                }
-                let mut out = [0; BLOCK + 8];
-                wide_longs(block, head, &mut out);
-                for (v, word) in block.iter().zip(out) {
-                    assert_eq!(written(word), slow(*v), "{v} of {block:?}");
-                }
-            }
-        };
-        let values = boundaries();
-        for v in &values {
-            // Alone; beside one of one byte; beside one a little longer.
-            check(&[*v]);
-            check(&[*v, 0, *v]);
-            check(&[*v, v.saturating_mul(128)]);
-        }
-        for block in values.chunks(BLOCK) {
-            check(block);
-        }
-        check(&[]);
-    }
-
-    #[test]
-    fn wide_words_hold_the_same() {
-        let values = [0, -1, 63, 64, -(1 << 40)];
-        let mut narrow = [0; BLOCK + 8];
-        longs(&values, Head::of(2), long_lengths(&values), &mut narrow);
-        let mut wide = [0; BLOCK + 8];
-        widen(&narrow, &mut wide);
-        for (narrow, wide) in narrow.iter().zip(wide) {
-            assert_eq!(written(*narrow), written(wide));
-        }
-    }
-
-    #[test]
-    fn decimals_are_as_short_as_holds_the_sign() {
-        for v in boundaries() {
-            let be = v.to_be_bytes();
-            let redundant = (0..7)
-                .take_while(|i| {
-                    (be[*i] == 0 && be[i + 1] < 0x80) || (be[*i] == 0xff && be[i + 1] >= 0x80)
-                })
-                .count();
-            assert_eq!(longest_unscaled(&[0, v]), 8 - redundant, "{v}");
-            for head in HEADS {
-                let expected = expected(head, |out| {
-                    push_long(8 - redundant as i64, out);
-                    out.extend_from_slice(&be[redundant..]);
-                });
-                let mut out = [0_u128; BLOCK + 8];
-                unscaled(&[v], head, &mut out);
-                assert_eq!(written(out[0]), expected, "{v}");
-                if is_narrow(head, 9 - redundant) {
-                    let mut out = [0_u64; BLOCK + 8];
-                    unscaled(&[v], head, &mut out);
-                    assert_eq!(written(out[0]), expected, "{v}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn loads_stay_within_the_data() {
@@ -419,13 +183,15 @@ mod tests {
             for len in 0..=15.min(data.len() - at) {
                 let mut out = data[at..at + len].to_vec();
                 out.resize(16, 0);
-                assert_eq!(u128::load(&data, at, len).to_le_bytes()[..], out);
+                let wide = u128::load(&data, at) & u128::low(len);
+                assert_eq!(wide.to_le_bytes()[..], out);
                 if len < 8 {
-                    assert_eq!(u64::load(&data, at, len).to_le_bytes()[..], out[..8]);
+                    let narrow = u64::load(&data, at) & u64::low(len);
+                    assert_eq!(narrow.to_le_bytes()[..], out[..8]);
                 }
             }
         }
-        assert_eq!(u64::load(&data, 21, 0), 0);
-        assert_eq!(u64::load(&data, usize::MAX, 3), 0);
+        assert_eq!(u64::load(&data, 21), 0);
+        assert_eq!(u64::load(&data, usize::MAX), 0);
     }
 }
