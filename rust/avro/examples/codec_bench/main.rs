@@ -9,6 +9,7 @@
 //! `valgrind --tool=callgrind --toggle-collect='*measured*'`.
 
 mod peers;
+mod values;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -175,7 +176,7 @@ fn main() -> Outcome<()> {
         true => None,
         false => Some(peers::ArrowAvro::new(&batches, &json)?),
     };
-    let apache = peers::ApacheAvro::new(&json, &encoded)?;
+    let apache = peers::ApacheAvro::new(&json, &batches)?;
     let mut contenders = vec![
         Contender::new("encode/ours", rows.clone(), |number| {
             std::hint::black_box(ours.encode(&batches[number])?);
