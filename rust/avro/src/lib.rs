@@ -6,7 +6,7 @@
 //! goes the other way, one message at a time, and a bad message takes nothing with it.
 //!
 //! No I/O, no clock, no threads; nothing here panics, wraps or truncates, whatever the data.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod canonical;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cpu;
 use super::fields::{Field, Values};
 use super::sink::Sink;
 use super::stage::{Stage, Step};
@@ -39,12 +40,7 @@ impl<'a> Block<'a> {
 
     /// Encodes up to [`BLOCK`] slots, for [`Block::write`] to write.
     pub(super) fn fill(&mut self, from: usize, count: usize) -> Result<(), EncodeError> {
-        self.stage.clear();
-        for (number, field) in self.fields.iter().enumerate() {
-            self.stage.fill(number, field, from, count)?;
-        }
-        self.stage.widen_few(false);
-        Ok(())
+        cpu::fill(&mut self.stage, &self.fields, from, count)
     }
 
     /// Writes slots of the block, counted from its first, and says after each where the output ends.

@@ -10,9 +10,27 @@ use crate::error::EncodeError;
 const INLINE: usize = 12;
 const INLINE_AT: usize = 4;
 
+// What loops over the slots is inlined into each form of `fill_all`, to be compiled for the same processor.
 impl Stage {
+    /// Puts a block of all fields on the stage.
+    #[inline(always)]
+    pub(super) fn fill_all(
+        &mut self,
+        fields: &[Field<'_>],
+        from: usize,
+        count: usize,
+    ) -> Result<(), EncodeError> {
+        self.clear();
+        for (number, field) in fields.iter().enumerate() {
+            self.fill(number, field, from, count)?;
+        }
+        self.widen_few(false);
+        Ok(())
+    }
+
     /// Puts the values of a block of a field, the one of this number, behind those of the fields before it.
-    pub(super) fn fill(
+    #[inline(always)]
+    fn fill(
         &mut self,
         number: usize,
         field: &Field<'_>,
@@ -122,6 +140,7 @@ impl Stage {
         Ok(())
     }
 
+    #[inline(always)]
     fn longs(&mut self, values: &[i64], slots: &Slots<'_>) {
         let head = slots.head;
         let lengths = numbers::long_lengths(values);
@@ -137,6 +156,7 @@ impl Stage {
     }
 
     /// Bytes of which there are as many in each slot, so that their length is not written.
+    #[inline(always)]
     fn same_size(
         &mut self,
         field: usize,
@@ -150,6 +170,7 @@ impl Stage {
         self.span(span, |span| Step::Bytes { field, span });
     }
 
+    #[inline(always)]
     fn texts(
         &mut self,
         number: usize,
@@ -187,6 +208,7 @@ impl Stage {
         Ok(())
     }
 
+    #[inline(always)]
     fn views(
         &mut self,
         number: usize,
@@ -239,6 +261,7 @@ impl Stage {
     }
 
     /// Adds a span with the lengths that it says.
+    #[inline(always)]
     fn with_lengths(
         &mut self,
         mut span: Box<Span>,

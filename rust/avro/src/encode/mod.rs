@@ -1,6 +1,7 @@
 //! Batches to framed rows.
 
 mod block;
+mod cpu;
 mod fields;
 mod fill;
 mod numbers;

@@ -3,6 +3,7 @@
 use super::words::{Head, Word, Words, each};
 use crate::wire::zigzag;
 
+#[inline(always)]
 pub(super) fn ints(values: &[i32], head: Head, out: &mut Words<u64>) {
     let most = values.iter().fold(0, |most, v| most | zigzag_int(*v));
     // Each is a loop of its own: what it costs grows with the length.
@@ -19,6 +20,7 @@ pub(super) fn ints(values: &[i32], head: Head, out: &mut Words<u64>) {
 }
 
 /// Of how many bytes the longest varint is, and the shortest.
+#[inline(always)]
 pub(super) fn long_lengths(values: &[i64]) -> (u32, u32) {
     let (most, least) = values.iter().fold((0, u64::MAX), |(most, least), v| {
         (most | zigzag(*v), least.min(zigzag(*v)))
@@ -27,6 +29,7 @@ pub(super) fn long_lengths(values: &[i64]) -> (u32, u32) {
 }
 
 /// Longs whose varints are of at most 7 bytes, with the head.
+#[inline(always)]
 pub(super) fn longs(
     values: &[i64],
     head: Head,
@@ -53,6 +56,7 @@ pub(super) fn longs(
 }
 
 /// Any longs.
+#[inline(always)]
 pub(super) fn wide_longs(values: &[i64], head: Head, out: &mut Words<u128>) {
     each(values, out, |v| {
         let z = zigzag(v);
@@ -71,6 +75,7 @@ pub(super) fn wide_longs(values: &[i64], head: Head, out: &mut Words<u128>) {
 const LENGTH: u32 = 6;
 
 /// Lengths, unless one is longer than any memory.
+#[inline(always)]
 pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words<u64>) -> bool {
     let most = lengths.iter().fold(0, |most, len| most | len);
     match most {
@@ -132,6 +137,7 @@ const fn zigzag_int(v: i32) -> u32 {
 }
 
 /// Numbers as Avro's bytes: a length, and two's complement, big-endian, as short as holds the sign.
+#[inline(always)]
 pub(super) fn unscaled<W: Word>(values: &[i64], head: Head, out: &mut Words<W>) {
     each(values, out, |v| {
         let len = signed_len(magnitude(v));
@@ -141,6 +147,7 @@ pub(super) fn unscaled<W: Word>(values: &[i64], head: Head, out: &mut Words<W>) 
 }
 
 /// Of how many bytes the longest is, without its length.
+#[inline(always)]
 pub(super) fn longest_unscaled(values: &[i64]) -> usize {
     signed_len(values.iter().fold(0, |most, v| most | magnitude(*v))) as usize
 }

@@ -10,6 +10,10 @@ const FEW: usize = 2;
 
 /// The words and bytes of each slot of a block.
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a span is kilobytes, and goes from one list to the other with each block"
+)]
 pub(super) struct Stage {
     /// In the order of writing.
     pub(super) steps: Vec<Step>,

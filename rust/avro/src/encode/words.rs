@@ -136,6 +136,7 @@ pub(super) fn is_narrow(head: Head, len: usize) -> bool {
 
 /// Texts that fit into a word with their length and head. What was loaded behind a text is left in the word, as it is
 /// beyond the count: clearing it would take a shift by each text's length.
+#[inline(always)]
 pub(super) fn texts<W: Word>(
     texts: impl Iterator<Item = (W, usize)>,
     head: Head,
@@ -148,6 +149,7 @@ pub(super) fn texts<W: Word>(
 }
 
 /// Values of the same length, which may be 0.
+#[inline(always)]
 pub(super) fn plain<W: Word>(
     values: impl Iterator<Item = W>,
     len: u32,
@@ -168,6 +170,7 @@ pub(super) fn widen(narrow: &Words<u64>, out: &mut Words<u128>) {
 }
 
 /// Heads alone.
+#[inline(always)]
 pub(super) fn same(head: Head, out: &mut Words<u64>) {
     out.fill(head.alone());
 }
