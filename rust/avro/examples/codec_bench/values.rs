@@ -10,7 +10,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
-use chrono::DateTime;
+use jiff::Timestamp;
 
 use crate::Outcome;
 
@@ -96,8 +96,8 @@ fn values<'a>(array: &'a dyn Array, schema: &'a Schema) -> Outcome<Make<'a>> {
         (Schema::TimestampMillis, DataType::Utf8) => {
             let texts = array.as_string::<i32>();
             Box::new(move |row| {
-                let instant = DateTime::parse_from_rfc3339(texts.value(row))?;
-                Ok(Value::TimestampMillis(instant.timestamp_millis()))
+                let instant: Timestamp = texts.value(row).parse()?;
+                Ok(Value::TimestampMillis(instant.as_millisecond()))
             })
         }
         (Schema::Decimal(_), DataType::Decimal128(..)) => {
