@@ -1,17 +1,19 @@
 """Schemas from tables, plans and checks, in Python and on the command line."""
 
+import datetime as dt
 import io
 import json
 import struct
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import fastavro
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kappaflow import cli, schema
@@ -116,6 +118,116 @@ def test_mistakes_say_what_to_do(parquet: Path, tmp_path: Path) -> None:
     bad.write_text('{"type": "record"')
     with pytest.raises(SchemaError, match=r"bad\.avsc.*line 1 column"):
         schema.check(parquet, bad)
+
+
+def of(name: str, kind: Any) -> str:
+    """A schema of one field."""
+    return json.dumps({"type": "record", "name": "R", "fields": [{"name": name, "type": kind}]})
+
+
+def latin1() -> pa.Table:
+    """Text that is none in row 1, at the top, in lists and in a dictionary; row 2 is rejected for another reason."""
+    text = pa.array([b"caf\xc3\xa9", b"caf\xe9", b"tea", None], pa.binary()).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3, 3]), text.slice(0, 3))
+    keys = pa.array([0, 1, 2, None], pa.int8())
+    return pa.table(
+        {
+            "id": pa.array([1, 2, 1 << 40, 4]),
+            "text": text,
+            "lists": lists,
+            "same": pa.DictionaryArray.from_arrays(keys, text.slice(0, 3), safe=False),
+        }
+    )
+
+
+TEXTS = json.dumps(
+    {
+        "type": "record",
+        "name": "T",
+        "fields": [
+            {"name": "id", "type": "int"},
+            {"name": "text", "type": ["null", "string"]},
+            {"name": "lists", "type": {"type": "array", "items": "string"}},
+            {"name": "same", "type": ["null", "string"]},
+        ],
+    }
+)
+
+
+def test_text_that_is_none_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "latin1.parquet"
+    # Some rows before it have been read when it comes; a group of its own has statistics of its own.
+    good = pa.concat_tables([latin1().slice(0, 1)] * 20_000)
+    pq.write_table(
+        pa.concat_tables([good, latin1(), good]), path, row_group_size=15_000, use_dictionary=False
+    )
+    for table, before in ((latin1(), 0), (path, 20_000)):
+        report = schema.check(table, TEXTS)
+        assert report["rejected"] == 2
+        assert report["passed"] == report["rows"] - 2
+        found = {(c["column"], c["reason"]): c["examples"][0] for c in report["by_reason"]}
+        assert {key: e["row"] - before for key, e in found.items()} == {
+            ("text", "not UTF-8"): 1,
+            ("id", "out of range of int"): 2,
+        }
+        assert found["text", "not UTF-8"]["value"] == "636166e9"
+    encoded = Encoder(latin1().schema, TEXTS).encode(latin1())
+    assert encoded.rows.tolist() == [0, 3]
+    assert [(r.row, r.reason) for r in encoded.rejects] == [(1, "not UTF-8"), (2, "out of range of int")]
+    # A symbol is text: bytes can't be one, and the column is named.
+    symbols = of("text", {"type": "enum", "name": "E", "symbols": ["tea"]})
+    with pytest.raises(PlanError, match="text"):
+        schema.check(latin1().select(["text"]), symbols)
+
+
+def test_what_is_no_arrow_data_is_named() -> None:
+    keys = pa.array([0, 5], pa.int8())
+    wrong = pa.DictionaryArray.from_arrays(keys, pa.array(["a"]), safe=False)
+    table = pa.table({"same": wrong})
+    with pytest.raises(SourceError, match='column "same"'):
+        schema.check(table, of("same", "string"))
+
+
+def test_the_timestamps_of_hive_and_impala(tmp_path: Path) -> None:
+    path = tmp_path / "int96.parquet"
+    at = pa.array([1_357_034_400_000_000_000, 1_357_034_400_000_000_001], pa.timestamp("ns"))
+    pq.write_table(pa.table({"at": at}), path, use_deprecated_int96_timestamps=True)
+    assert str(pq.read_schema(path).field("at").type) == "timestamp[ns]"
+    with pytest.raises(PlanError, match="zone"):
+        schema.check(path, of("at", {"type": "long", "logicalType": "timestamp-millis"}))
+    for name, fields in (("local-timestamp-millis", {}), ("timestamp-millis", {"at": {"zone": "UTC"}})):
+        report = schema.check(path, of("at", {"type": "long", "logicalType": name}), fields=fields)
+        assert (report["passed"], report["rejected"]) == (1, 1)
+        assert report["by_reason"][0]["reason"] == "would lose precision"
+
+
+# Whose rules no year brings a change to: the two databases may be of different years.
+ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/Sao_Paulo"]
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    st.sampled_from(ZONES),
+    st.lists(st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2500, 1, 1)), max_size=50),
+)
+def test_clocks_of_a_zone_are_those_of_zoneinfo(name: str, readings: list[dt.datetime]) -> None:
+    readings = [reading.replace(microsecond=0) for reading in readings]
+    zone = ZoneInfo(name)
+    avsc = of("at", {"type": "long", "logicalType": "timestamp-millis"})
+    table = pa.table({"at": pa.array(readings, pa.timestamp("ms"))})
+    encoded = Encoder(table, avsc, fields={"at": {"zone": name}}).encode(table)
+    parsed = fastavro.parse_schema(
+        {"type": "record", "name": "R", "fields": [{"name": "at", "type": "long"}]}
+    )
+    messages = (io.BytesIO(message) for message in encoded.messages.to_pylist())
+    values = [fastavro.schemaless_reader(message, parsed, None)["at"] for message in messages]  # type: ignore[index, call-overload]
+    instants = dict(zip(encoded.rows.tolist(), values, strict=True))
+    for i, reading in enumerate(readings):
+        first, second = (reading.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+        if first.utcoffset() == second.utcoffset():
+            assert instants[i] == first.timestamp() * 1_000
+        else:
+            assert i not in instants
 
 
 def run(*words: str) -> int:
