@@ -11,7 +11,7 @@ use super::{Data, Site, zeros};
 use crate::error::EncodeError;
 use crate::plan::{Lossy, TextZone, is_text};
 use crate::reasons::*;
-use crate::temporal::Reading;
+use crate::temporal::{Reading, trimmed};
 use crate::types::{EnumType, SubSecond};
 use crate::uuid;
 
@@ -46,7 +46,7 @@ pub(super) fn convert_text<T: Copy + Default>(
     f: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, EncodeError> {
     let mut out = vec![T::default(); site.array.len()];
-    each_text(site, |site, i, value| match f(value.trim()) {
+    each_text(site, |site, i, value| match f(trimmed(value)) {
         Ok(converted) => out[i] = converted,
         Err(reason) => site.reject(i, reason),
     })?;

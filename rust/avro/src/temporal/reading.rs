@@ -1,103 +1,9 @@
-//! Zones, and dates and times as text.
+//! Dates and times as text.
 
-use std::sync::LazyLock;
-
-use jiff::Timestamp;
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
-
+use super::{coarser, fixed_offset, two};
 use crate::plan::Lossy;
-use crate::reasons::*;
+use crate::reasons::{LONG, PRECISION, TIME};
 use crate::types::SubSecond;
-
-/// Seconds east of UTC of "UTC", "Z" or a fixed offset ("+01:00", "-0530", "+02"); `None` if it is none of these.
-pub(crate) fn fixed_offset(zone: &str) -> Option<i64> {
-    if zone.eq_ignore_ascii_case("utc") || zone.eq_ignore_ascii_case("z") {
-        return Some(0);
-    }
-    let bytes = zone.as_bytes();
-    let (sign, rest) = match bytes.split_first()? {
-        (b'+', rest) => (1, rest),
-        (b'-', rest) => (-1, rest),
-        _ => return None,
-    };
-    let (hours, minutes) = match rest {
-        [a, b] => (two(*a, *b)?, 0),
-        [a, b, c, d] | [a, b, b':', c, d] => (two(*a, *b)?, two(*c, *d)?),
-        _ => return None,
-    };
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
-}
-
-fn two(a: u8, b: u8) -> Option<i64> {
-    (a.is_ascii_digit() && b.is_ascii_digit())
-        .then(|| i64::from(a - b'0') * 10 + i64::from(b - b'0'))
-}
-
-/// Where clocks are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Zone {
-    /// Seconds east of UTC.
-    Fixed(i64),
-    /// A zone of the IANA database, whose clocks are set back and forward.
-    Named(TimeZone),
-}
-
-/// Ours, and not the machine's: a job means the same on all of them.
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
-
-impl Zone {
-    /// "UTC", a fixed offset, or an IANA name.
-    pub(crate) fn parse(zone: &str) -> Option<Self> {
-        match fixed_offset(zone) {
-            Some(offset) => Some(Self::Fixed(offset)),
-            None => ZONES.get(zone).ok().map(Self::Named),
-        }
-    }
-
-    /// Seconds east of UTC where clocks read so many seconds since 1970-01-01T00:00:00.
-    pub(crate) fn offset_of_reading(&self, seconds: i64) -> Result<i64, &'static str> {
-        let zone = match self {
-            Self::Fixed(offset) => return Ok(*offset),
-            Self::Named(zone) => zone,
-        };
-        let reading = Offset::UTC.to_datetime(instant(seconds)?);
-        match zone.to_ambiguous_timestamp(reading).offset() {
-            AmbiguousOffset::Unambiguous { offset } => Ok(offset.seconds().into()),
-            AmbiguousOffset::Fold { .. } => {
-                Err("ambiguous local time: the zone's clocks were set back over it")
-            }
-            AmbiguousOffset::Gap { .. } => {
-                Err("non-existent local time: the zone's clocks were set forward over it")
-            }
-        }
-    }
-
-    /// Seconds east of UTC at an instant, so many seconds since 1970-01-01T00:00:00Z.
-    pub(crate) fn offset_at(&self, seconds: i64) -> Result<i64, &'static str> {
-        match self {
-            Self::Fixed(offset) => Ok(*offset),
-            Self::Named(zone) => Ok(zone.to_offset(instant(seconds)?).seconds().into()),
-        }
-    }
-}
-
-fn instant(seconds: i64) -> Result<Timestamp, &'static str> {
-    Timestamp::from_second(seconds).map_err(|_| OF_CALENDAR)
-}
-
-/// Divides a time, towards the past; a rest is an error unless a loss is declared.
-pub(crate) fn coarser(v: i64, by: i64, lossy: Option<Lossy>) -> Result<i64, &'static str> {
-    if v % by == 0 {
-        return Ok(v / by);
-    }
-    let (whole, rest) = (v.div_euclid(by), v.rem_euclid(by));
-    match lossy {
-        None => Err(PRECISION),
-        Some(Lossy::Truncate) => Ok(whole),
-        // The divisor is 2 at least where there is a rest, so there is room for one more.
-        Some(Lossy::Round) => Ok(whole + i64::from(rest >= by - rest)),
-    }
-}
 
 /// A calendar date and clock reading as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +26,9 @@ struct Fraction {
 impl Fraction {
     /// Counts of `per_second`.
     fn count(self, per_second: i64, lossy: Option<Lossy>) -> Result<i64, &'static str> {
+        if self == Self::default() {
+            return Ok(0);
+        }
         let grain = 1_000_000_000 / per_second;
         match (self.finer, lossy) {
             (None, _) => coarser(self.nanos, grain, lossy),
@@ -138,7 +47,7 @@ impl Reading {
         const NO_SUCH_DAY: &str = "not an RFC 3339 timestamp: no such day in the calendar";
         const NO_SUCH_TIME: &str = "not an RFC 3339 timestamp: no such time of day";
         let Some((date, [b'T' | b't' | b' ', clock @ ..])) =
-            text.trim().as_bytes().split_first_chunk::<10>()
+            trimmed(text).as_bytes().split_first_chunk::<10>()
         else {
             return Err(BAD);
         };
@@ -146,6 +55,7 @@ impl Reading {
         let (seconds, fraction, rest) = parse_clock(clock).ok_or(BAD)?.ok_or(NO_SUCH_TIME)?;
         let offset = match rest {
             [] => None,
+            [b'Z'] => Some(0),
             // The text was cut at ASCII bytes, so what is left is a string again.
             rest => Some(
                 std::str::from_utf8(rest)
@@ -175,10 +85,19 @@ impl Reading {
     }
 }
 
+/// The text without spaces around it; most have none, which is seen at their ends.
+#[inline]
+pub(crate) fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
+    }
+}
+
 /// Days since 1970-01-01 of a date as text.
 pub(crate) fn date(text: &str) -> Result<i32, &'static str> {
     const BAD: &str = "not a date (such as 2013-01-31)";
-    let date = text.trim().as_bytes().try_into().map_err(|_| BAD)?;
+    let date = trimmed(text).as_bytes().try_into().map_err(|_| BAD)?;
     const NO_SUCH_DAY: &str = "not a date: no such day in the calendar";
     let days = parse_date(date).ok_or(BAD)?.ok_or(NO_SUCH_DAY)?;
     i32::try_from(days).map_err(|_| BAD)
@@ -192,7 +111,7 @@ pub(crate) fn time_of_day(
 ) -> Result<i64, &'static str> {
     const BAD: &str = "not a time of day (such as 05:00:00)";
     const NO_SUCH_TIME: &str = "not a time of day: none has such hours, minutes or seconds";
-    let clock = parse_clock(text.trim().as_bytes()).ok_or(BAD)?;
+    let clock = parse_clock(trimmed(text).as_bytes()).ok_or(BAD)?;
     match clock.ok_or(NO_SUCH_TIME)? {
         (seconds, fraction, []) => {
             let count = seconds * per_second + fraction.count(per_second, lossy)?;
@@ -204,22 +123,21 @@ pub(crate) fn time_of_day(
 }
 
 /// `YYYY-MM-DD`, if there is such a day; `None` if it has another form.
+#[inline]
 fn parse_date(text: &[u8; 10]) -> Option<Option<i64>> {
     let [y0, y1, y2, y3, b'-', mo0, mo1, b'-', d0, d1] = *text else {
         return None;
     };
     let year = two(y0, y1)? * 100 + two(y2, y3)?;
     let (month, day) = (two(mo0, mo1)?, two(d0, d1)?);
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return Some(None);
-    }
-    Some(Some(days_from_civil(year, month, day)))
+    Some(days_from_civil(year, month, day))
 }
 
 /// Seconds since midnight, part of a second, and the text after them.
 type Clock<'a> = (i64, Fraction, &'a [u8]);
 
 /// `HH:MM:SS` and a fraction, if there is such a time; `None` if it has another form.
+#[inline]
 fn parse_clock(text: &[u8]) -> Option<Option<Clock<'_>>> {
     let [h0, h1, b':', m0, m1, b':', s0, s1, rest @ ..] = text else {
         return None;
@@ -247,7 +165,8 @@ fn parse_clock(text: &[u8]) -> Option<Option<Clock<'_>>> {
             .then(|| finer.first().is_some_and(|c| *c >= b'5'));
         rest = after;
     }
-    Some(Some((hour * 3_600 + minute * 60 + second, fraction, rest)))
+    let seconds = hour * 3_600 + minute * 60 + second;
+    Some(Some((seconds.into(), fraction, rest)))
 }
 
 fn zone_suffix(text: &str) -> Option<i64> {
@@ -258,26 +177,27 @@ fn zone_suffix(text: &str) -> Option<i64> {
     }
 }
 
-const fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+/// Days of a year that is no leap year, before each month and before the next year.
+const DAYS_BEFORE: [u32; 13] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
+/// Days of the proleptic Gregorian calendar from 0000-01-01 to 1970-01-01.
+const TO_EPOCH: i64 = 719_528;
+
+const fn is_leap(year: u32) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
-const fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar, if there is such a day.
+fn days_from_civil(year: u32, month: u32, day: u32) -> Option<i64> {
+    let from = DAYS_BEFORE.get((month as usize).checked_sub(1)?)?;
+    let to = DAYS_BEFORE.get(month as usize)?;
+    let leap = u32::from(is_leap(year));
+    if day < 1 || day > to - from + if month == 2 { leap } else { 0 } {
+        return None;
     }
-}
-
-/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar.
-const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468
+    // The year 0 is a leap year.
+    let leaps_before = year.div_ceil(4) - year.div_ceil(100) + year.div_ceil(400);
+    let of_year = from + day - 1 + if month > 2 { leap } else { 0 };
+    Some(i64::from(365 * year + leaps_before + of_year) - TO_EPOCH)
 }
 
 #[cfg(test)]
@@ -342,6 +262,19 @@ mod tests {
     }
 
     #[test]
+    fn days_are_those_of_the_calendar() {
+        let epoch = jiff::civil::date(1970, 1, 1);
+        for year in (0..=2400).chain([9996, 9999]) {
+            for (month, day) in (0..=13).flat_map(|month| (0..=32).map(move |day| (month, day))) {
+                let theirs = jiff::civil::Date::new(year, month, day);
+                let theirs = theirs.map(|date| epoch.duration_until(date).as_hours() / 24);
+                let ours = days_from_civil(year as u32, month as u32, day as u32);
+                assert_eq!(ours, theirs.ok());
+            }
+        }
+    }
+
+    #[test]
     fn losses() {
         let count = |text: &str, unit, lossy| Reading::parse(text).unwrap().count(unit, 0, lossy);
         let (round, truncate) = (Some(Lossy::Round), Some(Lossy::Truncate));
@@ -371,32 +304,5 @@ mod tests {
         assert!(date("1970-01-02T00:00:00").is_err() && date("1970-02-30").is_err());
         assert_eq!(coarser(-1, 1_000, truncate), Ok(-1));
         assert_eq!(coarser(i64::MAX, 2, round), Ok(1 << 62));
-    }
-
-    #[test]
-    fn zones_whose_clocks_are_set() {
-        let berlin = Zone::parse("Europe/Berlin").unwrap();
-        let at = |text: &str| berlin.offset_of_reading(Reading::parse(text).unwrap().seconds);
-        assert_eq!(at("2021-01-01T00:00:00"), Ok(3_600));
-        assert_eq!(at("2021-07-01T00:00:00"), Ok(7_200));
-        assert!(at("2021-03-28T02:30:00").is_err_and(|e| e.starts_with("non-existent")));
-        assert!(at("2021-10-31T02:30:00").is_err_and(|e| e.starts_with("ambiguous")));
-        assert_eq!(berlin.offset_at(1_635_640_200), Ok(7_200));
-        assert_eq!(berlin.offset_at(1_635_643_800), Ok(3_600));
-        assert!(berlin.offset_at(i64::MAX).is_err());
-        // The rules of the last change on record hold on.
-        assert_eq!(at("2150-07-01T12:00:00"), Ok(7_200));
-        assert_eq!(at("9999-12-30T00:00:00"), Ok(3_600));
-        assert_eq!(Zone::parse("+01:00"), Some(Zone::Fixed(3_600)));
-        assert_eq!(Zone::parse("Mars/Olympus"), None);
-    }
-
-    #[test]
-    fn offsets() {
-        assert_eq!(fixed_offset("UTC"), Some(0));
-        assert_eq!(fixed_offset("+01:00"), Some(3600));
-        assert_eq!(fixed_offset("-0530"), Some(-19800));
-        assert_eq!(fixed_offset("Europe/Berlin"), None);
-        assert_eq!(fixed_offset("+1"), None);
     }
 }
