@@ -87,7 +87,7 @@ impl Encoder {
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Encoded, EncodeError> {
         self.check(batch)?;
         let count = batch.num_rows();
-        // u32::MAX itself stands for "no row" in the gate.
+        // A reject, and what passed, names its row as a u32.
         if u32::try_from(count).is_err() {
             return Err(EncodeError::TooManyRows { rows: count });
         }

@@ -1,4 +1,4 @@
-//! Lists, maps and structs: the rows of their elements, and the elements as columns of their own.
+//! Lists, maps and structs: their elements as columns of their own.
 
 use std::collections::HashSet;
 
@@ -6,18 +6,17 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
-use super::{Data, Lane, Member, NO_ROW, Ranges, Rows, Site, malformed};
+use super::reject::{Parent, Site, malformed};
+use super::{Data, Lane, Member, Ranges, Rows};
 use crate::error::EncodeError;
 use crate::plan::{Child, Node};
 use crate::reasons::{KEY_TWICE, NO_MEMBER, SEVERAL};
 
-/// Elements of lists, cut to what the lists use.
+/// Where elements lie, when they are cut to what the lists use.
 struct Elements {
     ranges: Ranges,
     start: usize,
     len: usize,
-    /// The top-level row of each element.
-    rows: Vec<u32>,
 }
 
 /// `offsets` has one more entry than there are lists, in order.
@@ -26,32 +25,26 @@ fn elements(
     offsets: impl Iterator<Item = usize>,
 ) -> Result<Elements, EncodeError> {
     let mut ranges: Vec<usize> = offsets.collect();
+    if !ranges.is_sorted() {
+        return Err(malformed(site.path, "list offsets go backwards"));
+    }
     let start = ranges.first().copied().unwrap_or(0);
     for offset in &mut ranges {
-        *offset = offset
-            .checked_sub(start)
-            .ok_or_else(|| malformed(site.path, "list offsets go backwards"))?;
-    }
-    let len = ranges.last().copied().unwrap_or(0);
-    let mut rows = vec![NO_ROW; len];
-    let nulls = site.array.nulls();
-    for (list, range) in ranges.windows(2).enumerate() {
-        if nulls.is_some_and(|n| n.is_null(list)) {
-            continue;
-        }
-        let (Some(row), &[from, to]) = (site.rows.row(list), range) else {
-            continue;
-        };
-        rows.get_mut(from..to)
-            .ok_or_else(|| malformed(site.path, "list offsets go backwards"))?
-            .fill(row);
+        *offset -= start;
     }
     Ok(Elements {
-        ranges: Ranges(ranges),
         start,
-        len,
-        rows,
+        len: ranges.last().copied().unwrap_or(0),
+        ranges: Ranges(ranges),
     })
+}
+
+/// What the children of a nested column are children of.
+fn parent<'a>(site: &Site<'a>, rows: &'a Rows<'a>) -> Parent<'a> {
+    Parent {
+        rows,
+        nulls: site.array.nulls(),
+    }
 }
 
 pub(super) fn array(site: &mut Site<'_>, items: &Node) -> Result<Data, EncodeError> {
@@ -84,7 +77,9 @@ pub(super) fn array(site: &mut Site<'_>, items: &Node) -> Result<Data, EncodeErr
         _ => return Err(site.malformed()),
     };
     let values = values.slice(found.start, found.len);
-    let lane = super::lane(items, &values, Rows::Of(&found.rows), site.out)?;
+    let of = site.rows;
+    let rows = Rows::Element(parent(site, &of), &found.ranges.0);
+    let lane = super::lane(items, &values, rows, site.out)?;
     Ok(Data::Array(found.ranges, Box::new(lane)))
 }
 
@@ -95,7 +90,9 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
     let [key_column, value_column] = entries.columns() else {
         return Err(site.malformed());
     };
-    let key_lane = super::lane(keys, key_column, Rows::Of(&found.rows), site.out)?;
+    let of = site.rows;
+    let rows = Rows::Element(parent(site, &of), &found.ranges.0);
+    let key_lane = super::lane(keys, key_column, rows, site.out)?;
     for (i, range) in found.ranges.0.windows(2).enumerate() {
         if let &[from, to] = range
             && to - from > 1
@@ -105,7 +102,7 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
             site.reject(i, KEY_TWICE);
         }
     }
-    let value_lane = super::lane(values, value_column, Rows::Of(&found.rows), site.out)?;
+    let value_lane = super::lane(values, value_column, rows, site.out)?;
     Ok(Data::Map(
         found.ranges,
         Box::new(key_lane),
@@ -141,20 +138,10 @@ fn has_twice(texts: &Data, range: std::ops::Range<usize>) -> bool {
 
 pub(super) fn record(site: &mut Site<'_>, children: &[Child]) -> Result<Data, EncodeError> {
     let array = site.array.as_struct_opt().ok_or_else(|| site.malformed())?;
-    let masked = below(site);
-    let rows = masked.as_deref().map_or(site.rows, Rows::Of);
+    let of = site.rows;
+    let rows = Rows::Member(parent(site, &of));
     let lanes = super::record(children, array.columns(), rows, site.out)?;
     Ok(Data::Record(lanes))
-}
-
-/// The rows of a struct's children: none below a null.
-fn below(site: &Site<'_>) -> Option<Vec<u32>> {
-    let nulls = site.array.nulls().filter(|nulls| nulls.null_count() > 0)?;
-    let row = |i| match nulls.is_null(i) {
-        true => NO_ROW,
-        false => site.rows.row(i).unwrap_or(NO_ROW),
-    };
-    Some((0..site.array.len()).map(row).collect())
 }
 
 /// A union of several types: the one member that is not null, or null where all are.
@@ -167,8 +154,8 @@ pub(super) fn members(
     if array.columns().len() != members.len() {
         return Err(site.malformed());
     }
-    let masked = below(site);
-    let rows = masked.as_deref().map_or(site.rows, Rows::Of);
+    let of = site.rows;
+    let rows = Rows::Member(parent(site, &of));
     let mut lanes = Vec::with_capacity(members.len());
     for (node, column) in members.iter().zip(array.columns()) {
         lanes.push(super::lane(node, column, rows, site.out)?);
