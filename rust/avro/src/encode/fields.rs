@@ -4,7 +4,7 @@
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 
 use super::block::Elements;
-use super::words::Head;
+use super::words::{BLOCK, Head};
 use crate::gate::{Data, Lane, Member};
 use crate::plan::Branch;
 
@@ -86,12 +86,20 @@ impl<'a> Field<'a> {
             Values::Bytes(offsets) => (INT, span(offsets)),
             Values::LargeBytes(offsets) => (LONG, span(offsets)),
             Values::View(views) => {
-                let len = |slot: usize| views.get(slot).map_or(0, |view| *view as u32 as usize);
+                let len = |view: &u128| *view as u32 as usize;
                 let sum = |sum: usize, len| sum.saturating_add(len);
-                // What a view below a null says of its length may be anything.
                 let all = match NullBuffer::union(self.nulls, self.absent.as_ref()) {
-                    None => (0..views.len()).map(len).fold(0, sum),
-                    Some(nulls) => nulls.valid_indices().map(len).fold(0, sum),
+                    // So few lengths of 32 bits can't overflow, and are summed without a look at each.
+                    None => views
+                        .chunks(BLOCK)
+                        .map(|block| block.iter().map(len).sum())
+                        .fold(0, sum),
+                    // What a view below a null says of its length may be anything.
+                    Some(nulls) => nulls
+                        .valid_indices()
+                        .filter_map(|slot| views.get(slot))
+                        .map(len)
+                        .fold(0, sum),
                 };
                 (INT, all)
             }

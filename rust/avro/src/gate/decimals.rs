@@ -194,17 +194,20 @@ pub(super) fn decimals(
 fn unscaled(array: &dyn Array, to: DecimalType) -> Option<Vec<i64>> {
     fn all<T: Copy + Into<i128>>(values: &[T], precision: usize) -> Option<Vec<i64>> {
         let limit = 10_i64.checked_pow(u32::try_from(precision).ok()?);
-        let limit = limit.map_or(i128::from(i64::MAX), i128::from);
-        let mut all = true;
+        let limit = limit.unwrap_or(i64::MAX).unsigned_abs();
+        // Bits of what doesn't fit into a long, and the largest: two comparisons of 128 bits a value would cost more.
+        let (mut lost, mut most) = (0_i128, 0_u64);
         let values = values
             .iter()
             .map(|v| {
                 let v: i128 = (*v).into();
-                all &= -limit < v && v < limit;
-                v as i64
+                let long = v as i64;
+                lost |= v ^ i128::from(long);
+                most = most.max(long.unsigned_abs());
+                long
             })
             .collect();
-        all.then_some(values)
+        (lost == 0 && most < limit).then_some(values)
     }
     if to.fixed.is_some() {
         return None;

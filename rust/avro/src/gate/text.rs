@@ -16,9 +16,9 @@ use crate::types::{EnumType, SubSecond};
 use crate::uuid;
 
 /// Calls `f` with every valid slot of a string array.
-pub(super) fn each_text(
-    site: &mut Site<'_>,
-    mut f: impl FnMut(&mut Site<'_>, usize, &str),
+pub(super) fn each_text<'a>(
+    site: &mut Site<'a>,
+    mut f: impl FnMut(&mut Site<'a>, usize, &'a str),
 ) -> Result<(), EncodeError> {
     let array = site.array;
     macro_rules! walk {
@@ -40,15 +40,28 @@ pub(super) fn each_text(
     Ok(())
 }
 
-/// Converts every valid slot, trimmed of spaces.
+/// Converts every valid slot, trimmed of spaces. A text that is the same as the one before is not read again: tables are
+/// often sorted by time, or by what else their texts say.
 pub(super) fn convert_text<T: Copy + Default>(
     site: &mut Site<'_>,
     f: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, EncodeError> {
     let mut out = vec![T::default(); site.array.len()];
-    each_text(site, |site, i, value| match f(trimmed(value)) {
-        Ok(converted) => out[i] = converted,
-        Err(reason) => site.reject(i, reason),
+    let mut before: Option<(&str, T)> = None;
+    each_text(site, |site, i, value| {
+        if let Some((text, converted)) = before
+            && text == value
+        {
+            out[i] = converted;
+            return;
+        }
+        match f(trimmed(value)) {
+            Ok(converted) => {
+                out[i] = converted;
+                before = Some((value, converted));
+            }
+            Err(reason) => site.reject(i, reason),
+        }
     })?;
     Ok(out)
 }
