@@ -7,6 +7,7 @@ use arrow_array::ArrowNativeTypeOp;
 use arrow_buffer::i256;
 
 use crate::plan::Lossy;
+use crate::reasons::{NUMBER, PRECISION};
 
 /// Past this no digit counts, and no exponent is worth knowing.
 const FAR: i64 = 1 << 40;
@@ -176,8 +177,7 @@ pub(super) fn float<F: Float>(
     nearest: bool,
     range: &'static str,
 ) -> Result<F, &'static str> {
-    const BAD: &str = "not a number";
-    let value: F = text.trim().parse().map_err(|_| BAD)?;
+    let value: F = text.trim().parse().map_err(|_| NUMBER)?;
     // NaN and infinity, by name.
     let Some(written) = Digits::parse(text) else {
         return Ok(value);
@@ -190,7 +190,7 @@ pub(super) fn float<F: Float>(
         || count == 0
         || (count <= F::DIGITS && value.is_normal())
         || (count < 1_100 && Digits::parse(&format!("{value:.*e}", count - 1)) == Some(written));
-    kept.then_some(value).ok_or("would lose precision")
+    kept.then_some(value).ok_or(PRECISION)
 }
 
 #[cfg(test)]
