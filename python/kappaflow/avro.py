@@ -123,15 +123,24 @@ class Encoder:
 class Decoder:
     """Decodes messages of one Avro schema into Arrow batches. A message that is refused leaves no trace."""
 
-    def __init__(self, writer: str | PathLike[str], *, schema_id: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: str | PathLike[str],
+        *,
+        schema_id: int | None = None,
+        reader_schema: str | PathLike[str] | None = None,
+    ) -> None:
         """Make a decoder for messages written with a schema, given by path or as JSON.
 
-        With a `schema_id` messages must be framed with it, else they are bare datums. Raises `SchemaError`, or
-        `DecodeError` for a type that no Arrow column is made of.
+        With a `schema_id` messages must be framed with it, else they are bare datums. The batches are of the
+        `reader_schema`, if there is one, by Avro's rules: fields by name or alias, its defaults for those that the
+        writer has not, promoted numbers. Raises `SchemaError`, or `DecodeError` for a type that no Arrow column is made
+        of, or where what was written can't be read as `reader_schema`, naming each field that doesn't fit.
         """
         from kappaflow import _native
 
-        self._native = _native.AvroDecoder(schema_text(writer), schema_id)
+        reader = None if reader_schema is None else schema_text(reader_schema)
+        self._native = _native.AvroDecoder(schema_text(writer), schema_id, reader)
 
     @property
     def schema(self) -> "pyarrow.Schema":

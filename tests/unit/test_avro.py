@@ -121,6 +121,28 @@ def test_nothing_in_nothing_out() -> None:
     assert Decoder(SCHEMA).flush().num_rows == 0
 
 
+def test_batches_are_of_the_reader_schema() -> None:
+    fields = [
+        {"name": "destination", "aliases": ["to"], "type": ["null", "string"]},
+        {"name": "id", "type": "double"},
+        {"name": "seats", "type": "int", "default": 4},
+    ]
+    reader = {"type": "record", "name": "Trip", "fields": fields}
+    encoded = Encoder(TABLE, SCHEMA, schema_id=7).encode(TABLE)
+    decoder = Decoder(SCHEMA, schema_id=7, reader_schema=json.dumps(reader))
+    assert decoder.schema.names == ["destination", "id", "seats"]
+    broken = [encoded[0][:-1], encoded[0], b"\0", None, encoded[1], encoded[1] + b"\0"]
+    assert [number for number, _ in decoder.extend(pa.array(broken, pa.binary()))] == [0, 2, 3, 5]
+    rows = [{"destination": "a", "id": 1.0, "seats": 4}, {"destination": None, "id": 3.0, "seats": 4}]
+    assert decoder.flush().to_pylist() == rows
+
+    fields.append({"name": "price", "type": "int"})
+    with pytest.raises(DecodeError, match="price"):
+        Decoder(SCHEMA, reader_schema=json.dumps(reader))
+    with pytest.raises(SchemaError, match="not a valid Avro schema"):
+        Decoder(SCHEMA, reader_schema="{")
+
+
 def test_zero_columns_have_rows() -> None:
     schema = '{"type":"record","name":"R","fields":[]}'
     batch = pa.RecordBatch.from_struct_array(pa.array([{}, {}], pa.struct([])))

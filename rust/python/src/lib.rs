@@ -3,6 +3,7 @@
 //! Each stage is one function: job file and params in, the stage's summary out as JSON. The GIL is released while a
 //! stage runs; the calling thread returns to Python ten times a second to look at signals and to report progress.
 
+mod decoder;
 mod drive;
 mod errors;
 mod reader;
@@ -17,5 +18,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     stages::add(module)?;
     schema::add(module)?;
+    decoder::add(module)?;
     stream::add(module)
 }

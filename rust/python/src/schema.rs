@@ -1,23 +1,20 @@
-//! Schemas without a topic: Arrow to and from Avro messages (`kappaflow.avro`); derive, plan, check (`kappaflow.schema`).
+//! Schemas without a topic: Arrow to Avro messages (`kappaflow.avro`); derive, plan, check (`kappaflow.schema`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch, RecordBatchReader};
+use arrow_array::RecordBatchReader;
 use arrow_buffer::Buffer;
 use arrow_schema::SchemaRef;
-use kappaflow_avro::framing::{self, Frame};
+use kappaflow_avro::framing::Frame;
 use kappaflow_avro::{AvroSchema, CoercionPlan, Encoded, PlanError, PlanOptions};
 use kappaflow_core::rows::BySchema;
 use kappaflow_core::schema::{self, Table, Terms};
 use kappaflow_core::{Context, Error, Result};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
+use pyo3_arrow::PySchema;
 use pyo3_arrow::buffer::PyArrowBuffer;
-use pyo3_arrow::input::{AnyArray, AnyRecordBatch};
-use pyo3_arrow::{PyRecordBatch, PySchema};
+use pyo3_arrow::input::AnyRecordBatch;
 
 use crate::drive::{drive, to_json};
 use crate::errors::{self, raise_avro};
@@ -26,7 +23,6 @@ use crate::reader::Guarded;
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(coercion_matrix, module)?)?;
     module.add_class::<AvroEncoder>()?;
-    module.add_class::<AvroDecoder>()?;
     module.add_function(wrap_pyfunction!(schema_derive, module)?)?;
     module.add_function(wrap_pyfunction!(schema_plan, module)?)?;
     module.add_function(wrap_pyfunction!(schema_plan_job, module)?)?;
@@ -343,155 +339,4 @@ fn append(
         r
     }));
     Ok(())
-}
-
-#[pyclass(frozen)]
-struct AvroDecoder {
-    decoder: Mutex<kappaflow_avro::Decoder>,
-    schema: SchemaRef,
-    /// The id that messages must be framed with; `None`: they are bare datums.
-    schema_id: Option<u32>,
-}
-
-#[pymethods]
-impl AvroDecoder {
-    #[new]
-    fn new(py: Python<'_>, writer: &str, schema_id: Option<u32>) -> PyResult<Self> {
-        let writer = AvroSchema::parse(writer).map_err(|e| raise_avro(py, &e))?;
-        let decoder = kappaflow_avro::Decoder::new(&writer).map_err(|e| raise_avro(py, &e))?;
-        Ok(Self {
-            schema: decoder.arrow_schema(),
-            decoder: Mutex::new(decoder),
-            schema_id,
-        })
-    }
-
-    #[getter]
-    fn schema(&self) -> PySchema {
-        PySchema::new(self.schema.clone())
-    }
-
-    fn __len__(&self, py: Python<'_>) -> usize {
-        self.with(py, |decoder| decoder.len())
-    }
-
-    /// Decodes one message as the next row.
-    #[expect(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over")]
-    fn push(&self, py: Python<'_>, message: PyBackedBytes) -> PyResult<()> {
-        self.with(py, |decoder| self.take(decoder, &message))
-            .map_err(|e| e.raise(py))
-    }
-
-    /// Decodes each message of an Arrow array of bytes; the ones that are refused come back with number and reason.
-    fn extend(&self, py: Python<'_>, messages: AnyArray) -> PyResult<Vec<(u64, String)>> {
-        let messages = messages.into_chunked_array()?;
-        let mut refused = Vec::new();
-        let mut number = 0_u64;
-        for chunk in messages.chunks() {
-            let Some(bytes) = Bytes::of(chunk) else {
-                let found = chunk.data_type();
-                let reason = format!("messages are an Arrow array of bytes, not of {found}");
-                return Err(errors::of_kind(py, "decode", &reason));
-            };
-            self.with(py, |decoder| {
-                for i in 0..chunk.len() {
-                    match bytes.get(i) {
-                        None => refused.push((number, "the message is null".to_owned())),
-                        Some(message) => {
-                            if let Err(why) = self.take(decoder, message) {
-                                refused.push((number, why.to_string()));
-                            }
-                        }
-                    }
-                    number += 1;
-                }
-            });
-        }
-        Ok(refused)
-    }
-
-    /// The rows since the last flush, as one batch.
-    fn flush(&self, py: Python<'_>) -> PyResult<PyRecordBatch> {
-        let batch: RecordBatch = self
-            .with(py, |decoder| decoder.flush())
-            .map_err(|e| raise_avro(py, &e))?;
-        Ok(PyRecordBatch::new(batch))
-    }
-}
-
-/// Why a message was refused.
-enum Refused {
-    Frame(kappaflow_avro::FrameError),
-    OtherId { found: u32, expected: u32 },
-    Decode(kappaflow_avro::DecodeError),
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Frame(error) => error.fmt(f),
-            Self::OtherId { found, expected } => write!(
-                f,
-                "the message is of schema {found}, this decoder is of schema {expected}; use one decoder a schema"
-            ),
-            Self::Decode(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Refused {
-    fn raise(&self, py: Python<'_>) -> PyErr {
-        match self {
-            Self::Frame(error) => raise_avro(py, error),
-            Self::OtherId { .. } => errors::of_kind(py, "frame", &self.to_string()),
-            Self::Decode(error) => raise_avro(py, error),
-        }
-    }
-}
-
-impl AvroDecoder {
-    /// The lock is taken and given back without the GIL: a thread that waits for it holds nobody up.
-    fn with<T: Send>(
-        &self,
-        py: Python<'_>,
-        of: impl FnOnce(&mut kappaflow_avro::Decoder) -> T + Send,
-    ) -> T {
-        py.detach(|| of(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn take(&self, decoder: &mut kappaflow_avro::Decoder, message: &[u8]) -> Result<(), Refused> {
-        let datum = match self.schema_id {
-            None => message,
-            Some(expected) => match framing::split(message).map_err(Refused::Frame)? {
-                (found, datum) if found == expected => datum,
-                (found, _) => return Err(Refused::OtherId { found, expected }),
-            },
-        };
-        decoder.push(datum).map_err(Refused::Decode)
-    }
-}
-
-/// The forms of an Arrow array of bytes.
-enum Bytes<'a> {
-    Small(&'a arrow_array::BinaryArray),
-    Large(&'a arrow_array::LargeBinaryArray),
-    View(&'a arrow_array::BinaryViewArray),
-}
-
-impl<'a> Bytes<'a> {
-    fn of(array: &'a dyn Array) -> Option<Self> {
-        array
-            .as_binary_opt::<i32>()
-            .map(Self::Small)
-            .or_else(|| array.as_binary_opt::<i64>().map(Self::Large))
-            .or_else(|| array.as_binary_view_opt().map(Self::View))
-    }
-
-    fn get(&self, i: usize) -> Option<&'a [u8]> {
-        match self {
-            Self::Small(array) => (!array.is_null(i)).then(|| array.value(i)),
-            Self::Large(array) => (!array.is_null(i)).then(|| array.value(i)),
-            Self::View(array) => (!array.is_null(i)).then(|| array.value(i)),
-        }
-    }
 }
