@@ -2,10 +2,10 @@
 
 use arrow_buffer::i256;
 
-/// The value, if it has at most `precision` digits, which are at most 38.
-#[inline(always)]
-pub(super) fn in_digits(value: i128, precision: usize) -> Option<i128> {
-    (value.unsigned_abs() < *POWERS.get(precision)?).then_some(value)
+/// What numbers of 64 bits are below that have at most `precision` digits.
+pub(super) fn limit(precision: usize) -> u64 {
+    let power = POWERS.get(precision).copied();
+    power.map_or(u64::MAX, |power| u64::try_from(power).unwrap_or(u64::MAX))
 }
 
 /// The value, if it has at most `precision` digits, which are at most 38.
@@ -25,7 +25,7 @@ pub(super) fn narrow(bytes: &[u8], precision: usize) -> Option<i128> {
         }
         _ => return wide(bytes, precision)?.to_i128(),
     };
-    in_digits(value, precision)
+    (value.unsigned_abs() < *POWERS.get(precision)?).then_some(value)
 }
 
 /// The value, if it has at most `precision` digits, which are at most 76.

@@ -1,17 +1,16 @@
 //! Values that have no values inside.
 
-use arrow_buffer::i256;
-
 use super::column::{Offsets, Store};
-use super::decimal;
 use super::fault::Fault;
 use super::feed::{Feed, Optional};
-use super::read::{DecimalRead, Number, Read};
-use super::reader::Reader;
+use super::read::Read;
+use super::source::Source;
+use super::value::{self, Value};
 use crate::uuid;
 
 impl Read {
     /// Reads values that have no values inside.
+    #[inline(always)]
     pub(super) fn leaf<'a>(
         &self,
         store: &mut Store,
@@ -19,50 +18,39 @@ impl Read {
         feed: impl Feed<'a>,
     ) -> Result<(), Fault> {
         match (self, store) {
-            (Self::Boolean, Store::Boolean(values)) => {
-                fill(values, optional, feed, |r| match r.byte()? {
-                    byte @ (0 | 1) => Ok(byte == 1),
-                    byte => Err(r.invalid(format!("{byte:#04x} is not a boolean"))),
-                })
+            (Self::Boolean, Store::Boolean(slots)) => fill(slots, optional, feed, value::Boolean),
+            (Self::Int, Store::I32(slots)) => fill(slots, optional, feed, value::Int),
+            (Self::IntAs(number), Store::I32(slots)) => {
+                fill(slots, optional, feed, value::IntAsInt(*number))
             }
-            (Self::Int, Store::I32(values)) => fill_numbers(values, optional, feed, Reader::in_int),
-            (Self::IntAs(number), Store::I32(values)) => {
-                fill_numbers(values, optional, feed, |r, v| {
-                    let v = number.of(r, r.in_int(v)?.into())?;
-                    // A time of day is less than an int, whatever its unit.
-                    r.in_int(v)
-                })
+            (Self::IntAs(number), Store::I64(slots)) => {
+                fill(slots, optional, feed, value::IntAsLong(*number))
             }
-            (Self::IntAs(number), Store::I64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| {
-                    number.of(r, r.in_int(v)?.into())
-                })
+            (Self::Long, Store::I64(slots)) => fill(slots, optional, feed, value::Long),
+            (Self::LongAs(number), Store::I64(slots)) => {
+                fill(slots, optional, feed, value::LongAs(*number))
             }
-            (Self::Long, Store::I64(values)) => fill_numbers(values, optional, feed, |_, v| Ok(v)),
-            (Self::LongAs(number), Store::I64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| number.of(r, v))
+            (Self::IntAsFloat, Store::F32(slots)) => fill(slots, optional, feed, value::IntAsFloat),
+            (Self::LongAsFloat, Store::F32(slots)) => {
+                fill(slots, optional, feed, value::LongAsFloat)
             }
-            (Self::IntAsFloat, Store::F32(values)) => {
-                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)? as f32))
+            (Self::Float, Store::F32(slots)) => fill(slots, optional, feed, value::Float),
+            (Self::IntAsFloat, Store::F64(slots)) => {
+                fill(slots, optional, feed, value::IntAsDouble)
             }
-            (Self::LongAsFloat, Store::F32(values)) => {
-                fill_numbers(values, optional, feed, |_, v| Ok(v as f32))
+            (Self::LongAsFloat, Store::F64(slots)) => {
+                fill(slots, optional, feed, value::LongAsDouble)
             }
-            (Self::Float, Store::F32(values)) => fill(values, optional, feed, |r| {
-                Ok(f32::from_le_bytes(r.array()?))
-            }),
-            (Self::IntAsFloat, Store::F64(values)) => {
-                fill_numbers(values, optional, feed, |r, v| Ok(r.in_int(v)?.into()))
+            (Self::FloatAsDouble, Store::F64(slots)) => {
+                fill(slots, optional, feed, value::FloatAsDouble)
             }
-            (Self::LongAsFloat, Store::F64(values)) => {
-                fill_numbers(values, optional, feed, |_, v| Ok(v as f64))
+            (Self::Double, Store::F64(slots)) => fill(slots, optional, feed, value::Double),
+            (Self::Decimal(decimal), Store::I128(slots)) => {
+                fill(slots, optional, feed, value::Narrow(*decimal))
             }
-            (Self::FloatAsDouble, Store::F64(values)) => fill(values, optional, feed, |r| {
-                Ok(f32::from_le_bytes(r.array()?).into())
-            }),
-            (Self::Double, Store::F64(values)) => fill(values, optional, feed, |r| {
-                Ok(f64::from_le_bytes(r.array()?))
-            }),
+            (Self::Decimal(decimal), Store::I256(slots)) => {
+                fill(slots, optional, feed, value::Wide(*decimal))
+            }
             (Self::Bytes, Store::Bytes(offsets, data)) => {
                 feed.payloads::<false>(offsets, data, optional)
             }
@@ -145,140 +133,48 @@ impl Read {
                     Ok(())
                 })
             }
-            (Self::Decimal(decimal), Store::I128(values)) => {
-                fill(values, optional, feed, |r| decimal.narrow(r))
-            }
-            (Self::Decimal(decimal), Store::I256(values)) => {
-                fill(values, optional, feed, |r| decimal.wide(r))
-            }
             _ => feed.each(|r| Err(r.invalid("a column is not of its own type"))),
         }
     }
 }
 
-impl Number {
-    #[inline(always)]
-    fn of(self, r: &Reader<'_>, v: i64) -> Result<i64, Fault> {
-        let Some(scaled) = v.checked_mul(self.multiply) else {
-            return Err(r.invalid(format!("{v} is out of range in the reader's unit")));
-        };
-        let scaled = match self.divide {
-            1 => scaled,
-            by if scaled % by == 0 => scaled / by,
-            _ => {
-                return Err(r.invalid(format!("{v} is not a whole number of the reader's unit")));
-            }
-        };
-        match self.day {
-            Some(day) if !(0..day).contains(&scaled) => {
-                Err(r.invalid(format!("{v} is not a time of day")))
-            }
-            _ => Ok(scaled),
-        }
-    }
-}
-
-impl DecimalRead {
-    #[inline(always)]
-    fn narrow(self, r: &mut Reader<'_>) -> Result<i128, Fault> {
-        // Most are written as short as they can be, and have few digits.
-        let found = match self.fixed {
-            None => match r.big_endian() {
-                Some(v) => decimal::in_digits(v.into(), self.precision),
-                None => decimal::narrow(r.bytes()?, self.precision),
-            },
-            Some(size) => decimal::narrow(r.take(size)?, self.precision),
-        };
-        found.ok_or_else(|| self.refusal(r))
-    }
-
-    fn wide(self, r: &mut Reader<'_>) -> Result<i256, Fault> {
-        let bytes = match self.fixed {
-            None => r.bytes()?,
-            Some(size) => r.take(size)?,
-        };
-        decimal::wide(bytes, self.precision).ok_or_else(|| self.refusal(r))
-    }
-
-    #[cold]
-    fn refusal(self, r: &Reader<'_>) -> Fault {
-        r.invalid(format!(
-            "not a decimal of at most {} digits",
-            self.precision
-        ))
-    }
-}
-
 /// Values of one size in the column.
 #[inline(always)]
-fn fill<'a, T: Copy + Default>(
-    slots: &mut Vec<T>,
+fn fill<'a, V: Value>(
+    slots: &mut Vec<V::Slot>,
     optional: Optional<'_>,
     feed: impl Feed<'a>,
-    read: impl Fn(&mut Reader<'a>) -> Result<T, Fault>,
+    value: V,
 ) -> Result<(), Fault> {
     match optional {
-        None => feed.fill(slots, |r, slot| {
-            *slot = read(r)?;
-            Ok(())
-        }),
-        Some((valid, null)) => feed.fill_some(slots, valid, |r, slot| {
-            let present = r.present(null)?;
-            if present {
-                *slot = read(r)?;
-            }
-            Ok(present)
-        }),
-    }
-}
-
-/// Values that are ints or longs on the wire.
-#[inline(always)]
-fn fill_numbers<'a, T: Copy + Default>(
-    slots: &mut Vec<T>,
-    optional: Optional<'_>,
-    feed: impl Feed<'a>,
-    of: impl Fn(&Reader<'a>, i64) -> Result<T, Fault>,
-) -> Result<(), Fault> {
-    match optional {
-        None => feed.fill(slots, |r, slot| {
-            let v = r.long()?;
-            *slot = of(r, v)?;
-            Ok(())
-        }),
-        Some((valid, null)) => feed.fill_some(slots, valid, |r, slot| {
-            let present = r.present(null)?;
-            if present {
-                let v = r.long()?;
-                *slot = of(r, v)?;
-            }
-            Ok(present)
-        }),
+        None => feed.fill(slots, value),
+        Some((valid, null)) => feed.fill_some(slots, valid, null, value),
     }
 }
 
 /// Values of any size.
 #[inline(always)]
-pub(super) fn fill_bytes<'a>(
+pub(super) fn fill_bytes<'a, F: Feed<'a>>(
     offsets: &mut Offsets,
     data: &mut Vec<u8>,
     optional: Optional<'_>,
-    feed: impl Feed<'a>,
-    read: impl Fn(&mut Reader<'a>, &mut Vec<u8>) -> Result<(), Fault>,
+    feed: F,
+    read: impl Fn(&mut F::From, &mut Vec<u8>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     match optional {
-        None => feed.fill(&mut offsets.0, |r, end| {
+        None => feed.each(|r| {
             read(r, data)?;
-            *end = Offsets::of(data.len())?;
+            offsets.0.push(Offsets::of(data.len())?);
             Ok(())
         }),
-        Some((valid, null)) => feed.fill_some(&mut offsets.0, valid, |r, end| {
+        Some((valid, null)) => feed.each(|r| {
             let present = r.present(null)?;
             if present {
                 read(r, data)?;
             }
-            *end = Offsets::of(data.len())?;
-            Ok(present)
+            offsets.0.push(Offsets::of(data.len())?);
+            valid.push(present);
+            Ok(())
         }),
     }
 }

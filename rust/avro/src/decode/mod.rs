@@ -1,6 +1,9 @@
 //! Messages to batches, by a plan that is made once of the writer's schema and the reader's.
 
+mod across;
+mod block;
 mod column;
+mod cpu;
 mod decimal;
 mod fault;
 mod feed;
@@ -12,6 +15,8 @@ mod reader;
 mod resolve;
 mod shape;
 mod skip;
+mod source;
+mod value;
 
 use std::sync::Arc;
 
@@ -20,14 +25,13 @@ use arrow_schema::{Field, Schema, SchemaRef};
 
 use crate::error::{DecodeError, ResolutionError};
 use crate::schema::AvroSchema;
+use block::Block;
 use column::Column;
 pub(crate) use decimal::wide as wide_decimal;
-use feed::{Across, Feed, One};
-use read::{Done, Step, defaults_of};
+use feed::{Feed, One};
+use read::{Step, defaults_of};
 use reader::Reader;
-
-/// Messages that are read side by side.
-const BLOCK: usize = 128;
+use source::Source;
 
 /// Decodes datums of one writer's schema into batches of one reader's. A message that is refused leaves no trace.
 #[derive(Debug)]
@@ -98,8 +102,17 @@ impl Decoder {
     pub fn push(&mut self, datum: &[u8]) -> Result<(), DecodeError> {
         let mut reader = Reader::new(datum);
         let read = One(&mut reader).record(&self.steps, &mut self.columns);
-        self.keep(read, std::slice::from_ref(&reader))
-            .map_err(|error| *error)
+        let extra = reader.remaining();
+        let read = match read {
+            Ok(()) if extra == 0 => {
+                self.keep(1, reader.taken());
+                return Ok(());
+            }
+            Ok(()) => DecodeError::TrailingBytes { extra },
+            Err(error) => *error,
+        };
+        self.forget();
+        Err(read)
     }
 
     /// Decodes many datums as the next rows, which is faster than one by one. Gives the ones that were refused, by
@@ -108,53 +121,63 @@ impl Decoder {
         &mut self,
         datums: impl IntoIterator<Item = &'d [u8]>,
     ) -> Vec<(usize, DecodeError)> {
-        let (mut datums, mut refused, mut done) = (datums.into_iter(), Vec::new(), 0);
-        let (mut block, mut readers) = (Vec::with_capacity(BLOCK), Vec::with_capacity(BLOCK));
-        loop {
-            block.clear();
-            block.extend(datums.by_ref().take(BLOCK));
-            if block.is_empty() {
-                return refused;
+        let (mut block, mut refused, mut done) = (Block::default(), Vec::new(), 0);
+        for datum in datums {
+            if block.add(datum) {
+                continue;
             }
-            readers.clear();
-            readers.extend(block.iter().map(|datum| Reader::of_many(datum)));
-            let read = Across(&mut readers).record(&self.steps, &mut self.columns);
-            let read = read.and_then(|()| self.columns.iter_mut().try_for_each(Column::check_text));
-            if self.keep(read, &readers).is_err() {
-                // One of them is at fault: which, and who is not, is found one by one.
-                for (i, datum) in block.iter().enumerate() {
-                    if let Err(error) = self.push(datum) {
-                        refused.push((done + i, error));
-                    }
+            done += self.push_block(&mut block, done, &mut refused);
+            if !block.add(datum) {
+                if let Err(error) = self.push(datum) {
+                    refused.push((done, error));
                 }
+                done += 1;
             }
-            done += block.len();
         }
+        self.push_block(&mut block, done, &mut refused);
+        refused
     }
 
-    /// Keeps all of the messages that were read, or none.
-    fn keep(&mut self, read: Done, readers: &[Reader<'_>]) -> Done {
-        let read = read.and_then(|()| match readers.iter().find(|r| r.remaining() > 0) {
-            None => Ok(()),
-            Some(r) => Err(Box::new(DecodeError::TrailingBytes {
-                extra: r.remaining(),
-            })),
+    /// Decodes the messages of a block, the first of which has the number `first`, and empties it. Gives how many they
+    /// were.
+    fn push_block(
+        &mut self,
+        block: &mut Block<'_>,
+        first: usize,
+        refused: &mut Vec<(usize, DecodeError)>,
+    ) -> usize {
+        let count = block.datums.len();
+        let taken = block.read(|across| {
+            across.record(&self.steps, &mut self.columns)?;
+            self.columns.iter_mut().try_for_each(Column::check_text)
         });
-        match read {
-            Ok(()) => {
-                self.rows += readers.len();
-                for r in readers {
-                    let row = self.row_cost.saturating_add(r.taken());
-                    self.held = self.held.saturating_add(row);
-                }
-            }
-            Err(_) => {
-                for column in &mut self.columns {
-                    column.truncate(self.rows);
+        if let Some(taken) = taken {
+            self.keep(count, taken);
+        } else {
+            self.forget();
+            // One of them is at fault: which, and who is not, is found one by one.
+            for (i, datum) in block.datums.iter().enumerate() {
+                if let Err(error) = self.push(datum) {
+                    refused.push((first + i, error));
                 }
             }
         }
-        read
+        block.clear();
+        count
+    }
+
+    /// Keeps rows that were read, with the memory that they take beside what any row does.
+    const fn keep(&mut self, rows: usize, taken: usize) {
+        let rest = self.row_cost.saturating_mul(rows);
+        self.rows += rows;
+        self.held = self.held.saturating_add(rest).saturating_add(taken);
+    }
+
+    /// Takes back what was read and isn't kept.
+    fn forget(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.rows);
+        }
     }
 
     /// Rows since the last flush.

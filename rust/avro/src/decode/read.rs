@@ -3,12 +3,12 @@
 //! Many messages may be read at once, column by column: a message's next byte is known only when the one before it was
 //! read, but those of different messages don't wait for each other.
 
-use super::BLOCK;
 use super::column::{Column, Store};
-use super::feed::{Along, Feed, One};
-use super::lists::{Elements, Inside};
+use super::feed::{Along, Feed, One, Optional};
+use super::lists::{Elements, Inside, Lists};
 use super::reader::Reader;
 use super::skip::Skip;
+use super::source::Source;
 use crate::error::DecodeError;
 
 /// What reading gives. An error that a column's values have is boxed, so that no error comes back in registers.
@@ -78,6 +78,8 @@ pub(super) struct DecimalRead {
     /// Size of the fixed that carries it.
     pub(super) fixed: Option<usize>,
     pub(super) precision: usize,
+    /// What values of 64 bits are below.
+    pub(super) limit: u64,
 }
 
 /// What to do for a record: in the order of the writer's fields, and then for the fields that only the reader has.
@@ -108,12 +110,11 @@ impl Op {
     pub(super) fn read<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
         match self {
             Self::One(action) => action.apply(column, feed),
-            Self::Optional(null, read) if read.is_leaf() => {
+            Self::Optional(null, read @ Read::Record(_)) => feed.optional(*null, read, column),
+            Self::Optional(null, read) => {
                 let valid = column.valid.as_mut().map(|valid| (valid, *null));
-                read.leaf(&mut column.store, valid, feed)
-                    .map_err(|fault| fault.of(&column.path))
+                read.slots(&mut column.store, valid, feed, &column.path)
             }
-            Self::Optional(null, read) => feed.optional(*null, read, column),
             Self::Union(actions) => feed.union(actions, column),
         }
     }
@@ -167,36 +168,54 @@ fn defect(path: &str) -> Box<DecodeError> {
 }
 
 impl Read {
-    pub(super) const fn is_leaf(&self) -> bool {
-        !matches!(self, Self::Array(_) | Self::Map(_) | Self::Record(_))
-    }
-
     /// Reads values that are there.
     #[inline(always)]
     pub(super) fn values<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
         set_valid(column, feed.len());
-        if self.is_leaf() {
-            let leaf = self.leaf(&mut column.store, None, feed);
-            return leaf.map_err(|fault| fault.of(&column.path));
+        self.slots(&mut column.store, None, feed, &column.path)
+    }
+
+    /// Reads values, which may be null instead; a record is none then.
+    #[inline(always)]
+    fn slots<'a>(
+        &self,
+        store: &mut Store,
+        optional: Optional<'_>,
+        feed: impl Feed<'a>,
+        path: &str,
+    ) -> Done {
+        match self {
+            Self::Array(_) | Self::Map(_) | Self::Record(_) => {
+                self.nested(store, optional, feed, path)
+            }
+            _ => feed
+                .leaf(self, store, optional)
+                .map_err(|fault| fault.of(path)),
         }
-        self.nested(&mut column.store, feed, &column.path)
     }
 
     /// Reads values that have values inside.
-    fn nested<'a>(&self, store: &mut Store, feed: impl Feed<'a>, path: &str) -> Done {
-        match (self, store) {
-            (Self::Array(elements), Store::List(offsets, items)) => {
-                feed.lists(elements, offsets, Inside::Items(items), path)
-            }
-            (Self::Map(elements), Store::Map(offsets, keys, values)) => {
-                feed.lists(elements, offsets, Inside::Entries(keys, values), path)
-            }
+    fn nested<'a>(
+        &self,
+        store: &mut Store,
+        optional: Optional<'_>,
+        feed: impl Feed<'a>,
+        path: &str,
+    ) -> Done {
+        let (elements, offsets, into) = match (self, store) {
             (Self::Record(steps), Store::Struct(columns, slots)) => {
                 *slots += feed.len();
-                feed.record(steps, columns)
+                return feed.record(steps, columns);
             }
-            _ => Err(defect(path)),
-        }
+            (Self::Array(elements), Store::List(offsets, items)) => {
+                (elements, offsets, Inside::Items(items))
+            }
+            (Self::Map(elements), Store::Map(offsets, keys, values)) => {
+                (elements, offsets, Inside::Entries(keys, values))
+            }
+            _ => return Err(defect(path)),
+        };
+        feed.lists(Lists::new(elements, offsets, into, path), optional)
     }
 }
 
@@ -227,7 +246,7 @@ impl DefaultValue {
         let mut reader = Reader::new(bytes);
         op.read(scratch, One(&mut reader))?;
         // Short ones are written out often enough to be read many at once.
-        let times = (1024 / bytes.len().max(1)).clamp(1, BLOCK);
+        let times = (1024 / bytes.len().max(1)).clamp(1, 128);
         Ok(Self {
             op,
             bytes: bytes.repeat(times),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::column::Column;
+use super::decimal;
 use super::lists::Elements;
 use super::read::{Action, DecimalRead, DefaultValue, Number, Op, Read, Step};
 use super::shape::Holds;
@@ -331,6 +332,7 @@ fn leaf(reader: &AvroType, writer: &AvroType) -> Result<Read, String> {
         T::Decimal(decimal) => Read::Decimal(DecimalRead {
             fixed: decimal.fixed,
             precision: decimal.precision,
+            limit: decimal::limit(decimal.precision),
         }),
         _ => Read::Bytes,
     })

@@ -1,7 +1,7 @@
 //! Passing over what only the writer has.
 
 use super::fault::Fault;
-use super::reader::Reader;
+use super::source::Source;
 use crate::types::{AvroType, DecimalType};
 
 /// How to get past a value. Nothing is kept of it, so only what says where it ends is looked at.
@@ -68,50 +68,62 @@ impl Skip {
         }
     }
 
-    #[inline]
-    pub(super) fn skip(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    #[inline(always)]
+    pub(super) fn skip<'a>(&self, r: &mut impl Source<'a>) -> Result<(), Fault> {
         match self {
-            Self::Record(fields) => fields.iter().try_for_each(|field| field.part(reader)),
-            part => part.part(reader),
+            Self::Record(fields) => {
+                for field in fields {
+                    field.part(r)?;
+                }
+                Ok(())
+            }
+            part => part.part(r),
         }
     }
 
     /// What is simple is passed over without a call.
     #[inline(always)]
-    fn part(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn part<'a>(&self, r: &mut impl Source<'a>) -> Result<(), Fault> {
         match self {
-            Self::Optional(null, value) => match reader.present(*null)? {
-                true => value.simple(reader),
+            Self::Optional(null, value) => match r.present(*null)? {
+                true => value.simple(r),
                 false => Ok(()),
             },
-            part => part.simple(reader),
+            part => part.simple(r),
         }
     }
 
     #[inline(always)]
-    fn simple(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn simple<'a>(&self, r: &mut impl Source<'a>) -> Result<(), Fault> {
         match self {
-            Self::Size(size) => reader.take(*size).map(drop),
-            Self::Number => reader.skip_number(),
-            Self::Bytes => reader.bytes().map(drop),
-            other => other.nested(reader),
+            Self::Size(size) => r.take(*size).map(drop),
+            Self::Number => r.skip_number(),
+            Self::Bytes => r.bytes().map(drop),
+            other => {
+                *r = other.nested(*r)?;
+                Ok(())
+            }
         }
     }
 
+    /// What reads is handed over and given back: its place in memory is nobody's, so it may be in registers.
     #[inline(never)]
-    fn nested(&self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn nested<'a, S: Source<'a>>(&self, mut r: S) -> Result<S, Fault> {
         match self {
-            Self::Array(min_size, items) => reader.skip_blocks(*min_size, |r| items.skip(r)),
-            Self::Map(values) => reader.skip_blocks(1, |r| {
+            Self::Array(min_size, items) => r.skip_blocks(*min_size, |r| items.skip(r))?,
+            Self::Map(values) => r.skip_blocks(1, |r| {
                 r.bytes()?;
                 values.skip(r)
-            }),
+            })?,
             Self::Union(branches) => {
-                let index = reader.union(branches.len())?;
+                let index = r.union(branches.len())?;
                 // `union` gives none but the branches there are.
-                branches.get(index).map_or(Ok(()), |b| b.skip(reader))
+                if let Some(branch) = branches.get(index) {
+                    branch.skip(&mut r)?;
+                }
             }
-            part => part.skip(reader),
+            part => part.skip(&mut r)?,
         }
+        Ok(r)
     }
 }

@@ -1,0 +1,277 @@
+//! What values are read from: every length is held against what remains before anything is taken for it.
+
+use super::fault::{Fault, What};
+use crate::wire::unzigzag;
+
+/// What an element of no bytes costs at least: nothing in the message bounds their number.
+const EMPTY_ELEMENT: usize = 256;
+
+/// A block of an array or a map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// Its elements; none end the array.
+    pub(super) count: usize,
+    /// Where the writer says that it ends.
+    end: Option<usize>,
+}
+
+/// A message, from where it was read to. One that fails may be left anywhere in the message.
+///
+/// What is rare takes it by value, and gives back what is left of it: its place in memory is nobody's then, and all that is
+/// frequent has it in registers.
+pub(super) trait Source<'a>: Copy {
+    /// The next byte's number.
+    fn at(&self) -> usize;
+
+    /// Bytes that the message still has.
+    fn remaining(&self) -> usize;
+
+    /// Memory that elements may still take.
+    fn free(&mut self) -> &mut usize;
+
+    fn byte(&mut self) -> Result<u8, Fault>;
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault>;
+
+    fn take(&mut self, size: usize) -> Result<&'a [u8], Fault>;
+
+    /// Numbers of one column are of several lengths, which can't be foretold, so they aren't told apart by branches.
+    fn long(&mut self) -> Result<i64, Fault>;
+
+    /// A number that has one byte, most of the time.
+    fn short_long(&mut self) -> Result<i64, Fault>;
+
+    /// Of a union of two, whether the branch is not `null`.
+    fn present(&mut self, null: u8) -> Result<bool, Fault>;
+
+    /// Bytes that are a big-endian number of one byte to eight, if there is so much left that they are read at once.
+    fn big_endian(&mut self) -> Option<i64>;
+
+    #[cold]
+    #[inline(never)]
+    fn invalid(self, reason: impl Into<String>) -> Fault {
+        Fault(Box::new(What::Invalid {
+            at: self.at(),
+            reason: reason.into(),
+        }))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_large(self, length: i64) -> Fault {
+        Fault(Box::new(What::LengthTooLarge {
+            at: self.at(),
+            length,
+            remaining: self.remaining(),
+        }))
+    }
+
+    /// A number of nine or ten bytes, or one near the end.
+    #[inline(never)]
+    fn long_by_byte(mut self) -> Result<(i64, Self), Fault> {
+        let (mut z, mut shift) = (0, 0);
+        loop {
+            let byte = self.byte()?;
+            // The tenth byte has room for one bit.
+            if shift == 63 && byte > 1 {
+                return Err(self.invalid("a number of more than 64 bits"));
+            }
+            z |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok((unzigzag(z), self));
+            }
+            shift += 7;
+        }
+    }
+
+    /// Passes over a number.
+    #[inline(always)]
+    fn skip_number(&mut self) -> Result<(), Fault> {
+        self.short_long().map(drop)
+    }
+
+    #[inline(always)]
+    fn int(&mut self) -> Result<i32, Fault> {
+        let v = self.long()?;
+        self.in_int(v)
+    }
+
+    #[inline(always)]
+    fn in_int(&self, v: i64) -> Result<i32, Fault> {
+        match i32::try_from(v) {
+            Ok(int) => Ok(int),
+            Err(_) => Err(self.no_int(v)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_int(self, v: i64) -> Fault {
+        self.invalid(format!("{v} is out of range of int"))
+    }
+
+    /// As [`Source::present`], of a branch that is not written as short as it can be, or not there.
+    #[cold]
+    #[inline(never)]
+    fn present_at_length(mut self, null: u8) -> Result<(bool, Self), Fault> {
+        let branch = self.union(2)?;
+        Ok((branch != usize::from(null), self))
+    }
+
+    /// The branch of a union of `branches`.
+    #[inline(always)]
+    fn union(&mut self, branches: usize) -> Result<usize, Fault> {
+        let branch = self.short_long()?;
+        match usize::try_from(branch) {
+            Ok(index) if index < branches => Ok(index),
+            _ => Err(self.no_branch(branch)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_branch(self, branch: i64) -> Fault {
+        self.invalid(format!("branch {branch} is not in the union"))
+    }
+
+    /// The length of bytes or of a string, which the message holds.
+    #[inline(always)]
+    fn length(&mut self) -> Result<usize, Fault> {
+        let length = self.short_long()?;
+        match usize::try_from(length) {
+            Ok(size) if size <= self.remaining() => Ok(size),
+            _ => Err(self.no_length(length)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_length(self, length: i64) -> Fault {
+        match length < 0 {
+            true => self.invalid(format!("negative length {length}")),
+            false => self.too_large(length),
+        }
+    }
+
+    /// Bytes or a string: a length, and that many bytes.
+    #[inline(always)]
+    fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+        let size = self.length()?;
+        self.take(size)
+    }
+
+    /// The next block of an array or a map. `min_size` is the fewest bytes of an element, `cost` the memory that it
+    /// takes beside what its bytes hold.
+    #[inline(always)]
+    fn block(&mut self, min_size: usize, cost: usize) -> Result<Block, Fault> {
+        let (length, end) = self.block_length()?;
+        let Ok(count) = usize::try_from(length.unsigned_abs()) else {
+            return Err(self.too_large(length));
+        };
+        let cost = match min_size {
+            0 => cost.max(EMPTY_ELEMENT),
+            // Most are too few for this to be asked by a division.
+            _ if count.saturating_mul(min_size) > self.remaining() => {
+                return Err(self.too_large(length));
+            }
+            _ => cost,
+        };
+        let Some(free) = self.free().checked_sub(count.saturating_mul(cost)) else {
+            return Err(self.too_many(count));
+        };
+        *self.free() = free;
+        Ok(Block { count, end })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_many(self, count: usize) -> Fault {
+        Fault(Box::new(What::TooManyElements {
+            at: self.at(),
+            count,
+            message: self.at() + self.remaining(),
+        }))
+    }
+
+    /// The number of elements, negative where the writer says how many bytes they are, and where those end.
+    #[inline(always)]
+    fn block_length(&mut self) -> Result<(i64, Option<usize>), Fault> {
+        let length = self.short_long()?;
+        match length >= 0 {
+            true => Ok((length, None)),
+            false => {
+                let (end, after) = self.block_end()?;
+                *self = after;
+                Ok((length, Some(end)))
+            }
+        }
+    }
+
+    /// Where the writer says that a block ends.
+    #[inline(never)]
+    fn block_end(mut self) -> Result<(usize, Self), Fault> {
+        let bytes = self.long()?;
+        match usize::try_from(bytes) {
+            Ok(size) if size <= self.remaining() => Ok((self.at() + size, self)),
+            _ => Err(self.too_large(bytes)),
+        }
+    }
+
+    /// Whether a block that was read ends where the writer said.
+    #[inline(always)]
+    fn check_end(&self, block: Block) -> Result<(), Fault> {
+        match block.end {
+            Some(end) if end != self.at() => Err(self.no_end(end)),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_end(self, end: usize) -> Fault {
+        self.invalid(format!("the writer says that the block ends at byte {end}"))
+    }
+
+    /// Passes over an array or a map; `min_size` is the fewest bytes of an element.
+    fn skip_blocks(
+        &mut self,
+        min_size: usize,
+        mut element: impl FnMut(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        loop {
+            match self.block_length()? {
+                (0, _) => return Ok(()),
+                (_, Some(end)) => {
+                    self.take(end - self.at())?;
+                }
+                // Elements of no bytes are passed over by doing nothing.
+                (_, None) if min_size == 0 => {}
+                (length, None) => match usize::try_from(length) {
+                    Ok(count) if count <= self.remaining() / min_size => {
+                        for _ in 0..count {
+                            element(self)?;
+                        }
+                    }
+                    _ => return Err(self.too_large(length)),
+                },
+            }
+        }
+    }
+}
+
+/// The first number of so many bytes, and its size, if it ends among them.
+#[inline(always)]
+pub(super) const fn varint(word: u64) -> Option<(i64, usize)> {
+    // The first byte without its high bit is the last one of the number.
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    let last = ends.trailing_zeros();
+    // Seven bits of each byte, put together in pairs, in fours, in eights.
+    let sevens = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    let eights = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+    Some((unzigzag(eights), last as usize / 8 + 1))
+}
