@@ -4,7 +4,7 @@
 
 use super::fault::Fault;
 use super::reader::{Reader, allowance};
-use super::source::{Source, varint};
+use super::source::{Source, varint, varint_of_four};
 use crate::wire::unzigzag;
 
 /// Messages of a block.
@@ -114,8 +114,7 @@ impl<'a> Across<'_, 'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ahead<'a> {
     bytes: &'a [u8],
-    next: usize,
-    end: usize,
+    at: Cursor,
     free: usize,
 }
 
@@ -124,24 +123,32 @@ impl<'a> Ahead<'a> {
     pub(super) fn new(bytes: &'a [u8], cursor: Cursor, free: usize) -> Self {
         Self {
             bytes,
-            next: cursor.next as usize,
-            end: cursor.end as usize,
+            at: cursor,
             free,
         }
     }
 
     #[inline(always)]
     pub(super) fn cursor(&self) -> Cursor {
-        // Nothing is passed over that was not there.
-        Cursor {
-            next: self.next as u32,
-            end: self.end as u32,
-        }
+        self.at
+    }
+
+    /// So many of the next bytes, and any that come after those.
+    #[inline(always)]
+    fn chunk<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        let from = self.at.next as usize;
+        self.bytes.get(from..from + N)?.first_chunk()
+    }
+
+    /// Passes over bytes that are there.
+    #[inline(always)]
+    fn pass(&mut self, size: usize) {
+        self.at.next += size as u32;
     }
 
     #[inline(always)]
-    fn chunk<const N: usize>(&self, from: usize) -> Option<&'a [u8; N]> {
-        self.bytes.get(from..from + N)?.first_chunk()
+    fn first(&self) -> Option<u8> {
+        self.bytes.get(self.at.next as usize).copied()
     }
 
     /// As [`Source::bytes`], to a place in `out`, beyond which there may be anything: room is made for many at once. Of
@@ -150,10 +157,10 @@ impl<'a> Ahead<'a> {
     pub(super) fn bytes_to(&mut self, out: &mut Vec<u8>, place: &mut usize) -> Result<(), Fault> {
         let size = self.length()?;
         let room = out.get_mut(*place..).and_then(<[u8]>::first_chunk_mut);
-        match (self.chunk::<SHORT>(self.next), room) {
+        match (self.chunk::<SHORT>(), room) {
             (Some(chunk), Some(room)) if size <= SHORT => {
                 *room = *chunk;
-                self.next += size;
+                self.pass(size);
             }
             _ => {
                 let bytes = self.take(size)?;
@@ -179,12 +186,12 @@ fn long_bytes_to(bytes: &[u8], out: &mut Vec<u8>, place: usize) {
 impl<'a> Source<'a> for Ahead<'a> {
     #[inline(always)]
     fn at(&self) -> usize {
-        self.next
+        self.at.next as usize
     }
 
     #[inline(always)]
     fn remaining(&self) -> usize {
-        self.end.saturating_sub(self.next)
+        self.at.end.saturating_sub(self.at.next) as usize
     }
 
     #[inline(always)]
@@ -200,33 +207,53 @@ impl<'a> Source<'a> for Ahead<'a> {
 
     #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        match self.chunk(self.next) {
+        match self.chunk() {
             Some(bytes) => {
-                self.next += N;
+                self.pass(N);
                 Ok(*bytes)
             }
-            None => Err(Fault::truncated(self.end)),
+            None => Err(Fault::truncated(self.at())),
         }
     }
 
     #[inline(always)]
     fn take(&mut self, size: usize) -> Result<&'a [u8], Fault> {
-        let end = self.next.saturating_add(size);
-        match self.bytes.get(self.next..end) {
-            Some(bytes) if end <= self.end => {
-                self.next = end;
-                Ok(bytes)
+        let from = self.at();
+        self.skip_size(size)?;
+        Ok(self.bytes.get(from..from + size).unwrap_or_default())
+    }
+
+    #[inline(always)]
+    fn skip_size(&mut self, size: usize) -> Result<(), Fault> {
+        if size > self.remaining() {
+            return Err(Fault::truncated(self.at()));
+        }
+        self.pass(size);
+        Ok(())
+    }
+
+    /// Most have four bytes at most, of which a number is made in fewer steps.
+    #[inline(always)]
+    fn int(&mut self) -> Result<i32, Fault> {
+        let four = self.chunk().copied().map(u32::from_le_bytes);
+        match four.and_then(varint_of_four) {
+            Some((v, size)) => {
+                self.pass(size);
+                Ok(v)
             }
-            _ => Err(Fault::truncated(self.end)),
+            None => {
+                let v = self.long()?;
+                self.in_int(v)
+            }
         }
     }
 
     #[inline(always)]
     fn long(&mut self) -> Result<i64, Fault> {
-        let eight = self.chunk(self.next);
+        let eight = self.chunk();
         match eight.and_then(|eight| varint(u64::from_le_bytes(*eight))) {
             Some((v, size)) => {
-                self.next += size;
+                self.pass(size);
                 Ok(v)
             }
             None => {
@@ -239,10 +266,10 @@ impl<'a> Source<'a> for Ahead<'a> {
 
     #[inline(always)]
     fn short_long(&mut self) -> Result<i64, Fault> {
-        match self.bytes.get(self.next) {
-            Some(byte) if *byte < 0x80 => {
-                self.next += 1;
-                Ok(unzigzag(u64::from(*byte)))
+        match self.first() {
+            Some(byte) if byte < 0x80 => {
+                self.pass(1);
+                Ok(unzigzag(u64::from(byte)))
             }
             _ => self.long(),
         }
@@ -250,11 +277,11 @@ impl<'a> Source<'a> for Ahead<'a> {
 
     #[inline(always)]
     fn skip_number(&mut self) -> Result<(), Fault> {
-        let eight = self.chunk(self.next).copied().map(u64::from_le_bytes);
+        let eight = self.chunk().copied().map(u64::from_le_bytes);
         match eight.map(|word| !word & 0x8080_8080_8080_8080) {
             None | Some(0) => self.long().map(drop),
             Some(ends) => {
-                self.next += ends.trailing_zeros() as usize / 8 + 1;
+                self.pass(ends.trailing_zeros() as usize / 8 + 1);
                 Ok(())
             }
         }
@@ -262,10 +289,10 @@ impl<'a> Source<'a> for Ahead<'a> {
 
     #[inline(always)]
     fn present(&mut self, null: u8) -> Result<bool, Fault> {
-        match self.bytes.get(self.next) {
+        match self.first() {
             Some(branch @ (0 | 2)) => {
-                self.next += 1;
-                Ok(*branch != null << 1)
+                self.pass(1);
+                Ok(branch != null << 1)
             }
             _ => {
                 let (present, after) = self.present_at_length(null)?;
@@ -277,12 +304,12 @@ impl<'a> Source<'a> for Ahead<'a> {
 
     #[inline(always)]
     fn big_endian(&mut self) -> Option<i64> {
-        let twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16) = *self.bytes.get(self.next)? else {
+        let [twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16), eight @ ..] = self.chunk::<9>()? else {
             return None;
         };
-        let (eight, size) = (self.chunk(self.next + 1)?, usize::from(twice / 2));
-        self.next += 1 + size;
+        let size = usize::from(*twice / 2);
+        self.pass(1 + size);
         // The sign comes down with the shift.
-        Some(i64::from_be_bytes(*eight) >> (64 - 8 * size))
+        Some(i64::from_be_bytes(*eight.first_chunk()?) >> (64 - 8 * size))
     }
 }

@@ -126,7 +126,7 @@ impl<'c> Lists<'c> {
                 for _ in 0..count {
                     found.add(r.cursor())?;
                     if keyed {
-                        r.bytes().map_err(|fault| fault.of(self.path))?;
+                        r.skip_bytes().map_err(|fault| fault.of(self.path))?;
                     }
                     over.skip(r).map_err(|fault| fault.of(self.path))?;
                 }

@@ -146,6 +146,11 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     #[inline(always)]
+    fn skip_size(&mut self, size: usize) -> Result<(), Fault> {
+        self.take(size).map(drop)
+    }
+
+    #[inline(always)]
     fn long(&mut self) -> Result<i64, Fault> {
         let eight = self.rest.first_chunk();
         match eight.and_then(|eight| varint(u64::from_le_bytes(*eight))) {

@@ -96,9 +96,9 @@ impl Skip {
     #[inline(always)]
     fn simple<'a>(&self, r: &mut impl Source<'a>) -> Result<(), Fault> {
         match self {
-            Self::Size(size) => r.take(*size).map(drop),
+            Self::Size(size) => r.skip_size(*size),
             Self::Number => r.skip_number(),
-            Self::Bytes => r.bytes().map(drop),
+            Self::Bytes => r.skip_bytes(),
             other => {
                 *r = other.nested(*r)?;
                 Ok(())
@@ -112,7 +112,7 @@ impl Skip {
         match self {
             Self::Array(min_size, items) => r.skip_blocks(*min_size, |r| items.skip(r))?,
             Self::Map(values) => r.skip_blocks(1, |r| {
-                r.bytes()?;
+                r.skip_bytes()?;
                 values.skip(r)
             })?,
             Self::Union(branches) => {

@@ -84,6 +84,16 @@ pub(super) trait Source<'a>: Copy {
         }
     }
 
+    /// Passes over bytes.
+    fn skip_size(&mut self, size: usize) -> Result<(), Fault>;
+
+    /// Passes over bytes or a string.
+    #[inline(always)]
+    fn skip_bytes(&mut self) -> Result<(), Fault> {
+        let size = self.length()?;
+        self.skip_size(size)
+    }
+
     /// Passes over a number.
     #[inline(always)]
     fn skip_number(&mut self) -> Result<(), Fault> {
@@ -165,6 +175,10 @@ pub(super) trait Source<'a>: Copy {
     #[inline(always)]
     fn block(&mut self, min_size: usize, cost: usize) -> Result<Block, Fault> {
         let (length, end) = self.block_length()?;
+        // Most lists have one block and this.
+        if length == 0 {
+            return Ok(Block { count: 0, end });
+        }
         let Ok(count) = usize::try_from(length.unsigned_abs()) else {
             return Err(self.too_large(length));
         };
@@ -274,4 +288,18 @@ pub(super) const fn varint(word: u64) -> Option<(i64, usize)> {
     let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
     let eights = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
     Some((unzigzag(eights), last as usize / 8 + 1))
+}
+
+/// The same of four bytes.
+#[inline(always)]
+pub(super) const fn varint_of_four(word: u32) -> Option<(i32, usize)> {
+    let ends = !word & 0x8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    let sevens = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f;
+    let pairs = sevens & 0x007f_007f | (sevens & 0x7f00_7f00) >> 1;
+    let fours = pairs & 0x3fff | (pairs & 0x3fff_0000) >> 2;
+    let size = ends.trailing_zeros() as usize / 8 + 1;
+    Some((((fours >> 1) as i32) ^ -((fours & 1) as i32), size))
 }
