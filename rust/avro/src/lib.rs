@@ -11,6 +11,7 @@
 
 mod canonical;
 pub mod compat;
+mod cpu;
 mod decode;
 mod defaults;
 mod encode;

@@ -1,7 +1,6 @@
 //! Batches to framed rows.
 
 mod block;
-mod cpu;
 mod fields;
 mod fill;
 mod numbers;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
+use crate::cpu;
 use crate::error::EncodeError;
 use crate::framing::Frame;
 use crate::gate::{self, Reject, Rejections, Rows};
@@ -69,6 +69,42 @@ impl Encoded {
     }
 }
 
+/// The rows of a batch that passed, to be written.
+struct Writing<'a> {
+    block: Block<'a>,
+    count: usize,
+    rejections: &'a Rejections,
+}
+
+impl cpu::Work for Writing<'_> {
+    type Done = Result<Encoded, EncodeError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Done {
+        let (mut block, count) = (self.block, self.count);
+        let mut sink = Sink::with_bound(block.bound(count))?;
+        let mut offsets = Vec::with_capacity(count + 1);
+        let mut rows = Vec::with_capacity(count);
+        offsets.push(0);
+        for first in (0..count).step_by(BLOCK) {
+            let slots = BLOCK.min(count - first);
+            block.fill(first, slots)?;
+            let passed = (0..slots).filter(|slot| !self.rejections.is_rejected(first + slot));
+            block.write(passed, &mut sink, |slot, end| {
+                offsets.push(end);
+                // The count of rows is a u32.
+                rows.push((first + slot) as u32);
+            });
+        }
+        Ok(Encoded {
+            buffer: sink.finish()?,
+            offsets,
+            rows,
+            rejects: Vec::new(),
+        })
+    }
+}
+
 impl Encoder {
     /// An encoder that puts `frame` before each datum; a schema id is a frame.
     #[must_use]
@@ -107,28 +143,13 @@ impl Encoder {
         for lane in &lanes {
             flatten(lane, None, &mut fields);
         }
-        let mut block = Block::new(fields);
-        let mut sink = Sink::with_bound(block.bound(count))?;
-        let mut offsets = Vec::with_capacity(count + 1);
-        let mut rows = Vec::with_capacity(count);
-        offsets.push(0);
-        for first in (0..count).step_by(BLOCK) {
-            let slots = BLOCK.min(count - first);
-            block.fill(first, slots)?;
-            let passed = (0..slots).filter(|slot| !rejections.is_rejected(first + slot));
-            block.write(passed, &mut sink, |slot, end| {
-                offsets.push(end);
-                // The count of rows is a u32.
-                rows.push((first + slot) as u32);
-            });
-        }
-        let buffer = sink.finish()?;
-        Ok(Encoded {
-            buffer,
-            offsets,
-            rows,
-            rejects: rejections.into_rejects(),
-        })
+        let mut encoded = cpu::run(Writing {
+            block: Block::new(fields),
+            count,
+            rejections: &rejections,
+        })?;
+        encoded.rejects = rejections.into_rejects();
+        Ok(encoded)
     }
 
     fn check(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {

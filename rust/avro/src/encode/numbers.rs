@@ -58,17 +58,23 @@ pub(super) fn longs(
 /// Any longs.
 #[inline(always)]
 pub(super) fn wide_longs(values: &[i64], head: Head, out: &mut Words<u128>) {
-    each(values, out, |v| {
-        let z = zigzag(v);
-        if z < 1 << 56 {
-            let (bytes, len) = varint(z);
-            return head.word(u128::from(bytes), len);
-        }
-        // Eight bytes that all go on, and one or two for the eight bits that are left.
-        let low = u128::from(spread(z & ((1 << 56) - 1)) | 0x8080_8080_8080_8080);
-        let (high, len) = varint(z >> 56);
-        head.word(low | u128::from(high) << 64, 8 + len)
-    });
+    // As a closure it would be too large to be inlined.
+    for (word, v) in out.iter_mut().zip(values) {
+        *word = wide_long(*v, head);
+    }
+}
+
+#[inline(always)]
+fn wide_long(v: i64, head: Head) -> u128 {
+    let z = zigzag(v);
+    if z < 1 << 56 {
+        let (bytes, len) = varint(z);
+        return head.word(u128::from(bytes), len);
+    }
+    // Eight bytes that all go on, and one or two for the eight bits that are left.
+    let low = u128::from(spread(z & ((1 << 56) - 1)) | 0x8080_8080_8080_8080);
+    let (high, len) = varint(z >> 56);
+    head.word(low | u128::from(high) << 64, 8 + len)
 }
 
 /// Of bytes that a length is written as, so that it fits into a narrow word with its head.

@@ -4,6 +4,7 @@ use arrow_buffer::NullBuffer;
 
 use super::sink::Sink;
 use super::words::{self, BLOCK, Head, Word, Words};
+use crate::cpu;
 
 /// How many narrow words are rather made wide than written in a step of their own.
 const FEW: usize = 2;
@@ -139,7 +140,10 @@ impl Stage {
         let first = self.wide.1;
         for narrow in from..to {
             let wide = next(&mut self.wide);
-            words::widen(&self.narrow.0[narrow], wide);
+            cpu::run(Widen {
+                narrow: &self.narrow.0[narrow],
+                wide,
+            });
         }
         match self.steps.last_mut() {
             Some(Step::Wide { from, to }) if *to - *from < Sink::RUN - FEW => *to = self.wide.1,
@@ -164,6 +168,21 @@ impl Stage {
         self.widen_few(false);
         self.steps.push(step(self.spans.len()));
         self.spans.push(span);
+    }
+}
+
+/// A block of words to be made wide.
+struct Widen<'a> {
+    narrow: &'a Words<u64>,
+    wide: &'a mut Words<u128>,
+}
+
+impl cpu::Work for Widen<'_> {
+    type Done = ();
+
+    #[inline(always)]
+    fn run(self) {
+        words::widen(self.narrow, self.wide);
     }
 }
 

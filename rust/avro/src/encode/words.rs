@@ -162,6 +162,7 @@ pub(super) fn plain<W: Word>(
 }
 
 /// The same words, wide.
+#[inline(always)]
 pub(super) fn widen(narrow: &Words<u64>, out: &mut Words<u128>) {
     const COUNT: u64 = 0xff << 56;
     each(narrow, out, |word| {
