@@ -16,6 +16,7 @@ use super::digits::{Digits, Misfit};
 use super::numbers::convert;
 use super::text::convert_text;
 use super::{Data, Site, zeros};
+use crate::cpu;
 use crate::error::EncodeError;
 use crate::plan::Lossy;
 use crate::reasons::*;
@@ -195,19 +196,8 @@ fn unscaled(array: &dyn Array, to: DecimalType) -> Option<Vec<i64>> {
     fn all<T: Copy + Into<i128>>(values: &[T], precision: usize) -> Option<Vec<i64>> {
         let limit = 10_i64.checked_pow(u32::try_from(precision).ok()?);
         let limit = limit.unwrap_or(i64::MAX).unsigned_abs();
-        // Bits of what doesn't fit into a long, and the largest: two comparisons of 128 bits a value would cost more.
-        let (mut lost, mut most) = (0_i128, 0_u64);
-        let values = values
-            .iter()
-            .map(|v| {
-                let v: i128 = (*v).into();
-                let long = v as i64;
-                lost |= v ^ i128::from(long);
-                most = most.max(long.unsigned_abs());
-                long
-            })
-            .collect();
-        (lost == 0 && most < limit).then_some(values)
+        let (longs, most) = cpu::run(Longs(values))?;
+        (most < limit).then_some(longs)
     }
     if to.fixed.is_some() {
         return None;
@@ -224,6 +214,28 @@ fn unscaled(array: &dyn Array, to: DecimalType) -> Option<Vec<i64>> {
             to.precision,
         ),
         _ => None,
+    }
+}
+
+/// Digits as longs, if all of them fit, and the largest without its sign.
+struct Longs<'a, T>(&'a [T]);
+
+impl<T: Copy + Into<i128>> cpu::Work for Longs<'_, T> {
+    type Done = Option<(Vec<i64>, u64)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Done {
+        // Bits of what doesn't fit into a long: two comparisons of 128 bits a value would cost more.
+        let (mut lost, mut most) = (0_i128, 0_u64);
+        let mut longs = Vec::with_capacity(self.0.len());
+        longs.extend(self.0.iter().map(|v| {
+            let v: i128 = (*v).into();
+            let long = v as i64;
+            lost |= v ^ i128::from(long);
+            most = most.max(long.unsigned_abs());
+            long
+        }));
+        (lost == 0).then_some((longs, most))
     }
 }
 

@@ -15,6 +15,7 @@ use super::Site;
 use super::decimals::rescale_256;
 use super::digits::{self, Digits, Float, Misfit};
 use super::text::convert_text;
+use crate::cpu::{self, Work};
 use crate::error::EncodeError;
 use crate::plan::{Lossy, is_text};
 use crate::reasons::*;
@@ -28,30 +29,21 @@ pub(super) fn convert<A: ArrowPrimitiveType, T: Copy + Default>(
     f: impl Fn(A::Native) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, EncodeError> {
     let fast = |v| f(v).map_or((T::default(), false), |converted| (converted, true));
-    convert_by::<A, T>(site, fast, &f)
+    convert_by::<A, T>(site, |values| Pass { values, fast }.run(), &f)
 }
 
-/// The common pass is one straight loop of `fast`, which says with each value whether it is right; a second one, made if
-/// not all are, asks which, and whether they are null.
+/// The common pass is one straight loop, which says of all values whether they are right; a second one, made if not all
+/// are, asks which, and whether they are null.
 fn convert_by<A: ArrowPrimitiveType, T: Copy + Default>(
     site: &mut Site<'_>,
-    fast: impl Fn(A::Native) -> (T, bool),
+    pass: impl FnOnce(&[A::Native]) -> (Vec<T>, bool),
     f: impl Fn(A::Native) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, EncodeError> {
     let array = site
         .array
         .as_primitive_opt::<A>()
         .ok_or_else(|| site.malformed())?;
-    let mut all = true;
-    let out = array
-        .values()
-        .iter()
-        .map(|value| {
-            let (converted, is_right) = fast(*value);
-            all &= is_right;
-            converted
-        })
-        .collect();
+    let (out, all) = pass(array.values());
     if !all {
         for (i, value) in array.values().iter().enumerate() {
             if let Err(reason) = f(*value) {
@@ -60,6 +52,28 @@ fn convert_by<A: ArrowPrimitiveType, T: Copy + Default>(
         }
     }
     Ok(out)
+}
+
+/// Values, and what converts one and says whether it is right.
+struct Pass<'a, N, F> {
+    values: &'a [N],
+    fast: F,
+}
+
+impl<N: Copy, T, F: Fn(N) -> (T, bool)> Work for Pass<'_, N, F> {
+    type Done = (Vec<T>, bool);
+
+    #[inline(always)]
+    fn run(self) -> Self::Done {
+        let mut all = true;
+        let mut out = Vec::with_capacity(self.values.len());
+        out.extend(self.values.iter().map(|value| {
+            let (converted, is_right) = (self.fast)(*value);
+            all &= is_right;
+            converted
+        }));
+        (out, all)
+    }
 }
 
 fn whole(v: f64) -> Result<(), &'static str> {
@@ -85,6 +99,7 @@ fn float_to_int(v: f64) -> Result<i32, &'static str> {
 
 /// The low bits of a sum with 1.5 · 2^52 are the whole number itself, if it is one that an int can be: a cast would look
 /// at each value alone.
+#[inline(always)]
 fn float_to_int_fast(v: f64) -> (i32, bool) {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     let converted = (v + SHIFT).to_bits() as i32;
@@ -184,7 +199,8 @@ pub(super) fn ints(
         DataType::UInt16 => convert::<UInt16Type, _>(site, |v| Ok(v.into()))?.into(),
         DataType::Int64 => {
             let fast = |v: i64| (v as i32, i64::from(v as i32) == v);
-            convert_by::<Int64Type, _>(site, fast, |v| i32::try_from(v).map_err(|_| INT))?.into()
+            let pass = |values: &_| cpu::run(Pass { values, fast });
+            convert_by::<Int64Type, _>(site, pass, |v| i32::try_from(v).map_err(|_| INT))?.into()
         }
         DataType::UInt32 => {
             convert::<UInt32Type, _>(site, |v| i32::try_from(v).map_err(|_| INT))?.into()
@@ -194,7 +210,9 @@ pub(super) fn ints(
         }
         DataType::Boolean => bits(site)?.into(),
         DataType::Float64 if lossy.is_none() => {
-            convert_by::<Float64Type, _>(site, float_to_int_fast, float_to_int)?.into()
+            let fast = float_to_int_fast;
+            let pass = |values: &_| cpu::run(Pass { values, fast });
+            convert_by::<Float64Type, _>(site, pass, float_to_int)?.into()
         }
         t if t.is_floating() => match lossy {
             None => each_float(site, float_to_int)?.into(),
