@@ -151,9 +151,9 @@ pub(super) fn flatten<'a>(lane: &'a Lane, absent: Option<NullBuffer>, out: &mut 
             sources.push(data);
             Values::LargeBytes(offsets)
         }
-        Data::View(array) => {
+        Data::View(array, buffers) => {
             sources.push(array.views().inner());
-            sources.extend(array.data_buffers().iter().map(|data| &data[..]));
+            sources.extend(buffers.iter().map(|data| &data[..]));
             Values::View(array.views())
         }
         Data::Fixed(size, data) => {

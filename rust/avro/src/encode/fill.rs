@@ -1,5 +1,7 @@
 //! The values of a field, a block of them, put on the stage.
 
+use std::hint::select_unpredictable;
+
 use super::fields::{Field, Values};
 use super::numbers;
 use super::stage::{Slots, Span, Stage, Step};
@@ -217,20 +219,10 @@ impl Stage {
     ) -> Result<(), EncodeError> {
         let head = slots.head;
         let mut span = self.empty_span();
-        let places = views.iter().zip(slots.from..).map(|(view, slot)| {
-            let len = *view as u32 as usize;
-            // What is in the views is the first source, so that short and long texts are copied alike: where both
-            // occur, which one is next can't be foretold.
-            match len <= INLINE {
-                true => (0, slot * size_of::<u128>() + INLINE_AT, len),
-                false => (
-                    ((view >> 64) as u32).saturating_add(1),
-                    (view >> 96) as usize,
-                    len,
-                ),
-            }
-        });
-        span.place(slots, places);
+        for (len, view) in span.len.iter_mut().zip(views) {
+            *len = *view as u32 as usize;
+        }
+        slots.each(|slot, _| span.len[slot] = 0);
         let len = &span.len[..slots.count];
         let longest = len.iter().fold(0, |longest, len| longest.max(*len));
         let texts = views.iter().zip(len);
@@ -251,6 +243,20 @@ impl Stage {
             );
             slots.patch(out);
         } else {
+            // What is in the views is the first source, so that short and long texts are copied alike: where both occur,
+            // which one is next can't be foretold. For the same reason both places are computed, and one is chosen.
+            let places = views.iter().zip(slots.from..).map(|(view, slot)| {
+                let within = slot * size_of::<u128>() + INLINE_AT;
+                let (buffer, at) = ((view >> 64) as u32, (view >> 96) as usize);
+                let len = *view as u32 as usize;
+                let is_within = len <= INLINE;
+                (
+                    select_unpredictable(is_within, 0, buffer.saturating_add(1)),
+                    select_unpredictable(is_within, within, at),
+                    len,
+                )
+            });
+            span.place(slots, places);
             return self.with_lengths(span, slots, |span| Step::Bytes {
                 field: number,
                 span,

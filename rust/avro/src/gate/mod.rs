@@ -56,7 +56,8 @@ pub(crate) enum Data {
     /// Length and bytes.
     Bytes(OffsetBuffer<i32>, Buffer),
     LargeBytes(OffsetBuffer<i64>, Buffer),
-    View(arrow_array::BinaryViewArray),
+    /// The same by views into these buffers, which are those of the array or begin as they do.
+    View(arrow_array::BinaryViewArray, Vec<Buffer>),
     /// Bytes without a length, this many a slot.
     Fixed(usize, Buffer),
     Array(Ranges, Box<Lane>),

@@ -120,7 +120,7 @@ fn has_twice(texts: &Data, range: std::ops::Range<usize>) -> bool {
             Data::LargeBytes(offsets, bytes) => {
                 &bytes[offsets[i] as usize..offsets[i + 1] as usize]
             }
-            Data::View(views) => views.value(i),
+            Data::View(views, _) => views.value(i),
             _ => &[],
         }
     };

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use arrow_array::Array;
 use arrow_array::cast::AsArray;
+use arrow_array::{Array, BinaryViewArray};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 
@@ -123,8 +123,8 @@ pub(super) fn bytes(site: &mut Site<'_>) -> Result<Data, EncodeError> {
             let a = array.as_binary::<i64>();
             Data::LargeBytes(a.offsets().clone(), a.values().clone())
         }
-        DataType::BinaryView => Data::View(array.as_binary_view().clone()),
-        DataType::Utf8View => Data::View(array.as_string_view().clone().to_binary_view()),
+        DataType::BinaryView => views(array.as_binary_view().clone()),
+        DataType::Utf8View => views(array.as_string_view().clone().to_binary_view()),
         DataType::FixedSizeBinary(_) => {
             let a = array.as_fixed_size_binary();
             let size = usize::try_from(a.value_length()).unwrap_or(0);
@@ -133,6 +133,19 @@ pub(super) fn bytes(site: &mut Site<'_>) -> Result<Data, EncodeError> {
         }
         _ => return Err(site.malformed()),
     })
+}
+
+/// Views, with room behind short buffers: texts are copied in pieces larger than they are, for which there is no room at
+/// the end of a buffer. Those of a column that says the same few over and over all lie there.
+fn views(array: BinaryViewArray) -> Data {
+    const SHORT: usize = 1024;
+    const ROOM: usize = 64;
+    let buffer = |buffer: &Buffer| match buffer.len() {
+        0..SHORT => [&buffer[..], &[0; ROOM]].concat().into(),
+        _ => buffer.clone(),
+    };
+    let buffers = array.data_buffers().iter().map(buffer).collect();
+    Data::View(array, buffers)
 }
 
 fn fixed_values(array: &arrow_array::FixedSizeBinaryArray) -> Buffer {
