@@ -109,6 +109,8 @@ impl Op {
     #[inline(always)]
     pub(super) fn read<'a>(&self, column: &mut Column, feed: impl Feed<'a>) -> Done {
         match self {
+            // By far the most, and so without another call.
+            Self::One(Action::Value(read)) => read.values(column, feed),
             Self::One(action) => action.apply(column, feed),
             Self::Optional(null, read @ Read::Record(_)) => feed.optional(*null, read, column),
             Self::Optional(null, read) => {
