@@ -34,6 +34,31 @@ pub fn checked(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     with_columns(&batch, columns)
 }
 
+/// Whether a batch is what was planned, but for text that is none.
+///
+/// # Errors
+/// The first difference.
+pub fn fits(planned: &Schema, batch: &Schema) -> Result<(), String> {
+    let (planned, found) = (planned.fields(), batch.fields());
+    if planned.len() != found.len() {
+        let (planned, found) = (planned.len(), found.len());
+        return Err(format!(
+            "a batch of {found} columns, {planned} were planned"
+        ));
+    }
+    for (planned, found) in planned.iter().zip(found) {
+        let (name, ty) = (planned.name(), planned.data_type());
+        if name != found.name() || (ty != found.data_type() && as_bytes(ty) != *found.data_type()) {
+            return Err(format!(
+                "a batch with column {:?} of {} where {name:?} of {ty} was planned",
+                found.name(),
+                found.data_type()
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A batch that was read by [`reader_of_bytes`]: its columns are text again where that is what they hold.
 ///
 /// # Errors

@@ -329,7 +329,7 @@ async fn a_stopped_publish_resumes_exactly() {
     );
     let text = std::fs::read_to_string(&job).unwrap();
     let text = text
-        .replace("split_rows = 1000", "split_rows = 20000")
+        .replace("split_rows = 1000", "split_rows = 400000")
         .replace("100000\n", "1000000\n");
     std::fs::write(&job, text).unwrap();
     let (session, _) = opened(&job).await;

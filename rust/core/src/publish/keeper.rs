@@ -50,6 +50,20 @@ impl Keeper for StoreKeeper<'_> {
         Ok(())
     }
 
+    fn note(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
+        let run = self.run;
+        run.runtime.block_on(run.store.note_split(
+            run.job,
+            slot.origin.split,
+            &noted,
+            &slot.tally.acknowledged,
+            &slot.tally.extents.ranges(),
+        ))?;
+        slot.noted = Some(noted);
+        Ok(())
+    }
+
     fn close(&mut self, slot: &Slot) -> Result<()> {
         let run = self.run;
         let mut counts = RejectCounts::default();

@@ -17,6 +17,9 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 const REPORT_WAIT: Duration = Duration::from_millis(5);
 /// How long to wait for the source, or for room in the queue; a cancel is noticed at least this often.
 const SOURCE_WAIT: Duration = Duration::from_millis(50);
+/// Between two notes of how far an open split is: so much is read back at most after a death. A note costs the store a
+/// durable write.
+pub const NOTE_EVERY: Duration = Duration::from_secs(2);
 /// Between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -29,6 +32,8 @@ pub struct Slot {
     pub rows: Option<u32>,
     /// Where read-back starts; `None` before anything was sent.
     pub noted: Option<Vec<(i32, i64)>>,
+    /// Rows that were acknowledged when that was noted.
+    pub noted_rows: u64,
     pub closed: bool,
 }
 
@@ -39,6 +44,7 @@ impl Slot {
             tally: Tally::default(),
             rows: None,
             noted: None,
+            noted_rows: 0,
             closed: false,
         }
     }
@@ -53,6 +59,8 @@ impl Slot {
 pub trait Keeper {
     /// Before anything of a split is sent; `ends` are offsets that none of its records can be before.
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()>;
+    /// More of an open split is acknowledged; what is not yet is at these offsets or behind them.
+    fn note(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()>;
     /// Every row of the split is acknowledged or rejected.
     fn close(&mut self, slot: &Slot) -> Result<()>;
     /// Rows of the split were rejected, which it is told of once; an error stops the pass.
@@ -78,6 +86,7 @@ pub struct Pass<'a> {
     pub keeper: &'a mut dyn Keeper,
     /// Where each partition ends at least; grows with acknowledgements.
     pub ends: &'a mut BTreeMap<i32, i64>,
+    pub note_every: Duration,
     pub ctx: &'a Context,
 }
 
@@ -105,6 +114,7 @@ impl Pass<'_> {
         let mut steps = Some(steps);
         let mut waiting: Option<(usize, Rows, usize)> = None;
         let mut shown = Instant::now();
+        let mut noted = Instant::now();
         loop {
             self.ctx.check("publish")?;
             self.take_reports(Duration::ZERO, ended);
@@ -112,6 +122,10 @@ impl Pass<'_> {
             if shown.elapsed() >= PROGRESS_EVERY {
                 self.keeper.progress(ended.acknowledged);
                 shown = Instant::now();
+            }
+            if noted.elapsed() >= self.note_every && ended.failure.is_none() {
+                self.note_open()?;
+                noted = Instant::now();
             }
             if ended.failure.is_some() {
                 // What failed is settled by another pass; more would only fail alike.
@@ -182,6 +196,20 @@ impl Pass<'_> {
             Some(slot) if slot.noted.is_none() => self.keeper.open(slot, self.ends),
             _ => Ok(()),
         }
+    }
+
+    /// The records of a partition are acknowledged in their order, as long as none has failed: what this publisher still
+    /// has in flight there is behind all that is acknowledged.
+    fn note_open(&mut self) -> Result<()> {
+        for slot in self.slots.iter_mut() {
+            let acknowledged = slot.tally.acknowledged.len();
+            let open = slot.noted.is_some() && !slot.closed;
+            if open && slot.tally.unknown.is_empty() && acknowledged > slot.noted_rows {
+                self.keeper.note(slot, self.ends)?;
+                slot.noted_rows = acknowledged;
+            }
+        }
+        Ok(())
     }
 
     fn reject(&mut self, slot: usize, mut rejects: Vec<RejectRow>) -> Result<()> {

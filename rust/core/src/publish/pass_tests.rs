@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
 
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 
 use super::*;
 use crate::identity::JobId;
 use crate::kafka::transport::Failure;
 use crate::publish::encode::Chunk;
+use crate::publish::split::Tally;
 
 /// Takes a few rows at a time; gives some up, some of them after the "broker" has them.
 #[derive(Default)]
@@ -82,13 +84,38 @@ struct Books {
     closed: Vec<u32>,
     rejected: usize,
     most_rejects: usize,
+    /// What a store would keep of open splits: acknowledged rows, and the offset where read-back starts.
+    noted: BTreeMap<u32, (RoaringBitmap, i64)>,
+    /// Notes until the publisher dies; `None`: it lives.
+    life: Option<u32>,
+}
+
+impl Books {
+    /// A write that is the last one of a publisher that dies.
+    fn written(&mut self) -> Result<()> {
+        match &mut self.life {
+            Some(0) => Err(crate::error::Error::Interrupted { stage: "test" }),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Keeper for Books {
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
-        slot.noted = Some(ends.iter().map(|(p, o)| (*p, *o)).collect());
         self.opened.push(slot.origin.split);
-        Ok(())
+        self.note(slot, ends)
+    }
+
+    fn note(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        let end = ends.get(&0).copied().unwrap_or(0);
+        let note = (slot.tally.acknowledged.clone(), end);
+        self.noted.insert(slot.origin.split, note);
+        slot.noted = Some(vec![(0, end)]);
+        self.written()
     }
 
     fn close(&mut self, slot: &Slot) -> Result<()> {
@@ -174,6 +201,7 @@ proptest! {
                 slots: &mut slots,
                 keeper: &mut books,
                 ends: &mut ends,
+                note_every: Duration::ZERO,
                 ctx: &ctx,
             };
             let ended = pass.run(steps).unwrap();
@@ -207,6 +235,60 @@ proptest! {
     }
 }
 
+proptest! {
+    /// However often a publisher dies, and whatever it had noted by then: the next one learns from the note and from
+    /// what is behind it which rows are there, sends the others, and none twice.
+    #[test]
+    fn what_was_noted_and_what_is_behind_it_is_all_there_is(
+        rows in 1u32..120,
+        room in 1usize..20,
+        lives in prop::collection::vec(0u32..12, 0..6),
+    ) {
+        let mut transport = Flaky { room, ..Flaky::default() };
+        let mut books = Books { most_rejects: usize::MAX, ..Books::default() };
+        for life in lives.into_iter().map(Some).chain([None]) {
+            books.life = life;
+            // What was queued dies with its client; what the broker has stays.
+            transport.queued.clear();
+            let mut slots = slots(2);
+            let mut ends = BTreeMap::from([(0, transport.log.len() as i64)]);
+            for slot in &mut slots {
+                let of = slot.origin.slot;
+                let there: RoaringBitmap =
+                    transport.log.iter().filter(|(s, _)| *s == of).map(|(_, seq)| *seq).collect();
+                slot.closed = books.closed.contains(&slot.origin.split);
+                if let Some((known, start)) = books.noted.get(&slot.origin.split) {
+                    slot.noted = Some(vec![(0, *start)]);
+                    slot.tally = Tally::known(known.clone(), &[]);
+                    let mut seen = crate::publish::split::Seen::default();
+                    let behind = transport.log.iter().enumerate().skip(*start as usize);
+                    for (offset, (_, seq)) in behind.filter(|(_, (s, _))| *s == of) {
+                        seen.add(*seq, 0, offset as i64);
+                    }
+                    slot.tally.settle(&seen);
+                    prop_assert_eq!(&slot.tally.acknowledged, &there);
+                }
+            }
+            let steps = source(&slots, rows);
+            let pass = Pass {
+                transport: &mut transport,
+                slots: &mut slots,
+                keeper: &mut books,
+                ends: &mut ends,
+                note_every: Duration::ZERO,
+                ctx: &Context::default(),
+            };
+            prop_assert_eq!(pass.run(steps).is_ok(), life.is_none() || books.closed.len() == 2);
+        }
+        let mut log = transport.log.clone();
+        log.sort_unstable();
+        log.dedup();
+        prop_assert_eq!(log.len(), transport.log.len());
+        let bad = (0..rows).filter(|s| s % 10 == 9).count();
+        prop_assert_eq!(log.len(), (rows as usize - bad) * 2);
+    }
+}
+
 #[test]
 fn one_reject_too_many_stops_the_pass_and_is_told() {
     let mut slots = slots(1);
@@ -223,6 +305,7 @@ fn one_reject_too_many_stops_the_pass_and_is_told() {
         slots: &mut slots,
         keeper: &mut books,
         ends: &mut BTreeMap::new(),
+        note_every: NOTE_EVERY,
         ctx: &Context::default(),
     };
     assert!(pass.run(steps).is_err());

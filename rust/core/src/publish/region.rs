@@ -12,12 +12,12 @@ use tokio::runtime::Handle;
 use super::encode::Recipe;
 use super::keeper::{SplitRejects, StoreKeeper};
 use super::letters::Letters;
-use super::pass::{Ended, Pass, Slot};
+use super::pass::{Ended, NOTE_EVERY, Pass, Slot};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::RejectCounts;
 use super::source::{Source, Wanted};
-use super::split::Seen;
+use super::split::{Seen, Tally};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
@@ -25,7 +25,7 @@ use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions};
 use crate::registry::Stamp;
 use crate::snapshot::{Snapshot, Split};
-use crate::store::{Child, SplitRow, SplitState, Store, TopicRow};
+use crate::store::{Child, SplitRow, SplitState, Stage, Store, TopicRow};
 
 /// Times that rows which were not delivered are sent again before the publish fails.
 const ATTEMPTS: u32 = 4;
@@ -219,6 +219,12 @@ impl RegionRun {
     }
 
     fn book(&self, splits: &[SplitRow], seen: &BTreeMap<u32, Seen>) -> Result<Book> {
+        let known = match splits.iter().any(|s| s.state == SplitState::Open) {
+            true => self
+                .runtime
+                .block_on(self.store.ledger(self.job, Stage::Acknowledged))?,
+            false => BTreeMap::new(),
+        };
         let mut book = Book {
             splits: Vec::new(),
             slots: Vec::new(),
@@ -234,6 +240,10 @@ impl RegionRun {
             });
             if row.state == SplitState::Open {
                 slot.noted = Some(row.noted.clone());
+                if let Some(known) = known.get(&row.split.split) {
+                    slot.tally = Tally::known(known.clone(), &row.ranges);
+                    slot.noted_rows = known.len();
+                }
             }
             if let Some(seen) = seen.get(&row.split.split) {
                 slot.tally.settle(seen);
@@ -293,6 +303,7 @@ impl RegionRun {
                 slots: &mut book.slots,
                 keeper: &mut keeper,
                 ends,
+                note_every: NOTE_EVERY,
                 ctx: &self.ctx,
             };
             let ended = pass.run(source.clone().start(wanted)?)?;

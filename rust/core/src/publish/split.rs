@@ -79,6 +79,18 @@ impl Tally {
         &self.acknowledged | &self.rejected
     }
 
+    /// What a publisher before this one has noted: rows acknowledged before the offsets where read-back starts.
+    pub fn known(acknowledged: RoaringBitmap, ranges: &[(i32, i64, i64)]) -> Self {
+        let mut tally = Self {
+            acknowledged,
+            ..Self::default()
+        };
+        for (partition, first, last) in ranges {
+            tally.extents.add(*partition, *first, *last);
+        }
+        tally
+    }
+
     pub fn sent(&mut self, count: u64) {
         self.in_flight += count;
     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::encode::{Maker, Recipe};
 use super::letters::{Letters, Place};
-use super::pass::{Keeper, Pass, Slot};
+use super::pass::{Keeper, NOTE_EVERY, Pass, Slot};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::{RejectCounts, RejectRow};
@@ -28,6 +28,7 @@ use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, TopicFacts};
 use crate::registry;
 use crate::rows::BySchema;
 use crate::store::{RejectCount, Role, TopicRow};
+use crate::text;
 
 /// Rejects a receipt shows; all are counted.
 const REJECTS_SHOWN: usize = 100;
@@ -278,6 +279,7 @@ impl StreamRun {
             slots: &mut slots,
             keeper: &mut keeper,
             ends: &mut ends,
+            note_every: NOTE_EVERY,
             ctx: &self.ctx,
         };
         let ended = pass.run(steps)?;
@@ -350,11 +352,13 @@ fn read(
     let none = RoaringBitmap::new();
     let mut base = 0_u32;
     let mut makers = BySchema::new();
+    let planned = batches.schema();
     if !to.give(Step::Begin(0)) {
         return Ok(());
     }
     for batch in batches {
         let batch = batch.map_err(|e| failed(base, e.to_string()))?;
+        text::fits(&planned, batch.schema_ref()).map_err(|e| failed(base, e))?;
         let mut from = 0;
         while from < batch.num_rows() {
             let count = SLICE_ROWS.min(batch.num_rows() - from);
@@ -405,6 +409,10 @@ impl Keeper for StreamKeeper<'_> {
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
         slot.noted = Some(ends.iter().map(|(p, o)| (*p, *o)).collect());
         Ok(())
+    }
+
+    fn note(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
+        self.open(slot, ends)
     }
 
     fn close(&mut self, _: &Slot) -> Result<()> {

@@ -13,6 +13,7 @@ use super::{Table, Terms, broken};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::rows::{self, BySchema, FileRows};
+use crate::text;
 
 const STAGE: &str = "check";
 /// Rows shown of each reason.
@@ -66,7 +67,8 @@ pub fn check(table: Table, terms: &Terms, ctx: &Context) -> Result<CheckReport> 
     };
     match table {
         Table::Stream(stream) => {
-            let mut encoders = checking.encoders(&stream.schema())?;
+            let planned = stream.schema();
+            let mut encoders = checking.encoders(&planned)?;
             for batch in stream {
                 let batch = batch.map_err(|e| broken(checking.report.rows, &e))?;
                 let row = checking.report.rows;
@@ -74,6 +76,7 @@ pub fn check(table: Table, terms: &Terms, ctx: &Context) -> Result<CheckReport> 
                     path: "stream".into(),
                     reason: format!("after row {row}: {reason}"),
                 };
+                text::fits(&planned, batch.schema_ref()).map_err(failed)?;
                 checking.take(&mut encoders, &batch, "", row, &failed)?;
                 ctx.check(STAGE)?;
             }

@@ -96,6 +96,40 @@ impl Store {
         Ok(())
     }
 
+    /// Notes again, of an open split, where its read-back would start, with the rows that are acknowledged before that
+    /// and where they are.
+    pub async fn note_split(
+        &self,
+        job: JobId,
+        split: u32,
+        noted: &[(i32, i64)],
+        acknowledged: &roaring::RoaringBitmap,
+        ranges: &[(i32, i64, i64)],
+    ) -> Result<()> {
+        let mut tx = self.begin("note a split").await?;
+        sqlx::query(
+            "UPDATE split SET noted = $3, ranges = $4
+             WHERE job = $1 AND split = $2 AND state = 'open'",
+        )
+        .bind(job.to_string())
+        .bind(i64::from(split))
+        .bind(serde_json::to_string(noted).unwrap_or_default())
+        .bind(serde_json::to_string(ranges).unwrap_or_default())
+        .execute(&mut *tx)
+        .await
+        .map_err(self.failed("note a split"))?;
+        super::ledger::put(
+            &mut tx,
+            job,
+            split,
+            super::Stage::Acknowledged,
+            acknowledged,
+        )
+        .await
+        .map_err(self.failed("keep the ledger"))?;
+        tx.commit().await.map_err(self.failed("note a split"))
+    }
+
     /// Closes a split with its receipt, and keeps the sets and the reject counts, in one transaction.
     pub async fn close_split(
         &self,
