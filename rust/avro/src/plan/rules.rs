@@ -10,7 +10,7 @@ use super::resolve::Resolver;
 use super::{Branch, Certainty, FieldDeclaration, Lossy, Node, PlanRow, Rule, members};
 use super::{scalars, times};
 use crate::error::PlanError;
-use crate::reasons::{KEY_TWICE, NAN, NULL};
+use crate::reasons::{NAN, NULL};
 use crate::temporal::Zone;
 use crate::types::AvroType as V;
 
@@ -339,7 +339,9 @@ fn rule(
             let (keys, _) = node(resolver, key.data_type(), &V::String, &at_key, rows)?;
             let at_value = place.inner("{}", value.is_nullable());
             let (values, uses) = node(resolver, value.data_type(), values, &at_value, rows)?;
-            let ruling = Ruling::checked(Rule::Map(Box::new(keys), Box::new(values)), &[KEY_TWICE]);
+            // Exact by its type, as a decimal is whose digits keep to their precision: no maker of maps repeats a key,
+            // though Arrow does not look. The gate does.
+            let ruling = Ruling::exact(Rule::Map(Box::new(keys), Box::new(values)));
             Ok(Ruling { uses, ..ruling })
         }
         _ => match scalars::rule(arrow, avro, place) {
