@@ -90,7 +90,8 @@ pub fn run(data: &[u8]) {
         None => Decoder::new(schema).ok(),
         Some(reader) => Decoder::with_reader(schema, reader).ok(),
     };
-    let (Some(mut decoder), Some(mut clean)) = (decoder(), decoder()) else {
+    let (Some(mut decoder), Some(mut clean), Some(mut many)) = (decoder(), decoder(), decoder())
+    else {
         return;
     };
     let mut good = Vec::new();
@@ -116,11 +117,25 @@ pub fn run(data: &[u8]) {
         }
     }
     assert_eq!(decoder.len(), clean.len());
+
+    // Many at once are what they are one by one.
+    let all = [(&good[..], &before), (message, &taken), (&good, &before)];
+    let wrong = all.iter().enumerate().filter_map(|(i, (_, taken))| {
+        let error = taken.as_ref().err()?;
+        Some((i, error.clone()))
+    });
+    let (refused, memory) = peak(|| many.push_all(all.map(|(message, _)| message)));
+    assert_eq!(refused, wrong.collect::<Vec<_>>());
+    let len = message.len() + 2 * good.len();
+    assert!(memory <= bound(len), "{memory} bytes for messages of {len}");
+    assert_eq!(many.held_bytes(), decoder.held_bytes());
     let (batch, expected) = (
         decoder.flush().expect("a batch"),
         clean.flush().expect("a batch"),
     );
     assert!(same(&batch, &expected), "{batch:?}, not {expected:?}");
+    let many = many.flush().expect("a batch");
+    assert!(same(&many, &batch), "{many:?}, not {batch:?}");
 
     // What was read can be written, and read again, and is the same.
     let plan = CoercionPlan::new(batch.schema_ref(), target, &PlanOptions::default())
