@@ -35,12 +35,12 @@ made of the table's columns and the schema's fields: one rule for each pair, and
 - A timestamp that is finer than its field passes where nothing is lost: INT96 and nanoseconds of whole milliseconds do.
 - A date is the midnight it begins with; a timestamp is a date where it is midnight.
 - A dictionary is as its values are. A nullable column makes a rule checked where the field takes no null.
-- Text that is not UTF-8, whatever its column's type says (Latin-1 in a warehouse's files), rejects its row where the field
-  is a string, and is taken as it is where the field is bytes.
+- Text that is not UTF-8, whatever its column's type says (Latin-1 in a warehouse's files), rejects its row where the
+  field is a string, and is taken as it is where the field is bytes.
 - A map whose key is there twice rejects its row: readers would keep one of the two values, and not the same one.
-- A union takes the first branch that fits exactly, else the first that fits with checks or a declared loss. A union of several types takes a struct of
-  `member0`, `member1`, …, one for each type that is not null, in order, as Spark has it: the one that holds a value is
-  the branch; two reject their row.
+- A union takes the first branch that fits exactly, else the first that fits with checks or a declared loss. A union of
+  several types takes a struct of `member0`, `member1`, …, one for each type that is not null, in order, as Spark has it:
+  the one that holds a value is the branch; two reject their row.
 - A struct becomes a record field by field, a list an array item by item, a map (of text) a map value by value.
 - A duration in Avro is a struct of `months`, `days` and `millis` (UInt32), or an Arrow duration of whole milliseconds.
 
