@@ -39,8 +39,8 @@ made of the table's columns and the schema's fields: one rule for each pair, and
   field is a string, and is taken as it is where the field is bytes.
 - A map whose key is there twice rejects its row: readers would keep one of the two values, and not the same one.
 - A union takes the first branch that fits exactly, else the first that fits with checks or a declared loss. A union of
-  several types takes a struct of `member0`, `member1`, …, one for each type that is not null, in order, as Spark has it:
-  the one that holds a value is the branch; two reject their row.
+  several types takes a struct of `member0`, `member1`, …, one for each type that is not null, in order, as Spark has
+  it: the one that holds a value is the branch; two reject their row.
 - A struct becomes a record field by field, a list an array item by item, a map (of text) a map value by value.
 - A duration in Avro is a struct of `months`, `days` and `millis` (UInt32), or an Arrow duration of whole milliseconds.
 
