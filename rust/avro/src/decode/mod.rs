@@ -3,7 +3,6 @@
 mod across;
 mod block;
 mod column;
-mod cpu;
 mod decimal;
 mod fault;
 mod feed;
