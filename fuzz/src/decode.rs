@@ -143,7 +143,13 @@ pub fn run(data: &[u8]) {
     let encoded = Encoder::new(plan, 1)
         .encode(&batch)
         .expect("a batch that was read");
-    assert_eq!(encoded.rejects, []);
+    // A message may repeat a key of a map; whoever writes may not.
+    let may = |reason: &str| reason == "a key of the map is there twice";
+    let wrong = encoded.rejects.iter().find(|r| !may(&r.reason));
+    assert_eq!(wrong, None);
+    if !encoded.rejects.is_empty() {
+        return;
+    }
     let mut again = Decoder::new(target).expect("a decoder");
     for (_, message) in encoded.iter() {
         let (_, datum) = kappaflow_avro::framing::split(message).expect("a frame");
