@@ -1,6 +1,12 @@
 //! KappaFlow's core: the five stages of a job (publish, work, land, reconcile, dispatch) and what they stand on
 //! (job file, snapshot, Kafka, registry, store). No Python here.
 
+// What data or the network brings is an error, never a panic.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
 pub mod context;
 pub mod dispatch;
 pub mod error;

@@ -3,6 +3,12 @@
 //! Each stage is one function: job file and params in, the stage's summary out as JSON. The GIL is released while a
 //! stage runs; the calling thread returns to Python ten times a second to look at signals and to report progress.
 
+// What data or the network brings is an error, never a panic.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
 mod decoder;
 mod drive;
 mod errors;

@@ -1,5 +1,11 @@
 //! `kappaflow-worker`: the work stage as one program, to run beside a service or by itself in a fleet.
 
+// What data or the network brings is an error, never a panic.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,0 +1,7 @@
+//! Publishing to a real Kafka. `KAPPAFLOW_TEST_KAFKA=host:port` names one that has nothing to lose.
+
+mod resume;
+mod stream;
+mod topics;
+mod whole;
+mod world;

@@ -1,0 +1,128 @@
+//! Publishers that died or were stopped, and those that come after them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kappaflow_core::kafka::transport::{Origin, Rows, Transport};
+use kappaflow_core::kafka::{KafkaTransport, ProduceOptions};
+use kappaflow_core::publish::{PublishOptions, publish};
+use kappaflow_core::store::{Role, SplitState};
+use kappaflow_core::{Context, Error};
+
+use crate::world::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_publisher_sent_is_not_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = job(&dir, &unique("resume"), &[1], "");
+    let (session, ctx) = opened(&job).await;
+    let row = session.topic("east", Role::Ingress).await.unwrap();
+    let noted: Vec<(i32, i64)> = (0..6).map(|p| (p, 0)).collect();
+    session
+        .store
+        .open_split(session.id, 0, &noted)
+        .await
+        .unwrap();
+
+    // Rows 10..300 of split 0 once, row 10 a second time, and a record of another job.
+    let cluster = session.cluster("east").unwrap();
+    let (id, topic_name) = (session.id, row.name.clone());
+    tokio::task::spawn_blocking(move || {
+        let options = ProduceOptions {
+            topic: topic_name,
+            compression: "lz4".into(),
+            queue_mib: 8,
+            timeout: Duration::from_secs(30),
+            schema_header: None,
+            max_message_bytes: None,
+            batch_bytes: None,
+        };
+        let mut transport = KafkaTransport::new(&cluster, &options).unwrap();
+        let mut send = |job, seqs: Vec<u32>| {
+            let origin = Origin {
+                job,
+                split: 0,
+                slot: 0,
+            };
+            let rows = Rows {
+                partitions: seqs
+                    .iter()
+                    .map(|s| origin.identity(*s).partition(6))
+                    .collect(),
+                buffer: vec![0; seqs.len()],
+                offsets: (0..=seqs.len()).collect(),
+                seqs,
+                ..Rows::default()
+            };
+            assert_eq!(transport.send(origin, &rows, 0), Ok(rows.len()));
+            let mut reports = Vec::new();
+            while transport.in_flight() > 0 {
+                transport.reports(Duration::from_millis(100), &mut reports);
+            }
+        };
+        send(id, (10..300).collect());
+        send(id, vec![10]);
+        send(kappaflow_core::identity::JobId(1), vec![700]);
+    })
+    .await
+    .unwrap();
+
+    let receipt = publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    assert_eq!((receipt.acknowledged, receipt.rejected), (4_999, 1));
+    assert_eq!((receipt.read_back, receipt.doubled), (290, 1));
+    let records = ingress(&session).await;
+    let ours: Vec<_> = records
+        .iter()
+        .filter(|(i, _)| i.job == session.id)
+        .collect();
+    assert_eq!(ours.len(), 4_999);
+    assert_eq!(
+        ours.iter().map(|(_, copies)| copies.len()).sum::<usize>(),
+        5_000
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_publish_resumes_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = unique("stop");
+    let job = job(&dir, &name, &[], "");
+    write(
+        &dir.path().join("data/m=3/part-0.parquet"),
+        &rows(5_000, 400_000, &[]),
+        20_000,
+    );
+    let text = std::fs::read_to_string(&job).unwrap();
+    let text = text
+        .replace("split_rows = 1000", "split_rows = 400000")
+        .replace("100000\n", "1000000\n");
+    std::fs::write(&job, text).unwrap();
+    let (session, _) = opened(&job).await;
+    // Stopped as soon as something is acknowledged.
+    let token = Arc::new(std::sync::OnceLock::<tokio_util::sync::CancellationToken>::new());
+    let ctx = Context::new({
+        let token = token.clone();
+        move |progress| {
+            if progress.label == "3" && progress.done > 0 {
+                token.get().unwrap().cancel();
+            }
+        }
+    });
+    token.set(ctx.cancel.clone()).unwrap();
+    let stopped = publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap_err();
+    assert!(matches!(stopped, Error::Interrupted { .. }), "{stopped}");
+    let splits = session.store.splits(session.id, Some("3")).await.unwrap();
+    assert!(splits.iter().any(|s| s.state == SplitState::Open));
+
+    let receipt = publish(&session, PublishOptions::default(), &Context::default())
+        .await
+        .unwrap();
+    assert_eq!(receipt.acknowledged, 405_000);
+    let records = ingress(&session).await;
+    assert_eq!(records.len(), 405_000);
+    assert!(records.values().all(|copies| copies.len() == 1));
+}

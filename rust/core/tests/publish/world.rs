@@ -1,0 +1,162 @@
+//! Sources, jobs and topics of these tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use kappaflow_avro::{AvroSchema, Decoder, framing};
+use kappaflow_core::identity::{HEADER, Identity};
+use kappaflow_core::kafka::{Cluster, PartitionRange, header, read_ranges};
+use kappaflow_core::store::Role;
+use kappaflow_core::{Context, Session, dispatch};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use rdkafka::message::Message;
+use tempfile::TempDir;
+
+pub const INGRESS: &str = r#"{"type":"record","name":"Row","fields":[
+    {"name":"id","type":"long"},{"name":"text","type":["null","string"]},{"name":"m","type":"string"}]}"#;
+pub const EGRESS: &str =
+    r#"{"type":"record","name":"Answer","fields":[{"name":"id","type":"long"}]}"#;
+
+pub fn kafka() -> String {
+    std::env::var("KAPPAFLOW_TEST_KAFKA")
+        .expect("set KAPPAFLOW_TEST_KAFKA=host:port of a running Kafka (`make test` does)")
+}
+
+pub fn unique(test: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    format!("publish-{test}-{}", now.as_nanos())
+}
+
+/// Rows `first..first + count` as loosely typed columns; an id of `bad` gets a fraction.
+pub fn rows(first: usize, count: usize, bad: &[usize]) -> RecordBatch {
+    let id = (first..first + count).map(|i| i as f64 + if bad.contains(&i) { 0.5 } else { 0.0 });
+    let id: ArrayRef = Arc::new(Float64Array::from_iter_values(id));
+    let text = (first..first + count).map(|i| (i % 7 != 0).then(|| format!("row {i}")));
+    let text: ArrayRef = Arc::new(StringArray::from_iter(text));
+    RecordBatch::try_from_iter([("id", id), ("text", text)]).unwrap()
+}
+
+pub fn write(path: &Path, batch: &RecordBatch, group_rows: usize) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group_rows))
+        .build();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// A job of two child jobs of 2,500 rows: folders `m=1` and `m=2`, row groups of 500, splits of 1,000.
+pub fn job(dir: &TempDir, name: &str, bad: &[usize], more: &str) -> PathBuf {
+    for (child, first) in [(1, 0), (2, 2_500)] {
+        let path = dir.path().join(format!("data/m={child}/part-0.parquet"));
+        write(&path, &rows(first, 2_500, bad), 500);
+    }
+    std::fs::write(dir.path().join("in.avsc"), INGRESS).unwrap();
+    std::fs::write(dir.path().join("out.avsc"), EGRESS).unwrap();
+    let text = format!(
+        r#"
+name = "{name}"
+side_effects = "none"
+[source]
+path = "data"
+child_by = "m"
+split_rows = 1000
+[schema]
+ingress = "in.avsc"
+egress = "out.avsc"
+[service]
+version = "1"
+callable = "m:f"
+[output]
+path = "landed"
+[[regions]]
+name = "east"
+bootstrap_servers = "{}"
+cap_max = 100000
+{more}
+"#,
+        kafka()
+    );
+    let path = dir.path().join("job.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+pub async fn opened(job: &Path) -> (Session, Context) {
+    let ctx = Context::default();
+    let session = Session::open(job, &BTreeMap::new()).await.unwrap();
+    dispatch::dispatch(&session, &ctx).await.unwrap();
+    (session, ctx)
+}
+
+/// Every record of a topic: identity to (partition, key, payload) of each time it is there.
+pub type Records = HashMap<Identity, Vec<(i32, Option<Vec<u8>>, Vec<u8>)>>;
+
+pub async fn topic(cluster: Cluster, name: String, partitions: u32) -> Records {
+    tokio::task::spawn_blocking(move || {
+        let ranges: Vec<PartitionRange> = cluster
+            .watermarks(&name, partitions)
+            .unwrap()
+            .into_iter()
+            .map(|(partition, start, end)| PartitionRange {
+                partition,
+                start,
+                end,
+            })
+            .collect();
+        let mut records = Records::new();
+        read_ranges(
+            &cluster,
+            &name,
+            &ranges,
+            "test",
+            &Context::default(),
+            |message| {
+                let identity = Identity::from_bytes(header(message, HEADER).unwrap()).unwrap();
+                records.entry(identity).or_default().push((
+                    message.partition(),
+                    message.key().map(<[u8]>::to_vec),
+                    message.payload().unwrap_or_default().to_vec(),
+                ));
+                Ok(())
+            },
+        )
+        .unwrap();
+        records
+    })
+    .await
+    .unwrap()
+}
+
+pub async fn ingress(session: &Session) -> Records {
+    let row = session.topic("east", Role::Ingress).await.unwrap();
+    topic(session.cluster("east").unwrap(), row.name, row.partitions).await
+}
+
+/// The ids of the records of one split by seq, decoded.
+pub fn ids(records: &Records) -> BTreeMap<(u32, u32), i64> {
+    let schema = AvroSchema::parse(INGRESS).unwrap();
+    let mut decoder = Decoder::new(&schema).unwrap();
+    let keys: Vec<&Identity> = records.keys().collect();
+    for identity in &keys {
+        let (_, datum) = framing::split(&records[*identity][0].2).unwrap();
+        decoder.push(datum).unwrap();
+    }
+    let batch = decoder.flush().unwrap();
+    let id = batch
+        .column_by_name("id")
+        .unwrap()
+        .as_primitive::<Int64Type>();
+    keys.iter()
+        .zip(id.values())
+        .map(|(k, v)| ((k.split, k.seq), *v))
+        .collect()
+}
