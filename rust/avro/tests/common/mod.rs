@@ -1,6 +1,7 @@
 //! Random schemas and values, and the slow, obvious reading of an Arrow column that the crate is held against.
 #![allow(dead_code)]
 
+pub mod declared;
 pub mod rules;
 
 use std::collections::HashMap;
