@@ -128,7 +128,7 @@ def test_a_directory_with_blanks_and_accents(tmp_path: Path) -> None:
     directory = tmp_path / "my stack" / "d\u00e9v"
     with DevStack(directory) as stack:
         assert [region.state for region in stack.status()] == ["running"]
-        assert (directory / "local" / "data" / "meta.properties").exists()
+        assert (directory / "local" / "broker-1" / "data" / "meta.properties").exists()
     assert [path.name for path in directory.parent.iterdir()] == [directory.name]
     assert running_in(directory) == []
 
@@ -179,7 +179,7 @@ def test_kill_9_and_up_again_keeps_what_was_acknowledged(directory: Path) -> Non
         (after,) = stack.up()
         assert after.state == "running"
         assert (after.bootstrap_servers, after.cluster_id) == (servers, before.cluster_id)
-        assert after.pid != before.pid
+        assert after.brokers[0].pid != before.brokers[0].pid
         produce(servers, "t", [b"after"])
         assert consume(servers, "t", 2) == [b"before", b"after"]
 
@@ -192,9 +192,9 @@ def test_pause_and_resume_and_restart(directory: Path) -> None:
         deadline = time.monotonic() + 20
         while [region.state for region in stack.status()] != ["running"]:
             assert time.monotonic() < deadline
-        before = stack.status()[0].pid
+        before = stack.status()[0].brokers[0].pid
         assert stack.restart("local").state == "running"
-        assert stack.status()[0].pid != before
+        assert stack.status()[0].brokers[0].pid != before
         stack.pause("local")
         assert [region.state for region in stack.up()] == ["running"], "up lets a paused one go on"
 
@@ -246,7 +246,7 @@ def test_an_interrupted_up_stops_what_it_started(directory: Path, after: str) ->
         assert up.stdout.readline().startswith(after)
     else:
         deadline = time.monotonic() + 20
-        while not list(directory.glob("*/server.properties")):
+        while not list(directory.glob("*/broker-*/server.properties")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     up.send_signal(signal.SIGTERM)
@@ -269,7 +269,7 @@ def test_an_up_that_was_killed_leaves_what_the_next_one_finds(directory: Path) -
     (orphan,) = running_in(directory)
 
     (status,) = DevStack(directory).up()
-    assert (status.state, status.pid) == ("running", orphan)
+    assert (status.state, status.brokers[0].pid) == ("running", orphan)
     DevStack(directory).down()
     assert running_in(directory) == []
 
@@ -278,7 +278,7 @@ def test_two_ups_at_once_start_one_kafka(directory: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda _: cli("up", "--dir", str(directory), "--json"), range(3)))
     assert [one.returncode for one in done] == [0, 0, 0]
-    assert len({json.loads(one.stdout)["regions"][0]["pid"] for one in done}) == 1
+    assert len({json.loads(one.stdout)["regions"][0]["brokers"][0]["pid"] for one in done}) == 1
     assert len(running_in(directory)) == 1
 
 
@@ -302,7 +302,9 @@ def test_another_stacks_kafka_on_our_port_is_never_adopted(directory: Path, tmp_
     with DevStack(other_directory, base_port=port) as other:
         assert other.bootstrap() == f"127.0.0.1:{port}"
         assert [region.state for region in DevStack(directory).status()] == ["stopped"]
-        with pytest.raises(DevStackError, match=rf"port {port} .* is taken by pid {other.status()[0].pid}"):
+        with pytest.raises(
+            DevStackError, match=rf"port {port} .* is taken by pid {other.status()[0].brokers[0].pid}"
+        ):
             DevStack(directory).up()
         assert [region.state for region in other.status()] == ["running"]
 
@@ -310,7 +312,7 @@ def test_another_stacks_kafka_on_our_port_is_never_adopted(directory: Path, tmp_
 def test_one_region_that_cannot_start_takes_the_other_down_with_it(directory: Path) -> None:
     with DevStack(directory, ["east", "west"]):
         pass
-    meta = directory / "west" / "data" / "meta.properties"
+    meta = directory / "west" / "broker-1" / "data" / "meta.properties"
     meta.write_text(meta.read_text().replace("node.id=1", "node.id=7"))
     with pytest.raises(DevStackError, match=r"(?s)region 'west' did not start.*kafka.log:\n.*node") as caught:
         DevStack(directory).up()
@@ -327,9 +329,9 @@ def test_a_recycled_pid_is_left_alone(directory: Path) -> None:
     try:
         path = directory / "state.json"
         state = json.loads(path.read_text())
-        state["regions"]["local"]["process"]["pid"] = bystander.pid
+        state["regions"]["local"]["brokers"]["1"]["process"]["pid"] = bystander.pid
         path.write_text(json.dumps(state))
-        (directory / "local" / "pid").write_text(f"{bystander.pid}\n")
+        (directory / "local" / "broker-1" / "pid").write_text(f"{bystander.pid}\n")
         assert [region.state for region in stack.status()] == ["dead"]
         stack.down()
         assert bystander.poll() is None

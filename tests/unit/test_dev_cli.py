@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kappaflow.dev import cli
-from kappaflow.dev.state import RegionRecord, StackState, save_state
+from kappaflow.dev.state import BrokerRecord, RegionRecord, StackState, save_state
 
 
 def test_it_is_a_command_of_the_main_parser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,8 +27,8 @@ def test_down_is_safe_without_a_stack(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_wipe_removes_only_what_is_ours(tmp_path: Path) -> None:
-    save_state(tmp_path, StackState({"east": RegionRecord(20_000, "c")}))
-    (tmp_path / "east" / "data").mkdir(parents=True)
+    save_state(tmp_path, StackState({"east": RegionRecord("c", {1: BrokerRecord({"PLAINTEXT": 20_000})})}))
+    (tmp_path / "east" / "broker-1" / "data").mkdir(parents=True)
     (tmp_path / "mine.txt").write_text("")
     assert cli.main(["down", "--dir", str(tmp_path), "--wipe"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
@@ -55,8 +55,9 @@ def test_logs_names_the_stack_that_is_not_there(tmp_path: Path, capsys: pytest.C
 
 
 def test_logs_prints_the_last_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_state(tmp_path, StackState({"east": RegionRecord(20_000, "c")}))
-    (tmp_path / "east").mkdir()
-    (tmp_path / "east" / "kafka.log").write_text("".join(f"line {number}\n" for number in range(100)))
+    save_state(tmp_path, StackState({"east": RegionRecord("c", {1: BrokerRecord({"PLAINTEXT": 20_000})})}))
+    home = tmp_path / "east" / "broker-1"
+    home.mkdir(parents=True)
+    (home / "kafka.log").write_text("".join(f"line {number}\n" for number in range(100)))
     assert cli.main(["logs", "--dir", str(tmp_path), "-n", "2"]) == 0
     assert capsys.readouterr().out == "line 98\nline 99\n"

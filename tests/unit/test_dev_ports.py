@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kappaflow.dev import DevStack, DevStackError, ports, probe
+from kappaflow.dev.wire import AnswerError
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def test_only_our_cluster_at_that_port_is_ours() -> None:
     ],
 )
 def test_a_stranger_is_no_kafka(answer: bytes) -> None:
-    with answering(answer) as port, pytest.raises(probe.ProbeError):
+    with answering(answer) as port, pytest.raises(AnswerError):
         probe.ask(port, timeout_s=1.0)
 
 

@@ -9,18 +9,48 @@ from pathlib import Path
 
 import pytest
 
-from kappaflow.dev import DevStack, DevStackError, kafka
+from kappaflow.dev import DevStack, DevStackError, config, kafka, status
 from kappaflow.dev.kafka import Home
 from kappaflow.dev.lock import locked
 from kappaflow.dev.process import ProcessId
-from kappaflow.dev.state import STATE_FILE, RegionRecord, StackState, load_state, save_state
+from kappaflow.dev.secure import LISTENERS, prepare
+from kappaflow.dev.state import (
+    STATE_FILE,
+    BrokerRecord,
+    RegionRecord,
+    Shape,
+    StackState,
+    broker_home,
+    load_state,
+    save_state,
+)
+
+
+def one_broker(cluster_id: str, process: ProcessId | None = None, port: int = 20_000) -> RegionRecord:
+    return RegionRecord(cluster_id, {1: BrokerRecord({"PLAINTEXT": port, "CONTROLLER": port + 1}, process)})
+
+
+def spoilt_region(**wrong: object) -> str:
+    region = {
+        "cluster_id": "c",
+        "shape": {"brokers": 1, "min_insync_replicas": 1, "secure": False},
+        "brokers": {"1": {"ports": {"PLAINTEXT": 1}, "process": None}},
+    }
+    return json.dumps({"format": 2, "regions": {"east": {**region, **wrong}}})
 
 
 def test_state_survives_a_round_trip(tmp_path: Path) -> None:
     state = StackState(
         {
-            "west": RegionRecord(20_001, "cluster-w"),
-            "east": RegionRecord(20_000, "cluster-e", ProcessId(4711, "boot/123")),
+            "west": one_broker("cluster-w"),
+            "east": RegionRecord(
+                "cluster-e",
+                {
+                    1: BrokerRecord({"PLAINTEXT": 20_000, "SSL": 20_001}, ProcessId(4711, "boot/123")),
+                    2: BrokerRecord({"PLAINTEXT": 20_002, "SSL": 20_003}),
+                },
+                Shape(brokers=2, min_insync_replicas=2, secure=True),
+            ),
         }
     )
     save_state(tmp_path, state)
@@ -44,9 +74,15 @@ def test_no_state_is_an_empty_one(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"format": 99, "regions": {}}',
-        '{"format": 1, "regions": []}',
-        '{"format": 1, "regions": {"east": {"port": "x", "cluster_id": "c", "process": null}}}',
-        '{"format": 1, "regions": {"east": {"port": 1}}}',
+        '{"format": 2, "regions": []}',
+        '{"format": 2, "regions": {"east": {"cluster_id": "c"}}}',
+        spoilt_region(cluster_id=7),
+        spoilt_region(brokers={}),
+        spoilt_region(brokers={"one": {"ports": {"PLAINTEXT": 1}, "process": None}}),
+        spoilt_region(brokers={"1": {"ports": {"PLAINTEXT": "x"}, "process": None}}),
+        spoilt_region(brokers={"1": {"ports": {"SSL": 1}, "process": None}}),
+        spoilt_region(brokers={"1": {"ports": {"PLAINTEXT": 1}, "process": {"pid": "x"}}}),
+        spoilt_region(shape={"brokers": 1}),
     ],
 )
 def test_a_spoilt_state_file_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
@@ -59,30 +95,36 @@ def test_a_stale_state_file_means_dead_and_down_clears_it(tmp_path: Path) -> Non
     # As after a power cut: the pid is recorded, and a stranger (here: this test) has it now.
     import os
 
-    save_state(
-        tmp_path, StackState({"local": RegionRecord(20_000, "c", ProcessId(os.getpid(), "another boot/1"))})
-    )
+    stale = one_broker("c", ProcessId(os.getpid(), "another boot/1"))
+    save_state(tmp_path, StackState({"local": stale}))
     stack = DevStack(tmp_path)
 
     (status,) = stack.status()
-    assert (status.state, status.pid) == ("dead", None)
+    assert (status.state, status.brokers[0].pid) == ("dead", None)
     (status,) = stack.down()
     assert status.state == "stopped"
 
 
 def test_a_lost_state_file_is_rebuilt_from_the_directories(tmp_path: Path) -> None:
-    home = Home(tmp_path / "east")
-    kafka.write_config(home, port=20_123, controller_port=20_124)
-    home.data.mkdir()
-    (home.data / "meta.properties").write_text("#\nnode.id=1\ncluster.id=abc\nversion=1\n")
+    ports = [
+        {name: 20_100 + 10 * broker + at for at, name in enumerate(("PLAINTEXT", *LISTENERS, "CONTROLLER"))}
+        for broker in (1, 2, 3)
+    ]
+    brokers = {number: BrokerRecord(one) for number, one in enumerate(ports, start=1)}
+    region = RegionRecord("abc", brokers, Shape(3, 2, secure=True))
+    prepare(tmp_path / "east" / "secure", [1, 2, 3])
+    for number in brokers:
+        home = Home(broker_home(tmp_path, "east", number))
+        kafka.write_config(home, number, region)
+        home.data.mkdir()
+        (home.data / "meta.properties").write_text("#\nnode.id=1\ncluster.id=abc\nversion=1\n")
 
-    (status,) = DevStack(tmp_path).status()
-    assert (status.region, status.bootstrap_servers, status.cluster_id, status.state) == (
-        "east",
-        "127.0.0.1:20123",
-        "abc",
-        "stopped",
-    )
+    (found,) = DevStack(tmp_path).status()
+    assert (found.region, found.cluster_id, found.state) == ("east", "abc", "stopped")
+    assert found.bootstrap_servers == "127.0.0.1:20110,127.0.0.1:20120,127.0.0.1:20130"
+    assert found.secure is not None
+    assert found.secure.sasl_ssl == "127.0.0.1:20111,127.0.0.1:20121,127.0.0.1:20131"
+    assert status.recovered(tmp_path, StackState()).regions == {"east": region}
 
 
 def test_the_lock_is_exclusive_between_processes_and_freed_by_death(tmp_path: Path) -> None:
@@ -133,9 +175,13 @@ def test_a_lock_file_that_was_removed_by_its_holder_does_not_let_two_in(tmp_path
     assert most == 1
 
 
-def test_the_configuration_says_what_tests_rely_on(tmp_path: Path) -> None:
-    text = kafka.config_text(port=20_000, controller_port=20_001, data=tmp_path / "data")
-    settings = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+def settings_of(region: RegionRecord, broker: int = 1) -> dict[str, str]:
+    text = config.text(broker, region, data=Path("/data"), secure_settings={})
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_the_configuration_says_what_tests_rely_on() -> None:
+    settings = settings_of(one_broker("c"))
 
     assert settings["process.roles"] == "broker,controller"
     assert settings["listeners"] == "PLAINTEXT://127.0.0.1:20000,CONTROLLER://127.0.0.1:20001"
@@ -145,28 +191,52 @@ def test_the_configuration_says_what_tests_rely_on(tmp_path: Path) -> None:
     assert settings["group.initial.rebalance.delay.ms"] == "0"
     assert int(settings["group.min.session.timeout.ms"]) <= 1_000
     assert int(settings["offsets.topic.num.partitions"]) <= 4
-    factors = [value for key, value in settings.items() if key.endswith(("replication.factor", "min.isr"))]
-    assert len(factors) == 6
-    assert set(factors) == {"1"}
+    assert factors_of(settings) == {"1"}
+    assert settings["min.insync.replicas"] == "1"
     assert not [value for value in settings.values() if "0.0.0.0" in value]
 
 
-def test_the_port_and_cluster_are_read_back(tmp_path: Path) -> None:
+def factors_of(settings: dict[str, str]) -> set[str]:
+    factors = {
+        key: value for key, value in settings.items() if key.endswith(("replication.factor", "min.isr"))
+    }
+    assert len(factors) == 6
+    return set(factors.values())
+
+
+def test_three_brokers_keep_three_copies_and_know_all_controllers() -> None:
+    brokers = {
+        number: BrokerRecord({"PLAINTEXT": 20_000 + number, "CONTROLLER": 20_010 + number})
+        for number in (1, 2, 3)
+    }
+    settings = settings_of(RegionRecord("c", brokers, Shape(3, 2)), broker=2)
+    assert settings["node.id"] == "2"
+    assert settings["listeners"] == "PLAINTEXT://127.0.0.1:20002,CONTROLLER://127.0.0.1:20012"
+    voters = "1@127.0.0.1:20011,2@127.0.0.1:20012,3@127.0.0.1:20013"
+    assert settings["controller.quorum.voters"] == voters
+    assert factors_of(settings) == {"3", "2"}
+    assert settings["min.insync.replicas"] == "2"
+
+
+def test_a_configuration_file_is_private_and_read_back(tmp_path: Path) -> None:
     home = Home(tmp_path / "a region's home")
-    assert (home.kept_port(), home.kept_cluster_id()) == (None, None)
-    kafka.write_config(home, port=20_000, controller_port=20_001)
-    assert home.kept_port() == 20_000
+    assert (config.read_back(home.config), home.kept_cluster_id()) == (None, None)
+    kafka.write_config(home, 1, one_broker("c"))
+    kept = config.read_back(home.config)
+    assert kept is not None
+    assert (kept.broker, kept.shape) == (one_broker("c").brokers[1], Shape())
+    assert home.config.stat().st_mode & 0o777 == 0o600
 
 
 def test_paths_are_escaped_as_java_reads_them() -> None:
-    text = kafka.config_text(port=20_000, controller_port=20_001, data=Path("/a b/d\u00e9v\U0001f600\\x"))
+    text = config.text(1, one_broker("c"), data=Path("/a b/d\u00e9v\U0001f600\\x"), secure_settings={})
     assert "log.dirs=/a b/d\\u00e9v\\ud83d\\ude00\\\\x\n" in text
     assert text.isascii()
 
 
 def test_a_directory_that_kafka_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DevStackError, match="','"):
-        kafka.write_config(Home(tmp_path / "a,b"), port=20_000, controller_port=20_001)
+        kafka.write_config(Home(tmp_path / "a,b"), 1, one_broker("c"))
 
 
 def test_cluster_ids_are_in_kafkas_form_and_differ() -> None:
@@ -192,9 +262,9 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_region_is_named_with_those_there_are(tmp_path: Path) -> None:
-    save_state(tmp_path, StackState({"east": RegionRecord(20_000, "c"), "west": RegionRecord(20_001, "d")}))
+    save_state(tmp_path, StackState({"east": one_broker("c"), "west": one_broker("d", port=20_010)}))
     stack = DevStack(tmp_path)
-    assert stack.bootstrap("west") == "127.0.0.1:20001"
+    assert stack.bootstrap("west") == "127.0.0.1:20010"
     with pytest.raises(DevStackError, match=r"no region 'north'.*east, west"):
         stack.bootstrap("north")
     with pytest.raises(DevStackError, match=r"which region\?.*east, west"):

@@ -1,4 +1,4 @@
-"""`kappaflow dev up | down | status | logs`: real Kafkas, and a schema registry."""
+"""`kappaflow dev`: real Kafkas, and more, started, watched and stopped; and single brokers, ended as tests want it."""
 
 import argparse
 import json
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from kappaflow.dev import kafka
 from kappaflow.dev.registry import RegistryStatus
+from kappaflow.dev.secure import ADMIN
 from kappaflow.dev.stack import DEFAULT_DIR, DEFAULT_REGION, DevStack
-from kappaflow.dev.state import REGISTRY, RegionStatus
+from kappaflow.dev.state import REGISTRY, BrokerStatus, RegionStatus
 from kappaflow.errors import KappaFlowError
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+# Each is a method of DevStack.
+_ON_ONE = {
+    "start": "start a region, or one of its brokers, on its data",
+    "stop": "stop a region, or one of its brokers, cleanly",
+    "kill": "end a region's brokers, or one, by SIGKILL, as a crash does",
+    "pause": "halt a region's brokers, or one, by SIGSTOP: nothing answers",
+    "resume": "let paused brokers go on",
+    "fill": "let a region's brokers, or one, find their disk full once a file of theirs has 16 MiB",
+}
 _WATCH_S = 0.5
 
 
@@ -110,6 +120,25 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
         help="port of the first region, the next ones following (default: free ports, kept from then on)",
     )
     up.add_argument(
+        "--brokers",
+        type=int,
+        default=None,
+        metavar="N",
+        help="brokers of each region, which form one cluster (default: as before, or 1)",
+    )
+    up.add_argument(
+        "--min-insync-replicas",
+        type=int,
+        default=None,
+        metavar="N",
+        help="on how many brokers a record is before it is acknowledged (default: 2 of three or more, else 1)",
+    )
+    up.add_argument(
+        "--secure",
+        action="store_true",
+        help="also listeners with TLS, passwords and certificates, and rights",
+    )
+    up.add_argument(
         "--registry",
         action="store_true",
         help="start a schema registry too (Apicurio), for all regions; once started it is part of the stack",
@@ -137,6 +166,16 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     )
     status.set_defaults(run=_run_status)
 
+    one = argparse.ArgumentParser(add_help=False)
+    one.add_argument(
+        "broker",
+        metavar="REGION[/N]",
+        help="a region, or its broker N, as `status` shows them",
+    )
+    for name, summary in _ON_ONE.items():
+        command = commands.add_parser(name, parents=[one, common], help=summary)
+        command.set_defaults(run=_run_on_one)
+
     logs = commands.add_parser("logs", parents=[common], help="what the Kafkas print")
     logs.add_argument(
         "-n", "--lines", type=int, default=50, help="how many last lines a region (default: 50)"
@@ -156,6 +195,9 @@ def _run_up(args: argparse.Namespace) -> int:
         stack = DevStack(
             args.dir,
             args.regions,
+            brokers=args.brokers,
+            min_insync_replicas=args.min_insync_replicas,
+            secure=args.secure,
             base_port=args.port,
             registry=args.registry,
             registry_port=args.registry_port,
@@ -208,30 +250,50 @@ def _run_status(args: argparse.Namespace) -> int:
     return _guarded(args, body)
 
 
+def _run_on_one(args: argparse.Namespace) -> int:
+    def body(progress: _Progress) -> int:
+        region, _, number = args.broker.partition("/")
+        if number and not number.isdigit():
+            raise KappaFlowError(f"{args.broker!r} names no broker: write REGION, or REGION/N with a number")
+        stack = DevStack(args.dir, on_event=progress.say)
+        getattr(stack, args.dev_command)(region, int(number) if number else None)
+        progress.stop()
+        regions = [one for one in stack.status() if one.region == region]
+        if args.json:
+            _print_json(args.dev_command, args.dir, regions, None)
+        else:
+            print(_tables(regions, None))
+        return OK
+
+    return _guarded(args, body)
+
+
 def _run_logs(args: argparse.Namespace) -> int:
     def body(_: _Progress) -> int:
         stack = DevStack(args.dir, args.regions)
         regions, registry = stack.status(), stack.registry()
         if not regions:
             raise KappaFlowError(f"no dev stack in {args.dir}: start one with `kappaflow dev up`")
-        if args.follow and len(regions) != 1:
-            names = ", ".join(region.region for region in regions)
-            raise KappaFlowError(f"--follow takes one region: name it with --regions, one of {names}")
-        texts = {region.region: kafka.last_lines(Path(region.log_file), args.lines) for region in regions}
+        files = {
+            _broker_name(region, broker): broker.log_file for region in regions for broker in region.brokers
+        }
+        if args.follow and len(files) != 1:
+            raise KappaFlowError(
+                f"--follow takes one log: name a region with --regions; there are {', '.join(files)}. "
+                "Of several brokers, follow the file itself, as `status --json` names it."
+            )
         if registry is not None and args.regions is None and not args.follow:
-            texts[REGISTRY] = kafka.last_lines(Path(registry.log_file), args.lines)
+            files[REGISTRY] = registry.log_file
+        texts = {name: kafka.last_lines(Path(file), args.lines) for name, file in files.items()}
         if args.json:
             print(json.dumps({"command": "logs", "logs": texts}))
             return OK
-        files = {region.region: region.log_file for region in regions}
-        if registry is not None:
-            files[REGISTRY] = registry.log_file
         for name, text in texts.items():
             if len(texts) > 1:
                 print(f"==> {name}: {files[name]} <==")
             print(text, flush=True)
         if args.follow:
-            _follow(Path(regions[0].log_file))
+            _follow(Path(regions[0].brokers[0].log_file))
         return OK
 
     return _guarded(args, body)
@@ -348,22 +410,60 @@ def _ready_text(directory: Path, regions: list[RegionStatus], registry: Registry
 
 def job_file_snippet(regions: list[RegionStatus], registry: RegistryStatus | None = None) -> str:
     """The `[[regions]]` tables of a job file for these Kafkas and this registry."""
-    more = f'\nregistry = "{registry.url}"' if registry is not None else ""
-    return "\n\n".join(
-        f'[[regions]]\nname = "{region.region}"\nbootstrap_servers = "{region.bootstrap_servers}"{more}\n'
-        "cap_max = 250000  # rows that may be under way here at a time"
-        for region in regions
-    )
+    return "\n\n".join(_region_snippet(region, registry) for region in regions)
+
+
+def _region_snippet(region: RegionStatus, registry: RegistryStatus | None) -> str:
+    """By a secure listener where there is one: that is how a job would connect in earnest."""
+    options = region.secure.options(ADMIN, "SCRAM-SHA-512") if region.secure is not None else {}
+    servers = options.pop("bootstrap.servers", region.bootstrap_servers)
+    lines = [
+        "[[regions]]",
+        f'name = "{region.region}"',
+        f'bootstrap_servers = "{servers}"',
+        *([f'registry = "{registry.url}"'] if registry is not None else []),
+        "cap_max = 250000  # rows that may be under way here at a time",
+        *(["", "[regions.kafka]"] if options else []),
+        *(f'"{name}" = {json.dumps(value)}' for name, value in options.items()),
+    ]
+    return "\n".join(lines)
 
 
 def _tables(regions: list[RegionStatus], registry: RegistryStatus | None) -> str:
     rows = [("REGION", "STATE", "BOOTSTRAP SERVERS", "PID", "CLUSTER ID")]
-    rows += [(r.region, r.state, r.bootstrap_servers, str(r.pid or "-"), r.cluster_id) for r in regions]
-    text = _aligned(rows)
+    for region in regions:
+        if len(region.brokers) == 1:
+            pid = str(region.brokers[0].pid or "-")
+            rows.append((region.region, region.state, region.bootstrap_servers, pid, region.cluster_id))
+            continue
+        rows.append((region.region, region.state, "", "", region.cluster_id))
+        rows += [
+            (_broker_name(region, one), one.state, one.address, str(one.pid or "-"), "")
+            for one in region.brokers
+        ]
+    parts = [_aligned(rows), *(_secure_table(region) for region in regions if region.secure is not None)]
     if registry is not None:
         about = (registry.url, registry.state, str(registry.pid or "-"))
-        text += "\n\n" + _aligned([("SCHEMA REGISTRY", "STATE", "PID"), about])
-    return text
+        parts.append(_aligned([("SCHEMA REGISTRY", "STATE", "PID"), about]))
+    return "\n\n".join(parts)
+
+
+def _secure_table(region: RegionStatus) -> str:
+    found = region.secure
+    if found is None:
+        return ""
+    rows = [
+        (f"SECURE LISTENERS OF {region.region}", "BOOTSTRAP SERVERS", "HOW"),
+        ("SASL_SSL", found.sasl_ssl, "SCRAM-SHA-512 or PLAIN: USER and USER.password"),
+        ("SSL", found.ssl, "USER.pem and USER.key"),
+        ("SASL_SSL", found.expired, "as above; the broker's certificate has expired"),
+    ]
+    users = "Users: admin may do all, reader may not write. Files, and ca.pem, are in"
+    return f"{_aligned(rows)}\n{users}\n{found.directory}"
+
+
+def _broker_name(region: RegionStatus, broker: BrokerStatus) -> str:
+    return region.region if len(region.brokers) == 1 else f"{region.region}/{broker.broker}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:

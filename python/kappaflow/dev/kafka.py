@@ -1,4 +1,4 @@
-"""One Kafka of one region: its directory, its configuration, how it is formatted and started."""
+"""One broker of a region: its directory, how it is formatted and started."""
 
 import base64
 import os
@@ -8,21 +8,19 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from kappaflow.dev import process
+from kappaflow.dev import config, process, secure
 from kappaflow.dev.java import Java
-from kappaflow.dev.ports import HOST
 from kappaflow.dev.process import ProcessId
+from kappaflow.dev.secure import write_private
+from kappaflow.dev.state import RegionRecord, Shape
 from kappaflow.errors import DevStackError
 
-NODE_ID = 1
-HEAP_MIB = 512
 _FORMAT_TIMEOUT_S = 60.0
-_HEADER = "# Written by `kappaflow dev up` at each start: changes made here are lost."
 
 
 @dataclass(frozen=True)
 class Home:
-    """The directory of one region's Kafka and the files in it."""
+    """The directory of one broker and the files in it."""
 
     root: Path
 
@@ -42,9 +40,19 @@ class Home:
         return self.root / "kafka.log"
 
     @property
+    def format_arguments(self) -> Path:
+        """The arguments of Kafka's formatting, while that runs."""
+        return self.root / "format.arguments"
+
+    @property
     def format_log_file(self) -> Path:
         """What Kafka's formatting of the data directory printed."""
         return self.root / "format.log"
+
+    @property
+    def secure(self) -> Path:
+        """The directory of the region's certificates and passwords, which its brokers share."""
+        return self.root.parent / "secure"
 
     @property
     def pid_file(self) -> Path:
@@ -58,28 +66,13 @@ class Home:
 
     def kept_cluster_id(self) -> str | None:
         """The cluster id that the data was formatted with; None if there is no data."""
-        return _read_property(self.data / "meta.properties", "cluster.id")
-
-    def kept_port(self) -> int | None:
-        """The client port of the last start, from the configuration file; None if there is none."""
-        listener = _read_property(self.config, "advertised.listeners")
-        port = listener.rpartition(":")[2] if listener else ""
-        return int(port) if port.isdigit() else None
+        return config.read_property(self.data / "meta.properties", "cluster.id")
 
     def remove_data(self) -> None:
         """Deletes data and configuration, so that no cluster is known here; logs stay."""
         shutil.rmtree(self.data, ignore_errors=True)
         self.config.unlink(missing_ok=True)
         self.pid_file.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Deletes the directory with its data. DevStackError if that fails."""
-        try:
-            shutil.rmtree(self.root)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise DevStackError(f"cannot remove {self.root} ({error}).") from error
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,11 @@ class Runtime:
         return os.pathsep.join(str(jar) for jar in self.jars)
 
 
+def heap_mib(shape: Shape) -> int:
+    """A broker's heap: half a GiB, and less where several share the machine."""
+    return 512 if shape.brokers == 1 else 256
+
+
 def new_cluster_id() -> str:
     """A random cluster id in Kafka's form: a UUID in URL-safe base64, not beginning with a dash."""
     while True:
@@ -103,52 +101,7 @@ def new_cluster_id() -> str:
             return text
 
 
-def config_text(*, port: int, controller_port: int, data: Path) -> str:
-    """Kafka's configuration for one region: one node that is broker and controller, on loopback."""
-    settings: dict[str, object] = {
-        "process.roles": "broker,controller",
-        "node.id": NODE_ID,
-        # Static voters: they are not kept in the data, so the controller's port may differ at each start.
-        "controller.quorum.voters": f"{NODE_ID}@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "log.dirs": str(data),
-        # A misspelt topic must fail, as it does in production.
-        "auto.create.topics.enable": "false",
-        "default.replication.factor": 1,
-        # One node: no copies. Few partitions: the inner topics are made at the first use, within a second.
-        "offsets.topic.num.partitions": 4,
-        "offsets.topic.replication.factor": 1,
-        "transaction.state.log.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "share.coordinator.state.topic.num.partitions": 4,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
-        # Groups form at once, and clients may ask for sessions as short as tests want them. With the new
-        # group protocol the broker alone sets the session, so it is short here (Kafka's own default: 45 s).
-        "group.initial.rebalance.delay.ms": 0,
-        "group.min.session.timeout.ms": 1_000,
-        "group.consumer.min.session.timeout.ms": 1_000,
-        "group.consumer.session.timeout.ms": 6_000,
-        "group.consumer.min.heartbeat.interval.ms": 500,
-        "group.consumer.heartbeat.interval.ms": 1_000,
-        # After a `kill -9` the new process is let in once the old one's session is over (Kafka's default:
-        # 9 s).
-        "broker.session.timeout.ms": 3_000,
-        "broker.heartbeat.interval.ms": 500,
-        # The cleaner's buffer is 128 MiB otherwise, a quarter of the heap.
-        "log.cleaner.dedupe.buffer.size": 8 << 20,
-        # Looks often, so that tests of a topic's retention need not wait for minutes.
-        "log.retention.check.interval.ms": 5_000,
-    }
-    return "\n".join([_HEADER, *(f"{key}={_escaped(str(value))}" for key, value in settings.items()), ""])
-
-
-def write_config(home: Home, *, port: int, controller_port: int) -> None:
+def write_config(home: Home, broker: int, region: RegionRecord) -> None:
     """Makes the directory and writes the configuration. DevStackError if that is not allowed."""
     for forbidden in (",", os.pathsep, "\n"):
         if forbidden in str(home.root):
@@ -158,23 +111,30 @@ def write_config(home: Home, *, port: int, controller_port: int) -> None:
             )
     try:
         home.root.mkdir(parents=True, exist_ok=True)
-        home.config.write_text(config_text(port=port, controller_port=controller_port, data=home.data))
+        more = secure.settings(home.secure, broker) if region.shape.secure else {}
+        text = config.text(broker, region, data=home.data, secure_settings=more)
+        write_private(home.config, text.encode())  # it may hold passwords
     except OSError as error:
         raise DevStackError(
             f"cannot write {home.config} ({error.strerror}). Choose a directory you may write to, with --dir."
         ) from error
 
 
-def start_formatting(home: Home, runtime: Runtime, cluster_id: str) -> ProcessId:
+def start_formatting(home: Home, runtime: Runtime, region: RegionRecord) -> ProcessId:
     """Starts Kafka's own formatting of the data directory; `finish_formatting` waits for it."""
     home.format_log_file.unlink(missing_ok=True)
+    arguments = ["format", "--ignore-formatted", "-t", region.cluster_id, "-c", str(home.config)]
+    if region.shape.secure:
+        arguments += secure.formatting_arguments(home.secure)
+    # In a file: what stands in a command line, everybody on this machine can read.
+    quoted = (part.replace("\\", "\\\\") for part in ("kafka.tools.StorageTool", *arguments))
+    write_private(home.format_arguments, "".join(f'"{part}"\n' for part in quoted).encode())
     tool = [
         str(runtime.java.executable),
         *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m"),
         home.mark,
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        *("-cp", runtime.class_path, "kafka.tools.StorageTool"),
-        *("format", "--ignore-formatted", "-t", cluster_id, "-c", str(home.config)),
+        *("-cp", runtime.class_path, f"@{home.format_arguments}"),
     ]
     return process.spawn(
         tool,
@@ -196,14 +156,15 @@ def finish_formatting(home: Home, tool: ProcessId) -> None:
         raise DevStackError(
             f"Kafka could not format {home.data}. Its last lines:\n{last_lines(home.format_log_file, 15)}"
         )
+    home.format_arguments.unlink(missing_ok=True)
 
 
-def launch(home: Home, runtime: Runtime) -> ProcessId:
-    """Starts the Kafka of `home` in a session of its own and returns at once."""
+def launch(home: Home, runtime: Runtime, heap_mib: int) -> ProcessId:
+    """Starts the broker of `home` in a session of its own and returns at once."""
     if home.log_file.exists():
         home.log_file.replace(home.log_file.with_name(f"{home.log_file.name}.1"))
     return process.spawn(
-        java_command(home, runtime),
+        java_command(home, runtime, heap_mib),
         cwd=home.root,
         environment=java_environment(),
         log_file=home.log_file,
@@ -211,11 +172,11 @@ def launch(home: Home, runtime: Runtime) -> ProcessId:
     )
 
 
-def java_command(home: Home, runtime: Runtime) -> list[str]:
+def java_command(home: Home, runtime: Runtime, heap_mib: int) -> list[str]:
     """The command that runs Kafka."""
     return [
         str(runtime.java.executable),
-        *("-XX:+UseSerialGC", f"-Xmx{HEAP_MIB}m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError"),
+        *("-XX:+UseSerialGC", f"-Xmx{heap_mib}m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError"),
         home.mark,
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -242,25 +203,6 @@ def _tail_of(text: str, count: int) -> str:
     return "\n".join(text.splitlines()[-count:]) if count > 0 else ""
 
 
-def _escaped(value: str) -> str:
-    """As Java reads it from a properties file, which is Latin-1 with escapes of UTF-16 units."""
-    units = value.replace("\\", "\\\\").encode("utf-16-be")
-    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
-    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
-
-
 def java_environment() -> dict[str, str]:
     """Our environment, with a locale in which Java finds files whose names are not ASCII."""
     return {**os.environ, "LC_ALL": "C.UTF-8"} if sys.platform == "linux" else dict(os.environ)
-
-
-def _read_property(path: Path, key: str) -> str | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        name, _, value = line.partition("=")
-        if name.strip() == key:
-            return value.strip()
-    return None

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kappaflow.errors import DevStackError
+
 STOP = signal.SIGSTOP
 CONTINUE = signal.SIGCONT
 _POLL_S = 0.05
@@ -85,6 +87,17 @@ def send(process: ProcessId, number: signal.Signals) -> bool:
         if opened is not None:
             os.close(opened)
     return True
+
+
+def limit_files(process: ProcessId, limit_bytes: int) -> None:
+    """From now on this very process can't make a file larger than that. DevStackError where the system can't."""
+    if sys.platform != "linux":
+        raise DevStackError("limiting the files of a running process needs Linux.")
+    import resource
+
+    if is_running(process):
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit_bytes, hard))
 
 
 def wait_gone(process: ProcessId, timeout_s: float) -> bool:
@@ -165,7 +178,7 @@ def from_pid_file(pid_file: Path, mark: str) -> ProcessId | None:
     except (OSError, ValueError):
         return None
     process = identify(pid)
-    if process is None or not is_running(process) or mark not in _command_line(pid):
+    if process is None or not is_running(process) or f"{mark} " not in f"{_command_line(pid)} ":
         return None
     return process
 

@@ -1,25 +1,29 @@
-"""The dev stack: one Apache Kafka a region, and a schema registry, started, watched and stopped together."""
+"""The dev stack: an Apache Kafka a region, and a schema registry, started, watched and stopped together."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kappaflow.dev import kafka, probe, process
+from kappaflow.dev import process, status
 from kappaflow.dev.kafka import Home
 from kappaflow.dev.lock import locked
 from kappaflow.dev.process import ProcessId
 from kappaflow.dev.registry import Registry, RegistryStatus
-from kappaflow.dev.start import Start
+from kappaflow.dev.secure import Access
+from kappaflow.dev.start import Start, Wanted
 from kappaflow.dev.state import (
     REGISTRY,
     STATE_FILE,
+    BrokerRecord,
     Health,
     RegionRecord,
     RegionStatus,
+    Shape,
     StackState,
+    broker_home,
     check_region_name,
     load_state,
     save_state,
@@ -29,6 +33,8 @@ from kappaflow.errors import DevStackError
 DEFAULT_DIR = Path(".kappaflow/dev")
 DEFAULT_REGION = "local"
 _NEEDED_BYTES = 300 << 20
+_MAX_BROKERS = 9
+_MIN_FILE_MIB = 11
 _LOCK_TIMEOUT_S = 180.0
 _PAUSE_TIMEOUT_S = 5.0
 
@@ -41,8 +47,15 @@ class DevStack:
 
     directory: where data, logs and the state file are kept; made if absent. Default `.kappaflow/dev`.
     regions: names; by default those that the directory knows, or `local` if it knows none.
-    base_port: the port of the first region, the next ones following; by default free ports are chosen at the
-        first start. Later starts keep them.
+    brokers: how many brokers a region's cluster has, each a process of its own that is also one of its controllers;
+        by default as many as before, or 1. With three, one may die and records stay to be had.
+    min_insync_replicas: on how many brokers a record must be before it is acknowledged; by default 2 where there
+        are three brokers or more, else 1.
+    secure: whether a region also has listeners with TLS: by password (SCRAM-SHA-512 and PLAIN), by the client's
+        certificate, and one whose own certificate has expired; and rights. `access` tells how to connect.
+        These three a region keeps from its first start.
+    base_port: the port of the first region, the next ones following, one a broker; by default free ports are
+        chosen at the first start. Later starts keep them.
     registry: whether `up` also starts a schema registry, for all regions; one that it started before is started
         again anyway.
     registry_port: its port, which also asks for one; by default a free port, kept from then on.
@@ -58,6 +71,9 @@ class DevStack:
         directory: str | Path = DEFAULT_DIR,
         regions: Sequence[str] | None = None,
         *,
+        brokers: int | None = None,
+        min_insync_replicas: int | None = None,
+        secure: bool = False,
         base_port: int | None = None,
         registry: bool = False,
         registry_port: int | None = None,
@@ -72,12 +88,21 @@ class DevStack:
             check_region_name(name)
         if len(set(names)) != len(names):
             raise DevStackError(f"a region is named twice in {', '.join(names)}")
+        if brokers is not None and not 1 <= brokers <= _MAX_BROKERS:
+            raise DevStackError(f"{brokers} brokers: use 1 to {_MAX_BROKERS}")
+        if min_insync_replicas is not None and not 1 <= min_insync_replicas <= min(3, brokers or 3):
+            raise DevStackError(
+                f"min.insync.replicas {min_insync_replicas}: use 1 up to the number of brokers, 3 at most"
+            )
         if base_port is not None and not 1 <= base_port <= 65_535 - max(0, len(names) - 1):
-            raise DevStackError(f"port {base_port} is out of range: use 1 to 65535, one port a region")
+            raise DevStackError(f"port {base_port} is out of range: use 1 to 65535, one port a broker")
         if registry_port is not None and not 1 <= registry_port <= 65_535:
             raise DevStackError(f"port {registry_port} is out of range: use 1 to 65535")
         self.directory = Path(directory).expanduser().absolute()
         self._names = names
+        self._brokers = brokers
+        self._min_insync_replicas = min_insync_replicas
+        self._secure = secure
         self._base_port = base_port
         self._ready_timeout_s = ready_timeout_s
         self._stop_timeout_s = stop_timeout_s
@@ -105,7 +130,7 @@ class DevStack:
         interrupted, it stops what it started.
         """
         with self._at_work() as state, self._with_registry(state):
-            self._start(state, self._chosen(state))
+            self._start(state, dict.fromkeys(self._chosen(state)))
         return self.status()
 
     def down(self, *, wipe: bool = False) -> list[RegionStatus]:
@@ -117,19 +142,19 @@ class DevStack:
             return []
         with self._at_work() as state:
             names = [name for name in (self._names or list(state.regions)) if name in state.regions]
-            self._stop(state, names)
+            self._stop(state, _all(state, names))
             if not self._names and self._registry.known():
                 self._registry.stop(self._stop_timeout_s)
                 if wipe:
                     self._registry.remove()
             if wipe:
                 for name in names:
-                    self._home(name).remove()
+                    self._remove(name)
                     del state.regions[name]
                 save_state(self.directory, state)
-                for log in self.directory.glob("*/format.log"):  # what is left of starts that failed
-                    if log.parent.name not in state.regions:
-                        self._home(log.parent.name).remove()
+                for log in self.directory.glob("*/broker-*/format.log"):  # what is left of starts that failed
+                    if log.parent.parent.name not in state.regions:
+                        self._remove(log.parent.parent.name)
                 self._on_event(f"removed the data of {', '.join(names)}" if names else "no data to remove")
                 if not state.regions:
                     self._remove_traces()
@@ -140,7 +165,7 @@ class DevStack:
         if not self._started_here or not self.directory.exists():
             return
         with self._at_work() as state:
-            self._stop(state, [name for name in state.regions if name in self._started_here])
+            self._stop(state, _all(state, self._started_here))
             if REGISTRY in self._started_here:
                 self._registry.stop(self._stop_timeout_s)
                 self._started_here.discard(REGISTRY)
@@ -164,70 +189,91 @@ class DevStack:
 
     def status(self) -> list[RegionStatus]:
         """How each region is now. Asks each running Kafka; changes nothing."""
-        state = self._recovered(load_state(self.directory))
+        state = status.recovered(self.directory, load_state(self.directory))
         names = [name for name in (self._names or list(state.regions)) if name in state.regions]
-        return [self._status_of(name, state.regions[name]) for name in names]
+        return [status.of_region(self.directory, name, state.regions[name]) for name in names]
 
     def peek(self) -> dict[str, Health]:
         """As `status`, but by the processes alone, which is quick: *running* says nothing about answering."""
-        state = self._recovered(load_state(self.directory))
+        state = status.recovered(self.directory, load_state(self.directory))
         names = [name for name in (self._names or list(state.regions)) if name in state.regions]
-        return {name: self._health(state.regions[name], ask=False) for name in names}
+        return {name: status.peek(state.regions[name]) for name in names}
 
     def bootstrap(self, region: str | None = None) -> str:
-        """A region's `host:port` for `bootstrap.servers`. With but one region its name may be left out."""
-        state = load_state(self.directory)
-        if region is None:
-            names = self._chosen(state)
-            if len(names) != 1:
-                raise DevStackError(f"which region? There are {', '.join(names)}.")
-            region = names[0]
-        return self._record(state, region).bootstrap_servers
+        """A region's `host:port,…` for `bootstrap.servers`. With but one region its name may be left out."""
+        return self._one(region)[1].bootstrap_servers
 
-    def log_file(self, region: str) -> Path:
-        """The file with what the region's Kafka prints."""
-        self._record(load_state(self.directory), region)
-        return self._home(region).log_file
+    def access(self, region: str | None = None) -> Access:
+        """How clients connect to a region's secure listeners. With but one region its name may be left out."""
+        name, record = self._one(region)
+        found = status.access(self.directory, name, record)
+        if found is None:
+            raise DevStackError(
+                f"region {name!r} has no secure listeners: `kappaflow dev up --secure` makes a region with them."
+            )
+        return found
 
-    # -- one region
+    def log_file(self, region: str, broker: int = 1) -> Path:
+        """The file with what a region's broker prints."""
+        self._numbers(load_state(self.directory), region, broker)
+        return self._home(region, broker).log_file
 
-    def start(self, region: str) -> RegionStatus:
-        """Starts one region, on its data if it has any, and waits until it answers."""
+    # -- one region, or one of its brokers (`broker`: its number, from 1; None: all)
+
+    def start(self, region: str, broker: int | None = None) -> RegionStatus:
+        """Starts a region, or a broker, on its data if it has any, and waits until it answers.
+
+        Of three brokers one does not answer by itself: two are needed for a quorum.
+        """
         check_region_name(region)
         with self._at_work() as state:
-            self._start(state, [region])
-            return self._status_of(region, state.regions[region])
+            self._start(state, {region: broker})
+            return status.of_region(self.directory, region, state.regions[region])
 
-    def stop(self, region: str) -> None:
-        """Stops one region cleanly."""
+    def stop(self, region: str, broker: int | None = None) -> None:
+        """Stops a region, or a broker, cleanly."""
         with self._at_work() as state:
-            self._record(state, region)
-            self._stop(state, [region])
+            self._stop(state, {region: self._numbers(state, region, broker)})
 
-    def restart(self, region: str) -> RegionStatus:
-        """Stops one region cleanly and starts it on its data, at the same port."""
+    def restart(self, region: str, broker: int | None = None) -> RegionStatus:
+        """Stops a region, or a broker, cleanly and starts it on its data, at the same port."""
         with self._at_work() as state:
-            self._record(state, region)
-            self._stop(state, [region])
-            self._start(state, [region])
-            return self._status_of(region, state.regions[region])
+            self._stop(state, {region: self._numbers(state, region, broker)})
+            self._start(state, {region: broker})
+            return status.of_region(self.directory, region, state.regions[region])
 
-    def kill(self, region: str) -> None:
-        """Ends one region's Kafka by SIGKILL, as a crash does. `start` brings it up on its data."""
+    def kill(self, region: str, broker: int | None = None) -> None:
+        """Ends a region's brokers, or one, by SIGKILL, as a crash does. `start` brings them up on their data."""
         with self._at_work() as state:
-            process.kill(self._running(state, region))
+            for found in self._running(state, region, broker):
+                process.kill(found)
 
-    def pause(self, region: str) -> None:
-        """Halts one region's Kafka by SIGSTOP: its port takes connections, and nothing answers."""
+    def pause(self, region: str, broker: int | None = None) -> None:
+        """Halts a region's brokers, or one, by SIGSTOP: the port takes connections, and nothing answers."""
         with self._at_work() as state:
-            found = self._running(state, region)
-            process.send(found, process.STOP)
-            process.wait_paused(found, _PAUSE_TIMEOUT_S)
+            for found in self._running(state, region, broker):
+                process.send(found, process.STOP)
+                process.wait_paused(found, _PAUSE_TIMEOUT_S)
 
-    def resume(self, region: str) -> None:
-        """Lets a paused Kafka go on."""
+    def resume(self, region: str, broker: int | None = None) -> None:
+        """Lets paused brokers go on."""
         with self._at_work() as state:
-            process.send(self._running(state, region), process.CONTINUE)
+            for found in self._running(state, region, broker):
+                process.send(found, process.CONTINUE)
+
+    def fill(self, region: str, broker: int | None = None, *, file_mib: int = 16) -> None:
+        """Lets a region's brokers, or one, find no room: from now on no file of theirs grows beyond `file_mib` MiB.
+
+        Kafka takes it as it takes a full disk: the append fails, the directory is given up, and with it, being the
+        only one, the broker. A later `start` is without the limit. Linux only.
+        """
+        if file_mib < _MIN_FILE_MIB:
+            raise DevStackError(
+                f"{file_mib} MiB: use {_MIN_FILE_MIB} or more, since Kafka's empty indexes are large"
+            )
+        with self._at_work() as state:
+            for found in self._running(state, region, broker):
+                process.limit_files(found, file_mib << 20)
 
     # -- inner
 
@@ -242,7 +288,7 @@ class DevStack:
             ) from error
         lock = self.directory / "lock"
         with locked(lock, timeout_s=_LOCK_TIMEOUT_S, on_wait=self._on_event):
-            yield self._recovered(load_state(self.directory))
+            yield status.recovered(self.directory, load_state(self.directory))
 
     @contextmanager
     def _with_registry(self, state: StackState) -> Iterator[None]:
@@ -252,103 +298,96 @@ class DevStack:
         try:
             if self._registry_wanted or self._registry.known():
                 self._check_space()
-                taken = {record.port for record in state.regions.values()}
-                launched = self._registry.launch(self._registry_port, taken)
+                launched = self._registry.launch(self._registry_port, state.ports())
             yield
             self._registry.await_ready(self._ready_timeout_s)
         except BaseException:
-            self._stop(state, [name for name in state.regions if name in self._started_here - before])
+            self._stop(state, _all(state, self._started_here - before))
             if launched:
                 self._registry.stop(self._stop_timeout_s)
             raise
         if launched:
             self._started_here.add(REGISTRY)
 
-    def _start(self, state: StackState, names: list[str]) -> None:
+    def _start(self, state: StackState, targets: Mapping[str, int | None]) -> None:
+        """Starts the regions, or one broker of a region, that don't run, and waits for those that do."""
         self._check_space()
-        awaited: list[str] = []
-        for name in names:
+        start = Start(self.directory, state, self._ready_timeout_s, self._stop_timeout_s, self._on_event)
+        fresh: dict[str, Wanted] = {}
+        for name, broker in targets.items():
             record = state.regions.get(name)
-            if record is None or record.process is None or not process.is_running(record.process):
-                continue
-            wanted = self._wanted_port(name)
-            if wanted is not None and wanted != record.port:
-                raise DevStackError(
-                    f"region {name!r} already runs on port {record.port}; to move it to {wanted}, "
-                    "run `kappaflow dev down` first."
-                )
-            process.send(record.process, process.CONTINUE)  # in case it is paused
-            awaited.append(name)
-        start = Start(self.directory, state, self._ready_timeout_s, self._on_event)
-        for name in awaited:
-            start.await_running(name, self._home(name))
-            self._on_event(f"{name} is already up at {state.regions[name].bootstrap_servers}")
-        fresh = [name for name in names if name not in awaited]
+            shape = self._shape(name, record)
+            numbers = [broker] if broker is not None else list(range(1, shape.brokers + 1))
+            if record is None and broker is not None:
+                numbers = self._numbers(state, name, broker)
+            dead: list[int] = []
+            for number in numbers:
+                known = record.brokers.get(number) if record is not None else None
+                if known is None or known.process is None or not known.runs():
+                    dead.append(number)
+                    continue
+                self._refuse_to_move(name, number, known)
+                process.send(known.process, process.CONTINUE)  # in case it is paused
+            if dead:
+                fresh[name] = Wanted(shape, dead, self._wanted_port(name, shape))
+        for name, broker in targets.items():
+            if name not in fresh:
+                for number in [broker] if broker is not None else state.regions[name].brokers:
+                    start.await_running(name, number)
+                self._on_event(f"{name} is already up at {state.regions[name].bootstrap_servers}")
         if fresh:
-            start.run(
-                {name: (self._home(name), self._wanted_port(name)) for name in fresh}, self._stop_timeout_s
-            )
+            start.run(fresh)
             self._started_here.update(fresh)
 
-    def _stop(self, state: StackState, names: list[str]) -> None:
-        running: dict[str, ProcessId] = {}
-        for name in names:
-            found = state.regions[name].process
-            if found is not None and process.is_running(found):
-                running[name] = found
-        if running:
-            self._on_event(f"stopping {', '.join(running)}")
-        outcome = process.terminate(list(running.values()), self._stop_timeout_s)
-        for name in names:
-            record = state.regions[name]
-            if name in running and outcome[running[name]] == "killed":
-                self._on_event(
-                    f"{name} did not end within {self._stop_timeout_s:.0f} s of SIGTERM and was killed"
-                )
-            record.process = None
-            self._started_here.discard(name)
-        if names:
-            save_state(self.directory, state)
-
-    def _recovered(self, state: StackState) -> StackState:
-        """The state, with what the region's directories tell beyond it: a starter may have died half-way."""
-        for config in sorted(self.directory.glob("*/server.properties")):
-            home = Home(config.parent)
-            name, port, cluster_id = home.root.name, home.kept_port(), home.kept_cluster_id()
-            if name not in state.regions and port is not None and cluster_id is not None:
-                state.regions[name] = RegionRecord(port, cluster_id)
-        for name, record in state.regions.items():
-            if record.process is None or not process.is_running(record.process):
-                home = self._home(name)
-                found = process.from_pid_file(home.pid_file, home.mark)
-                record.process = found if found is not None else record.process
-        return state
-
-    def _status_of(self, name: str, record: RegionRecord) -> RegionStatus:
-        home = self._home(name)
-        health = self._health(record, ask=True)
-        return RegionStatus(
-            region=name,
-            state=health,
-            bootstrap_servers=record.bootstrap_servers,
-            cluster_id=record.cluster_id,
-            pid=record.process.pid
-            if record.process is not None and health not in ("dead", "stopped")
-            else None,
-            directory=str(home.root),
-            log_file=str(home.log_file),
+    def _shape(self, name: str, record: RegionRecord | None) -> Shape:
+        """What the region is to be made with; refuses what it was not made with."""
+        if record is None:
+            brokers = self._brokers or 1
+            return Shape(brokers, self._min_insync_replicas or (2 if brokers >= 3 else 1), self._secure)
+        shape = record.shape
+        asked = Shape(
+            self._brokers or shape.brokers,
+            self._min_insync_replicas or shape.min_insync_replicas,
+            self._secure or shape.secure,
         )
+        if asked != shape:
+            raise DevStackError(
+                f"region {name!r} was made with brokers={shape.brokers}, min.insync.replicas="
+                f"{shape.min_insync_replicas} and secure={shape.secure}, and keeps that. Make another region, "
+                "or this one anew after `kappaflow dev down --wipe`."
+            )
+        return shape
 
-    def _health(self, record: RegionRecord, *, ask: bool) -> Health:
-        if record.process is None:
-            return "stopped"
-        if not process.is_running(record.process):
-            return "dead"
-        if process.is_paused(record.process):
-            return "paused"
-        if not ask or probe.is_member(record.port, record.cluster_id, kafka.NODE_ID):
-            return "running"
-        return "unresponsive"
+    def _refuse_to_move(self, name: str, number: int, broker: BrokerRecord) -> None:
+        first = self._wanted_port(name, Shape(self._brokers or 1))
+        if first is not None and first + number - 1 != broker.port:
+            raise DevStackError(
+                f"region {name!r} already runs on port {broker.port}; to move it to {first + number - 1}, "
+                "run `kappaflow dev down` first."
+            )
+
+    def _stop(self, state: StackState, targets: Mapping[str, Sequence[int]]) -> None:
+        chosen = [
+            (state.regions[name].label(name, number), state.regions[name].brokers[number])
+            for name, numbers in targets.items()
+            for number in numbers
+        ]
+        running = {
+            broker.process: label for label, broker in chosen if broker.process is not None and broker.runs()
+        }
+        if running:
+            self._on_event(f"stopping {', '.join(running.values())}")
+        outcome = process.terminate(list(running), self._stop_timeout_s)
+        for one, how in outcome.items():
+            if how == "killed":
+                self._on_event(
+                    f"{running[one]} did not end within {self._stop_timeout_s:.0f} s of SIGTERM and was killed"
+                )
+        for _, broker in chosen:
+            broker.process = None
+        self._started_here.difference_update(targets)
+        if targets:
+            save_state(self.directory, state)
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.directory).free
@@ -367,14 +406,31 @@ class DevStack:
     def _chosen(self, state: StackState) -> list[str]:
         return self._names or list(state.regions) or [DEFAULT_REGION]
 
-    def _wanted_port(self, name: str) -> int | None:
+    def _wanted_port(self, name: str, shape: Shape) -> int | None:
         if self._base_port is None:
             return None
         names = self._names or [DEFAULT_REGION]
-        return self._base_port + names.index(name) if name in names else None
+        return self._base_port + names.index(name) * shape.brokers if name in names else None
 
-    def _home(self, name: str) -> Home:
-        return Home(self.directory / name)
+    def _home(self, name: str, number: int) -> Home:
+        return Home(broker_home(self.directory, name, number))
+
+    def _remove(self, name: str) -> None:
+        try:
+            shutil.rmtree(self.directory / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise DevStackError(f"cannot remove {self.directory / name} ({error}).") from error
+
+    def _one(self, region: str | None) -> tuple[str, RegionRecord]:
+        state = load_state(self.directory)
+        if region is None:
+            names = self._chosen(state)
+            if len(names) != 1:
+                raise DevStackError(f"which region? There are {', '.join(names)}.")
+            region = names[0]
+        return region, self._record(state, region)
 
     def _record(self, state: StackState, region: str) -> RegionRecord:
         record = state.regions.get(region)
@@ -383,8 +439,25 @@ class DevStack:
             raise DevStackError(f"no region {region!r} in {self.directory}; known regions: {known}.")
         return record
 
-    def _running(self, state: StackState, region: str) -> ProcessId:
-        found = self._record(state, region).process
-        if found is None or not process.is_running(found):
-            raise DevStackError(f"the Kafka of region {region!r} does not run.")
+    def _numbers(self, state: StackState, region: str, broker: int | None) -> list[int]:
+        brokers = self._record(state, region).brokers
+        if broker is None:
+            return list(brokers)
+        if broker not in brokers:
+            known = ", ".join(str(number) for number in brokers)
+            raise DevStackError(f"no broker {broker} in region {region!r}; its brokers: {known}.")
+        return [broker]
+
+    def _running(self, state: StackState, region: str, broker: int | None) -> list[ProcessId]:
+        found: list[ProcessId] = []
+        for number in self._numbers(state, region, broker):
+            one = state.regions[region].brokers[number]
+            if one.process is None or not one.runs():
+                raise DevStackError(f"{state.regions[region].label(region, number)} does not run.")
+            found.append(one.process)
         return found
+
+
+def _all(state: StackState, names: Collection[str]) -> dict[str, list[int]]:
+    """Every broker of these regions, as far as they are known."""
+    return {name: list(region.brokers) for name, region in state.regions.items() if name in names}
