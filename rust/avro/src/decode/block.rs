@@ -4,8 +4,7 @@
 
 use super::fault::Fault;
 use super::reader::{Reader, allowance};
-use super::source::{Source, varint, varint_of_four};
-use crate::wire::unzigzag;
+use super::source::Source;
 
 /// Messages of a block.
 const MESSAGES: usize = 128;
@@ -133,24 +132,6 @@ impl<'a> Ahead<'a> {
         self.at
     }
 
-    /// So many of the next bytes, and any that come after those.
-    #[inline(always)]
-    fn chunk<const N: usize>(&self) -> Option<&'a [u8; N]> {
-        let from = self.at.next as usize;
-        self.bytes.get(from..from + N)?.first_chunk()
-    }
-
-    /// Passes over bytes that are there.
-    #[inline(always)]
-    fn pass(&mut self, size: usize) {
-        self.at.next += size as u32;
-    }
-
-    #[inline(always)]
-    fn first(&self) -> Option<u8> {
-        self.bytes.get(self.at.next as usize).copied()
-    }
-
     /// As [`Source::bytes`], to a place in `out`, beyond which there may be anything: room is made for many at once. Of
     /// few bytes too many are copied: a copy of a size that is known takes neither a call nor a guess.
     #[inline(always)]
@@ -190,6 +171,11 @@ impl<'a> Source<'a> for Ahead<'a> {
     }
 
     #[inline(always)]
+    fn end(&self) -> usize {
+        self.at.end as usize
+    }
+
+    #[inline(always)]
     fn remaining(&self) -> usize {
         self.at.end.saturating_sub(self.at.next) as usize
     }
@@ -200,20 +186,19 @@ impl<'a> Source<'a> for Ahead<'a> {
     }
 
     #[inline(always)]
-    fn byte(&mut self) -> Result<u8, Fault> {
-        let [byte] = self.array()?;
-        Ok(byte)
+    fn first(&self) -> Option<u8> {
+        self.bytes.get(self.at()).copied()
     }
 
     #[inline(always)]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        match self.chunk() {
-            Some(bytes) => {
-                self.pass(N);
-                Ok(*bytes)
-            }
-            None => Err(Fault::truncated(self.at())),
-        }
+    fn chunk<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        let from = self.at();
+        self.bytes.get(from..from + N)?.first_chunk()
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, size: usize) {
+        self.at.next += size as u32;
     }
 
     #[inline(always)]
@@ -221,95 +206,5 @@ impl<'a> Source<'a> for Ahead<'a> {
         let from = self.at();
         self.skip_size(size)?;
         Ok(self.bytes.get(from..from + size).unwrap_or_default())
-    }
-
-    #[inline(always)]
-    fn skip_size(&mut self, size: usize) -> Result<(), Fault> {
-        if size > self.remaining() {
-            return Err(Fault::truncated(self.at()));
-        }
-        self.pass(size);
-        Ok(())
-    }
-
-    /// Most have four bytes at most, of which a number is made in fewer steps.
-    #[inline(always)]
-    fn int(&mut self) -> Result<i32, Fault> {
-        let four = self.chunk().copied().map(u32::from_le_bytes);
-        match four.and_then(varint_of_four) {
-            Some((v, size)) => {
-                self.pass(size);
-                Ok(v)
-            }
-            None => {
-                let v = self.long()?;
-                self.in_int(v)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn long(&mut self) -> Result<i64, Fault> {
-        let eight = self.chunk();
-        match eight.and_then(|eight| varint(u64::from_le_bytes(*eight))) {
-            Some((v, size)) => {
-                self.pass(size);
-                Ok(v)
-            }
-            None => {
-                let (v, after) = self.long_by_byte()?;
-                *self = after;
-                Ok(v)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn short_long(&mut self) -> Result<i64, Fault> {
-        match self.first() {
-            Some(byte) if byte < 0x80 => {
-                self.pass(1);
-                Ok(unzigzag(u64::from(byte)))
-            }
-            _ => self.long(),
-        }
-    }
-
-    #[inline(always)]
-    fn skip_number(&mut self) -> Result<(), Fault> {
-        let eight = self.chunk().copied().map(u64::from_le_bytes);
-        match eight.map(|word| !word & 0x8080_8080_8080_8080) {
-            None | Some(0) => self.long().map(drop),
-            Some(ends) => {
-                self.pass(ends.trailing_zeros() as usize / 8 + 1);
-                Ok(())
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn present(&mut self, null: u8) -> Result<bool, Fault> {
-        match self.first() {
-            Some(branch @ (0 | 2)) => {
-                self.pass(1);
-                Ok(branch != null << 1)
-            }
-            _ => {
-                let (present, after) = self.present_at_length(null)?;
-                *self = after;
-                Ok(present)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn big_endian(&mut self) -> Option<i64> {
-        let [twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16), eight @ ..] = self.chunk::<9>()? else {
-            return None;
-        };
-        let size = usize::from(*twice / 2);
-        self.pass(1 + size);
-        // The sign comes down with the shift.
-        Some(i64::from_be_bytes(*eight.first_chunk()?) >> (64 - 8 * size))
     }
 }

@@ -1,8 +1,7 @@
 //! Reading one message, so that an error says what is wrong where.
 
 use super::fault::Fault;
-use super::source::{Source, varint};
-use crate::wire::unzigzag;
+use super::source::Source;
 
 /// Memory that the elements of a message's arrays and maps may take beyond their bytes, whatever its length.
 const FREE_BYTES: usize = 16 << 20;
@@ -53,23 +52,17 @@ impl<'a> Reader<'a> {
         allowance(self.len) - self.free + self.len
     }
 
-    /// Passes over bytes that are known to be there.
-    #[inline(always)]
-    fn advance(&mut self, size: usize) {
-        self.rest = self.rest.get(size..).unwrap_or_default();
-    }
-
     /// As [`Source::bytes`], appended. Of few bytes, which aren't the last ones of the datum, too many are copied and cut
     /// off again: a copy of a size that is known takes neither a call nor a guess.
     #[inline(always)]
     pub(super) fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let size = self.length()?;
-        match self.rest.first_chunk::<SHORT>() {
+        match self.chunk::<SHORT>() {
             Some(chunk) if size <= SHORT => {
                 let end = out.len() + size;
                 out.extend_from_slice(chunk);
                 out.truncate(end);
-                self.advance(size);
+                self.pass(size);
             }
             _ => out.extend_from_slice(self.take(size)?),
         }
@@ -104,6 +97,11 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     #[inline(always)]
+    fn end(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
     fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -114,25 +112,18 @@ impl<'a> Source<'a> for Reader<'a> {
     }
 
     #[inline(always)]
-    fn byte(&mut self) -> Result<u8, Fault> {
-        match self.rest {
-            [byte, rest @ ..] => {
-                self.rest = rest;
-                Ok(*byte)
-            }
-            [] => Err(Fault::truncated(self.len)),
-        }
+    fn first(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
     #[inline(always)]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        match self.rest.split_first_chunk::<N>() {
-            Some((bytes, rest)) => {
-                self.rest = rest;
-                Ok(*bytes)
-            }
-            None => Err(Fault::truncated(self.len)),
-        }
+    fn chunk<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        self.rest.first_chunk()
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, size: usize) {
+        self.rest = self.rest.get(size..).unwrap_or_default();
     }
 
     #[inline(always)]
@@ -142,65 +133,7 @@ impl<'a> Source<'a> for Reader<'a> {
                 self.rest = rest;
                 Ok(bytes)
             }
-            None => Err(Fault::truncated(self.len)),
+            None => Err(self.truncated()),
         }
-    }
-
-    #[inline(always)]
-    fn skip_size(&mut self, size: usize) -> Result<(), Fault> {
-        self.take(size).map(drop)
-    }
-
-    #[inline(always)]
-    fn long(&mut self) -> Result<i64, Fault> {
-        let eight = self.rest.first_chunk();
-        match eight.and_then(|eight| varint(u64::from_le_bytes(*eight))) {
-            Some((v, size)) => {
-                self.advance(size);
-                Ok(v)
-            }
-            None => {
-                let (v, after) = self.long_by_byte()?;
-                *self = after;
-                Ok(v)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn short_long(&mut self) -> Result<i64, Fault> {
-        match self.rest {
-            [a, rest @ ..] if *a < 0x80 => {
-                self.rest = rest;
-                Ok(unzigzag(u64::from(*a)))
-            }
-            _ => self.long(),
-        }
-    }
-
-    #[inline(always)]
-    fn present(&mut self, null: u8) -> Result<bool, Fault> {
-        match self.rest {
-            [branch @ (0 | 2), rest @ ..] => {
-                self.rest = rest;
-                Ok(*branch != null << 1)
-            }
-            _ => {
-                let (present, after) = self.present_at_length(null)?;
-                *self = after;
-                Ok(present)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn big_endian(&mut self) -> Option<i64> {
-        let [twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16), rest @ ..] = self.rest else {
-            return None;
-        };
-        let (eight, size) = (rest.first_chunk()?, usize::from(*twice / 2));
-        self.rest = rest.get(size..)?;
-        // The sign comes down with the shift.
-        Some(i64::from_be_bytes(*eight) >> (64 - 8 * size))
     }
 }

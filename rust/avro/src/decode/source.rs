@@ -23,29 +23,121 @@ pub(super) trait Source<'a>: Copy {
     /// The next byte's number.
     fn at(&self) -> usize;
 
+    /// Where the message ends.
+    fn end(&self) -> usize;
+
     /// Bytes that the message still has.
     fn remaining(&self) -> usize;
 
     /// Memory that elements may still take.
     fn free(&mut self) -> &mut usize;
 
-    fn byte(&mut self) -> Result<u8, Fault>;
+    /// The next byte.
+    fn first(&self) -> Option<u8>;
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault>;
+    /// So many of the next bytes, which may be those of another message where this one has fewer.
+    fn chunk<const N: usize>(&self) -> Option<&'a [u8; N]>;
+
+    /// Passes over bytes that are there.
+    fn pass(&mut self, size: usize);
 
     fn take(&mut self, size: usize) -> Result<&'a [u8], Fault>;
 
+    #[inline(always)]
+    fn byte(&mut self) -> Result<u8, Fault> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    #[inline(always)]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        match self.chunk() {
+            Some(bytes) => {
+                self.pass(N);
+                Ok(*bytes)
+            }
+            None => Err(self.truncated()),
+        }
+    }
+
+    /// The message ends before what is asked for.
+    #[inline(always)]
+    fn truncated(&self) -> Fault {
+        Fault::truncated(self.end())
+    }
+
     /// Numbers of one column are of several lengths, which can't be foretold, so they aren't told apart by branches.
-    fn long(&mut self) -> Result<i64, Fault>;
+    #[inline(always)]
+    fn long(&mut self) -> Result<i64, Fault> {
+        let eight = self.chunk().copied().map(u64::from_le_bytes);
+        match eight.and_then(varint) {
+            Some((v, size)) => {
+                self.pass(size);
+                Ok(v)
+            }
+            None => {
+                let (v, after) = self.long_by_byte()?;
+                *self = after;
+                Ok(v)
+            }
+        }
+    }
 
     /// A number that has one byte, most of the time.
-    fn short_long(&mut self) -> Result<i64, Fault>;
+    #[inline(always)]
+    fn short_long(&mut self) -> Result<i64, Fault> {
+        match self.first() {
+            Some(byte) if byte < 0x80 => {
+                self.pass(1);
+                Ok(unzigzag(u64::from(byte)))
+            }
+            _ => self.long(),
+        }
+    }
+
+    /// Most have four bytes at most, of which a number is made in fewer steps.
+    #[inline(always)]
+    fn int(&mut self) -> Result<i32, Fault> {
+        let four = self.chunk().copied().map(u32::from_le_bytes);
+        match four.and_then(varint_of_four) {
+            Some((v, size)) => {
+                self.pass(size);
+                Ok(v)
+            }
+            None => {
+                let v = self.long()?;
+                self.in_int(v)
+            }
+        }
+    }
 
     /// Of a union of two, whether the branch is not `null`.
-    fn present(&mut self, null: u8) -> Result<bool, Fault>;
+    #[inline(always)]
+    fn present(&mut self, null: u8) -> Result<bool, Fault> {
+        match self.first() {
+            Some(branch @ (0 | 2)) => {
+                self.pass(1);
+                Ok(branch != null << 1)
+            }
+            _ => {
+                let (present, after) = self.present_at_length(null)?;
+                *self = after;
+                Ok(present)
+            }
+        }
+    }
 
     /// Bytes that are a big-endian number of one byte to eight, if there is so much left that they are read at once.
-    fn big_endian(&mut self) -> Option<i64>;
+    #[inline(always)]
+    fn big_endian(&mut self) -> Option<i64> {
+        let [twice @ (2 | 4 | 6 | 8 | 10 | 12 | 14 | 16), eight @ ..] = self.chunk::<9>()? else {
+            return None;
+        };
+        let size = usize::from(*twice / 2);
+        self.pass(1 + size);
+        // The sign comes down with the shift.
+        Some(i64::from_be_bytes(*eight.first_chunk()?) >> (64 - 8 * size))
+    }
 
     #[cold]
     #[inline(never)]
@@ -85,7 +177,14 @@ pub(super) trait Source<'a>: Copy {
     }
 
     /// Passes over bytes.
-    fn skip_size(&mut self, size: usize) -> Result<(), Fault>;
+    #[inline(always)]
+    fn skip_size(&mut self, size: usize) -> Result<(), Fault> {
+        if size > self.remaining() {
+            return Err(self.truncated());
+        }
+        self.pass(size);
+        Ok(())
+    }
 
     /// Passes over bytes or a string.
     #[inline(always)]
@@ -97,13 +196,14 @@ pub(super) trait Source<'a>: Copy {
     /// Passes over a number.
     #[inline(always)]
     fn skip_number(&mut self) -> Result<(), Fault> {
-        self.short_long().map(drop)
-    }
-
-    #[inline(always)]
-    fn int(&mut self) -> Result<i32, Fault> {
-        let v = self.long()?;
-        self.in_int(v)
+        let eight = self.chunk().copied().map(u64::from_le_bytes);
+        match eight.map(|word| !word & 0x8080_8080_8080_8080) {
+            None | Some(0) => self.long().map(drop),
+            Some(ends) => {
+                self.pass(ends.trailing_zeros() as usize / 8 + 1);
+                Ok(())
+            }
+        }
     }
 
     #[inline(always)]
@@ -203,7 +303,7 @@ pub(super) trait Source<'a>: Copy {
         Fault(Box::new(What::TooManyElements {
             at: self.at(),
             count,
-            message: self.at() + self.remaining(),
+            message: self.end(),
         }))
     }
 
