@@ -186,6 +186,11 @@ impl<'a> Source<'a> for Ahead<'a> {
     }
 
     #[inline(always)]
+    fn checks_text(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn first(&self) -> Option<u8> {
         self.bytes.get(self.at()).copied()
     }

@@ -32,12 +32,18 @@ pub(super) trait Feed<'a>: Sized {
     ) -> Result<(), Fault>;
 
     /// Appends bytes, which may have to be text.
+    #[inline(always)]
     fn payloads<const TEXT: bool>(
         self,
         offsets: &mut Offsets,
         data: &mut Vec<u8>,
         optional: Optional<'_>,
-    ) -> Result<(), Fault>;
+    ) -> Result<(), Fault> {
+        fill_bytes(offsets, data, optional, self, |r, out| match TEXT {
+            true => r.text_into(out),
+            false => r.bytes_into(out),
+        })
+    }
 
     /// Reads values that have no values inside.
     fn leaf(self, read: &Read, store: &mut Store, optional: Optional<'_>) -> Result<(), Fault> {
@@ -97,19 +103,6 @@ impl<'a> Feed<'a> for One<'_, 'a> {
         });
         valid.push(present);
         Ok(())
-    }
-
-    #[inline(always)]
-    fn payloads<const TEXT: bool>(
-        self,
-        offsets: &mut Offsets,
-        data: &mut Vec<u8>,
-        optional: Optional<'_>,
-    ) -> Result<(), Fault> {
-        fill_bytes(offsets, data, optional, self, |r, out| match TEXT {
-            true => r.text_into(out),
-            false => r.bytes_into(out),
-        })
     }
 
     fn optional(self, null: u8, read: &Read, column: &mut Column) -> Done {
@@ -178,19 +171,6 @@ impl<'a> Feed<'a> for Along<'_, 'a> {
             }
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    fn payloads<const TEXT: bool>(
-        self,
-        offsets: &mut Offsets,
-        data: &mut Vec<u8>,
-        optional: Optional<'_>,
-    ) -> Result<(), Fault> {
-        fill_bytes(offsets, data, optional, self, |r, out| match TEXT {
-            true => r.text_into(out),
-            false => r.bytes_into(out),
-        })
     }
 
     fn optional(self, null: u8, read: &Read, column: &mut Column) -> Done {

@@ -7,8 +7,6 @@ use super::source::Source;
 const FREE_BYTES: usize = 16 << 20;
 /// The same, for each byte of the message.
 const FREE_PER_BYTE: usize = 64;
-/// Bytes and strings of up to so many are copied by the chunk.
-const SHORT: usize = 32;
 
 /// Memory that the elements of a message so long may take, or of several messages.
 pub(super) const fn allowance(len: usize) -> usize {
@@ -51,43 +49,6 @@ impl<'a> Reader<'a> {
     pub(super) const fn taken(&self) -> usize {
         allowance(self.len) - self.free + self.len
     }
-
-    /// As [`Source::bytes`], appended. Of few bytes, which aren't the last ones of the datum, too many are copied and cut
-    /// off again: a copy of a size that is known takes neither a call nor a guess.
-    #[inline(always)]
-    pub(super) fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let size = self.length()?;
-        match self.chunk::<SHORT>() {
-            Some(chunk) if size <= SHORT => {
-                let end = out.len() + size;
-                out.extend_from_slice(chunk);
-                out.truncate(end);
-                self.pass(size);
-            }
-            _ => out.extend_from_slice(self.take(size)?),
-        }
-        Ok(())
-    }
-
-    /// A string, appended; that it is one may be left to a [`super::column::Column::check_text`] of many.
-    #[inline(always)]
-    pub(super) fn text_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let start = out.len();
-        self.bytes_into(out)?;
-        match out.get(start..) {
-            Some(text) if self.checks_text => self.check_text(text),
-            _ => Ok(()),
-        }
-    }
-
-    #[inline(never)]
-    fn check_text(&self, text: &[u8]) -> Result<(), Fault> {
-        // Most is, and that is found in fewer steps.
-        match text.is_ascii() || std::str::from_utf8(text).is_ok() {
-            true => Ok(()),
-            false => Err(self.invalid("not UTF-8")),
-        }
-    }
 }
 
 impl<'a> Source<'a> for Reader<'a> {
@@ -109,6 +70,11 @@ impl<'a> Source<'a> for Reader<'a> {
     #[inline(always)]
     fn free(&mut self) -> &mut usize {
         &mut self.free
+    }
+
+    #[inline(always)]
+    fn checks_text(&self) -> bool {
+        self.checks_text
     }
 
     #[inline(always)]

@@ -6,6 +6,9 @@ use crate::wire::unzigzag;
 /// What an element of no bytes costs at least: nothing in the message bounds their number.
 const EMPTY_ELEMENT: usize = 256;
 
+/// Bytes and strings of up to so many are appended by the chunk.
+const SHORT: usize = 32;
+
 /// A block of an array or a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
@@ -31,6 +34,10 @@ pub(super) trait Source<'a>: Copy {
 
     /// Memory that elements may still take.
     fn free(&mut self) -> &mut usize;
+
+    /// Whether what has to be text is looked at as it is read, and not left to a
+    /// [`super::column::Column::check_text`] of many.
+    fn checks_text(&self) -> bool;
 
     /// The next byte.
     fn first(&self) -> Option<u8>;
@@ -268,6 +275,43 @@ pub(super) trait Source<'a>: Copy {
     fn bytes(&mut self) -> Result<&'a [u8], Fault> {
         let size = self.length()?;
         self.take(size)
+    }
+
+    /// As [`Source::bytes`], appended. Of few bytes, which aren't the last ones of all, too many are copied and cut off
+    /// again: a copy of a size that is known takes neither a call nor a guess.
+    #[inline(always)]
+    fn bytes_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let size = self.length()?;
+        match self.chunk::<SHORT>() {
+            Some(chunk) if size <= SHORT => {
+                let end = out.len() + size;
+                out.extend_from_slice(chunk);
+                out.truncate(end);
+                self.pass(size);
+            }
+            _ => out.extend_from_slice(self.take(size)?),
+        }
+        Ok(())
+    }
+
+    /// A string, appended.
+    #[inline(always)]
+    fn text_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = out.len();
+        self.bytes_into(out)?;
+        match out.get(start..) {
+            Some(text) if self.checks_text() => self.check_text(text),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn check_text(&self, text: &[u8]) -> Result<(), Fault> {
+        // Most is, and that is found in fewer steps.
+        match text.is_ascii() || std::str::from_utf8(text).is_ok() {
+            true => Ok(()),
+            false => Err(self.invalid("not UTF-8")),
+        }
     }
 
     /// The next block of an array or a map. `min_size` is the fewest bytes of an element, `cost` the memory that it
