@@ -8,6 +8,10 @@
 //! No I/O, no clock, no threads; nothing here panics, wraps or truncates, whatever the data.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 mod canonical;
 pub mod compat;
