@@ -180,34 +180,39 @@ impl Stage {
         span: Box<Span>,
         slots: &Slots<'_>,
     ) -> Result<(), EncodeError> {
-        let (head, data) = (slots.head, field.source());
-        let len = &span.len[..slots.count];
-        let longest = len.iter().fold(0, |longest, len| longest.max(*len));
-        let places = span.at.iter().zip(len);
-        if is_narrow(head, longest.saturating_add(1)) {
-            let out = self.narrow();
-            words::texts(
-                places.map(|(at, len)| (u64::load(data, *at), *len)),
-                head,
-                out,
-            );
-            slots.patch(out);
-        } else if longest < u128::MOST - head.len() {
-            let out = self.wide();
-            words::texts(
-                places.map(|(at, len)| (u128::load(data, *at), *len)),
-                head,
-                out,
-            );
-            slots.patch(out);
-        } else {
+        let (data, longest) = (field.source(), span.longest(slots.count));
+        if longest >= u128::MOST - slots.head.len() {
             return self.with_lengths(span, slots, |span| Step::Bytes {
                 field: number,
                 span,
             });
         }
+        let places = || span.at.iter().zip(&span.len[..slots.count]);
+        let narrow = places().map(|(at, len)| (u64::load(data, *at), *len));
+        let wide = places().map(|(at, len)| (u128::load(data, *at), *len));
+        self.short_texts(slots, longest, narrow, wide);
         self.spare(span);
         Ok(())
+    }
+
+    /// Texts that fit into words, as words of either size.
+    #[inline(always)]
+    fn short_texts(
+        &mut self,
+        slots: &Slots<'_>,
+        longest: usize,
+        narrow: impl Iterator<Item = (u64, usize)>,
+        wide: impl Iterator<Item = (u128, usize)>,
+    ) {
+        if is_narrow(slots.head, longest.saturating_add(1)) {
+            let out = self.narrow();
+            words::texts(narrow, slots.head, out);
+            slots.patch(out);
+        } else {
+            let out = self.wide();
+            words::texts(wide, slots.head, out);
+            slots.patch(out);
+        }
     }
 
     #[inline(always)]
@@ -217,32 +222,13 @@ impl Stage {
         views: &[u128],
         slots: &Slots<'_>,
     ) -> Result<(), EncodeError> {
-        let head = slots.head;
         let mut span = self.empty_span();
         for (len, view) in span.len.iter_mut().zip(views) {
             *len = *view as u32 as usize;
         }
         slots.each(|slot, _| span.len[slot] = 0);
-        let len = &span.len[..slots.count];
-        let longest = len.iter().fold(0, |longest, len| longest.max(*len));
-        let texts = views.iter().zip(len);
-        if is_narrow(head, longest.saturating_add(1)) {
-            let out = self.narrow();
-            words::texts(
-                texts.map(|(view, len)| (u64::of_view(*view), *len)),
-                head,
-                out,
-            );
-            slots.patch(out);
-        } else if longest <= INLINE {
-            let out = self.wide();
-            words::texts(
-                texts.map(|(view, len)| (u128::of_view(*view), *len)),
-                head,
-                out,
-            );
-            slots.patch(out);
-        } else {
+        let longest = span.longest(slots.count);
+        if longest > INLINE {
             // What is in the views is the first source, so that short and long texts are copied alike: where both occur,
             // which one is next can't be foretold. For the same reason both places are computed, and one is chosen.
             let places = views.iter().zip(slots.from..).map(|(view, slot)| {
@@ -262,6 +248,10 @@ impl Stage {
                 span,
             });
         }
+        let texts = || views.iter().zip(&span.len[..slots.count]);
+        let narrow = texts().map(|(view, len)| (u64::of_view(*view), *len));
+        let wide = texts().map(|(view, len)| (u128::of_view(*view), *len));
+        self.short_texts(slots, longest, narrow, wide);
         self.spare(span);
         Ok(())
     }
@@ -275,10 +265,10 @@ impl Stage {
         step: impl FnOnce(usize) -> Step,
     ) -> Result<(), EncodeError> {
         let Span { words, len, .. } = &mut *span;
-        let len = &len[..slots.count];
-        if !numbers::lengths(len, slots.head, words) {
-            let bytes = len.iter().fold(0, |longest, len| longest.max(*len));
-            return Err(EncodeError::TooLarge { bytes });
+        if !numbers::lengths(&len[..slots.count], slots.head, words) {
+            return Err(EncodeError::TooLarge {
+                bytes: span.longest(slots.count),
+            });
         }
         slots.patch(words);
         self.span(span, step);

@@ -73,7 +73,15 @@ impl Span {
         slots.each(|slot, _| (self.source[slot], self.len[slot]) = (0, 0));
     }
 
-    /// The same by offsets, one more than there are slots.
+    /// Most bytes of a slot.
+    #[inline(always)]
+    pub(super) fn longest(&self, count: usize) -> usize {
+        self.len[..count]
+            .iter()
+            .fold(0, |longest, len| longest.max(*len))
+    }
+
+    /// As [`Span::place`], by offsets, one more than there are slots.
     #[inline(always)]
     pub(super) fn between<T: Copy>(
         &mut self,
