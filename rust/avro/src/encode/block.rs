@@ -1,11 +1,9 @@
 //! A block of slots: field by field into words, then slot by slot into the output.
 
-use std::ops::Range;
-
 use super::fields::{Field, Values};
 use super::sink::Sink;
-use super::stage::{Stage, Step};
-use super::words::{BLOCK, Word};
+use super::stage::{Span, Stage, Step};
+use super::words::{BLOCK, Words};
 use crate::cpu;
 use crate::error::EncodeError;
 
@@ -15,12 +13,12 @@ pub(super) struct Block<'a> {
     stage: Stage,
 }
 
-/// The elements of all lists of a column, encoded a block at a time when a list comes to them.
+/// The elements of all lists of a column.
 pub(super) struct Elements<'a> {
     block: Block<'a>,
     total: usize,
-    /// Which of them the block holds.
-    held: Range<usize>,
+    /// Those of a block of lists, encoded.
+    sink: Sink,
 }
 
 impl<'a> Block<'a> {
@@ -42,7 +40,7 @@ impl<'a> Block<'a> {
     pub(super) fn fill(&mut self, from: usize, count: usize) -> Result<(), EncodeError> {
         cpu::run(Fill {
             stage: &mut self.stage,
-            fields: &self.fields,
+            fields: &mut self.fields,
             from,
             count,
         })
@@ -51,80 +49,84 @@ impl<'a> Block<'a> {
     /// Writes slots of the block, counted from its first, and says after each where the output ends.
     #[inline(always)]
     pub(super) fn write(
-        &mut self,
+        &self,
         slots: impl Iterator<Item = usize>,
         sink: &mut Sink,
         mut written: impl FnMut(usize, usize),
     ) {
-        let Self { fields, stage } = self;
-        for slot in slots {
-            for step in &stage.steps {
-                match *step {
-                    Step::Narrow { from, to } => sink.words(&stage.narrow.0[from..to], slot),
-                    Step::Wide { from, to } => sink.words(&stage.wide.0[from..to], slot),
-                    Step::Bytes { field, span } => {
-                        sink.text(&stage.spans[span], &fields[field].sources, slot);
-                    }
-                    Step::List { field, span } => {
-                        let span = &stage.spans[span];
-                        let (at, len) = (span.at[slot % BLOCK], span.len[slot % BLOCK]);
-                        sink.word(span.words[slot % BLOCK]);
-                        if len > 0
-                            && let Values::List(_, elements) = &mut fields[field].values
-                        {
-                            elements.write(at, len, sink);
-                        }
-                        // The empty block that ends a list is the length of one that has no elements.
-                        sink.word(u64::counted(u32::from(len > 0)));
-                    }
-                }
-            }
-            written(slot, sink.len());
-        }
-    }
-
-    /// The same of slots in a row. Most elements take one step, which is looked at once and not for every one of them.
-    #[inline(always)]
-    fn write_range(&mut self, slots: Range<usize>, sink: &mut Sink) {
-        let Self { fields, stage } = self;
-        match stage.steps[..] {
-            [Step::Narrow { from, to }] => sink.run(&stage.narrow.0[from..to], slots),
-            [Step::Wide { from, to }] => sink.run(&stage.wide.0[from..to], slots),
-            [Step::Bytes { field, span }] => {
-                let (span, sources) = (&stage.spans[span], &fields[field].sources[..]);
+        let pieces: Vec<Piece<'_>> = self
+            .stage
+            .steps
+            .iter()
+            .map(|step| self.piece(*step))
+            .collect();
+        let mut at = sink.start();
+        // Most elements take one step, which is looked at once and not for every one of them.
+        match pieces[..] {
+            [Piece::Narrow(words)] => {
                 for slot in slots {
-                    sink.text(span, sources, slot);
+                    at = sink.words(at, words, slot);
+                    written(slot, sink.len(at));
                 }
             }
-            _ => cpu::run(Steps {
-                block: self,
-                slots,
-                sink,
-            }),
+            [Piece::Wide(words)] => {
+                for slot in slots {
+                    at = sink.words(at, words, slot);
+                    written(slot, sink.len(at));
+                }
+            }
+            [Piece::Bytes(span, sources)] => {
+                for slot in slots {
+                    at = sink.text(at, span, sources, slot);
+                    written(slot, sink.len(at));
+                }
+            }
+            _ => {
+                for slot in slots {
+                    for piece in &pieces {
+                        at = match *piece {
+                            Piece::Narrow(words) => sink.words(at, words, slot),
+                            Piece::Wide(words) => sink.words(at, words, slot),
+                            Piece::Bytes(span, sources) => sink.text(at, span, sources, slot),
+                            Piece::List(span, elements) => sink.list(at, span, elements, slot),
+                        };
+                    }
+                    written(slot, sink.len(at));
+                }
+            }
+        }
+        sink.stop(at);
+    }
+
+    fn piece(&self, step: Step) -> Piece<'_> {
+        let Self { fields, stage } = self;
+        match step {
+            Step::Narrow { from, to } => Piece::Narrow(&stage.narrow.0[from..to]),
+            Step::Wide { from, to } => Piece::Wide(&stage.wide.0[from..to]),
+            Step::Bytes { field, span } => Piece::Bytes(&stage.spans[span], &fields[field].sources),
+            Step::List { field, span } => {
+                let encoded = match &fields[field].values {
+                    Values::List(_, elements) => elements.sink.encoded(),
+                    _ => &[],
+                };
+                Piece::List(&stage.spans[span], encoded)
+            }
         }
     }
 }
 
-/// What [`Block::write`] is asked for elements that take several steps.
-struct Steps<'w, 'a> {
-    block: &'w mut Block<'a>,
-    slots: Range<usize>,
-    sink: &'w mut Sink,
-}
-
-impl cpu::Work for Steps<'_, '_> {
-    type Done = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.block.write(self.slots, self.sink, |_, _| {});
-    }
+/// What a step writes.
+enum Piece<'s> {
+    Narrow(&'s [Words<u64>]),
+    Wide(&'s [Words<u128>]),
+    Bytes(&'s Span, &'s [&'s [u8]]),
+    List(&'s Span, &'s [u8]),
 }
 
 /// What [`Block::fill`] is asked.
 struct Fill<'w, 'a> {
     stage: &'w mut Stage,
-    fields: &'w [Field<'a>],
+    fields: &'w mut [Field<'a>],
     from: usize,
     count: usize,
 }
@@ -143,7 +145,7 @@ impl<'a> Elements<'a> {
         Self {
             block: Block::new(fields),
             total,
-            held: 0..0,
+            sink: Sink::default(),
         }
     }
 
@@ -151,38 +153,83 @@ impl<'a> Elements<'a> {
         self.block.bound(self.total)
     }
 
-    /// Writes the elements of a list.
-    #[inline(always)]
-    fn write(&mut self, at: usize, len: usize, sink: &mut Sink) {
-        let end = at.saturating_add(len);
-        if self.held.start <= at && end <= self.held.end {
-            let first = self.held.start;
-            self.block.write_range(at - first..end - first, sink);
-        } else {
-            self.write_more(at, end, sink);
+    /// Encodes the elements of a block of lists, one after the other whichever lists they are of: how many a list has
+    /// can't be foretold, and its bytes are copied as one piece. `offsets` has one more than there are lists; the span
+    /// says where their elements lie, and then where their bytes do.
+    pub(super) fn encode(&mut self, offsets: &[usize], span: &mut Span) -> Result<(), EncodeError> {
+        self.sink.clear();
+        let count = offsets.len() - 1;
+        let mut places = [0; BLOCK + 1];
+        let mut from = 0;
+        // What is below a null may be anything, and is passed over.
+        let is_dead =
+            |span: &Span, slot: usize| span.len[slot] == 0 && offsets[slot] != offsets[slot + 1];
+        for to in 0..=count {
+            if to < count && !is_dead(span, to) {
+                continue;
+            }
+            self.encode_run(&offsets[from..=to], &mut places)?;
+            for (slot, place) in (from..to).zip(places.windows(2)) {
+                span.at[slot] = place[0];
+                span.len[slot] = place[1] - place[0];
+            }
+            from = to + 1;
         }
+        self.sink.settle()
     }
 
-    /// Elements of which the block holds some at most.
-    #[inline(never)]
-    fn write_more(&mut self, mut at: usize, end: usize, sink: &mut Sink) {
-        while at < end {
-            if !self.held.contains(&at) {
-                // Lists come in the order of their elements: this is the first that was not written yet, or is not to be.
-                let count = BLOCK.min(self.total.saturating_sub(at));
-                if count == 0 {
-                    return sink.outside();
-                }
-                if let Err(error) = self.block.fill(at, count) {
-                    return sink.fail(error);
-                }
-                self.held = at..at + count;
+    /// The same of lists of which one begins where the one before it ends, as do their bytes.
+    fn encode_run(
+        &mut self,
+        offsets: &[usize],
+        places: &mut [usize; BLOCK + 1],
+    ) -> Result<(), EncodeError> {
+        let (Some(first), Some(end)) = (offsets.first(), offsets.last()) else {
+            return Ok(());
+        };
+        let mut places = offsets.iter().zip(places).peekable();
+        let mut ends = [0; BLOCK + 1];
+        let mut at = *first;
+        loop {
+            let count = BLOCK.min(end - at);
+            ends[0] = self.sink.len(self.sink.start());
+            if count > 0 {
+                self.block.fill(at, count)?;
+                cpu::run(Write {
+                    block: &self.block,
+                    count,
+                    sink: &mut self.sink,
+                    ends: &mut ends,
+                });
             }
-            let first = self.held.start;
-            let to = end.min(self.held.end);
-            self.block.write_range(at - first..to - first, sink);
-            at = to;
+            while let Some((offset, place)) = places.next_if(|(offset, _)| **offset - at <= count) {
+                *place = ends[*offset - at];
+            }
+            at += count;
+            if at == *end {
+                return Ok(());
+            }
         }
+    }
+}
+
+/// What [`Block::write`] is asked of elements.
+struct Write<'w, 'a> {
+    block: &'w Block<'a>,
+    count: usize,
+    sink: &'w mut Sink,
+    /// Where the output ends before the first and behind each.
+    ends: &'w mut [usize; BLOCK + 1],
+}
+
+impl cpu::Work for Write<'_, '_> {
+    type Done = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.block.write(0..self.count, self.sink, |slot, end| {
+            self.ends[slot + 1] = end
+        });
     }
 }
 
@@ -223,7 +270,7 @@ mod tests {
             let mut fields = Vec::new();
             flatten(&lane, None, &mut fields);
             let mut old = Stage::default();
-            old.fill_all(&fields, 0, BLOCK).unwrap();
+            old.fill_all(&mut fields, 0, BLOCK).unwrap();
             let mut new = Block::new(fields);
             new.fill(0, BLOCK).unwrap();
             assert_eq!(old.narrow.0, new.stage.narrow.0, "{lane:?}");

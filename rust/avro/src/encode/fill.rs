@@ -18,12 +18,12 @@ impl Stage {
     #[inline(always)]
     pub(super) fn fill_all(
         &mut self,
-        fields: &[Field<'_>],
+        fields: &mut [Field<'_>],
         from: usize,
         count: usize,
     ) -> Result<(), EncodeError> {
         self.clear();
-        for (number, field) in fields.iter().enumerate() {
+        for (number, field) in fields.iter_mut().enumerate() {
             self.fill(number, field, from, count)?;
         }
         self.widen_few(false);
@@ -35,7 +35,7 @@ impl Stage {
     fn fill(
         &mut self,
         number: usize,
-        field: &Field<'_>,
+        field: &mut Field<'_>,
         from: usize,
         count: usize,
     ) -> Result<(), EncodeError> {
@@ -49,7 +49,7 @@ impl Stage {
             nulls: field.nulls,
             absent: field.absent.as_ref(),
         };
-        match &field.values {
+        match &mut field.values {
             Values::None => {
                 let out = self.narrow();
                 words::same(head, out);
@@ -130,13 +130,19 @@ impl Stage {
                     self.same_size(number, &slots, range.map(|slot| (0, slot * size, size)));
                 }
             }
-            Values::List(ranges, _) => {
+            Values::List(ranges, elements) => {
+                let offsets = &ranges[from..=from + count];
                 let mut span = self.empty_span();
-                span.between(&slots, &ranges[from..=from + count], |o| o);
-                self.with_lengths(span, &slots, |span| Step::List {
+                span.between(&slots, offsets, |o| o);
+                for (ended, len) in span.source.iter_mut().zip(&span.len) {
+                    *ended = u32::from(*len > 0);
+                }
+                lengths(&mut span, &slots)?;
+                elements.encode(offsets, &mut span)?;
+                self.span(span, |span| Step::List {
                     field: number,
                     span,
-                })?;
+                });
             }
         }
         Ok(())
@@ -182,10 +188,7 @@ impl Stage {
     ) -> Result<(), EncodeError> {
         let (data, longest) = (field.source(), span.longest(slots.count));
         if longest >= u128::MOST - slots.head.len() {
-            return self.with_lengths(span, slots, |span| Step::Bytes {
-                field: number,
-                span,
-            });
+            return self.with_lengths(span, slots, number);
         }
         let places = || span.at.iter().zip(&span.len[..slots.count]);
         let narrow = places().map(|(at, len)| (u64::load(data, *at), *len));
@@ -243,10 +246,7 @@ impl Stage {
                 )
             });
             span.place(slots, places);
-            return self.with_lengths(span, slots, |span| Step::Bytes {
-                field: number,
-                span,
-            });
+            return self.with_lengths(span, slots, number);
         }
         let texts = || views.iter().zip(&span.len[..slots.count]);
         let narrow = texts().map(|(view, len)| (u64::of_view(*view), *len));
@@ -256,22 +256,29 @@ impl Stage {
         Ok(())
     }
 
-    /// Adds a span with the lengths that it says.
+    /// Adds a span of texts with the lengths that it says.
     #[inline(always)]
     fn with_lengths(
         &mut self,
         mut span: Box<Span>,
         slots: &Slots<'_>,
-        step: impl FnOnce(usize) -> Step,
+        field: usize,
     ) -> Result<(), EncodeError> {
-        let Span { words, len, .. } = &mut *span;
-        if !numbers::lengths(&len[..slots.count], slots.head, words) {
-            return Err(EncodeError::TooLarge {
-                bytes: span.longest(slots.count),
-            });
-        }
-        slots.patch(words);
-        self.span(span, step);
+        lengths(&mut span, slots)?;
+        self.span(span, |span| Step::Bytes { field, span });
         Ok(())
     }
+}
+
+/// Has a span's words say its lengths.
+#[inline(always)]
+fn lengths(span: &mut Span, slots: &Slots<'_>) -> Result<(), EncodeError> {
+    let Span { words, len, .. } = span;
+    if !numbers::lengths(&len[..slots.count], slots.head, words) {
+        return Err(EncodeError::TooLarge {
+            bytes: span.longest(slots.count),
+        });
+    }
+    slots.patch(words);
+    Ok(())
 }

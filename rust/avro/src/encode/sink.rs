@@ -1,7 +1,5 @@
 //! The output: staged in a small buffer, where a store needs no look at the room, and moved on in pieces.
 
-use std::ops::Range;
-
 use super::stage::Span;
 use super::words::{BLOCK, STAGE, StageBytes, Word, Words};
 use crate::error::EncodeError;
@@ -9,6 +7,8 @@ use crate::error::EncodeError;
 /// Bytes of a text that are copied as one piece of this size, where there is so much to read: to look closer at its
 /// length would cost more, as no branch on it can be foretold.
 const SHORT: usize = 64;
+/// The same of all elements of a list.
+const LIST: usize = 128;
 /// Longer texts don't go through the stage.
 const MEDIUM: usize = 1024;
 
@@ -46,26 +46,57 @@ impl Sink {
         Ok(sink)
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.out.len() + self.at
+    /// Where the next byte goes in the stage. It is handed on and given back by all that writes, so that the loops have
+    /// it in a register; [`Sink::stop`] takes it when all is written.
+    pub(super) const fn start(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn stop(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Bytes that were written up to a place in the stage.
+    #[inline(always)]
+    pub(super) const fn len(&self, at: usize) -> usize {
+        self.out.len() + at
     }
 
     /// Moves what is staged to the output.
-    fn flush(&mut self) {
-        self.out.extend_from_slice(&self.stage[..self.at]);
-        self.at = 0;
+    #[inline(never)]
+    fn flush(&mut self, at: usize) {
+        self.out.extend_from_slice(&self.stage[..at]);
     }
 
     pub(super) fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.flush();
+        self.flush(self.at);
         // The bound is generous: a batch may wait in a queue, and should hold what it uses.
         if self.out.capacity() / 2 > self.out.len() {
             self.out.shrink_to_fit();
         }
         Ok(self.out)
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+        self.at = 0;
+    }
+
+    /// Ends what [`Sink::encoded`] gives.
+    pub(super) fn settle(&mut self) -> Result<(), EncodeError> {
+        self.flush(self.at);
+        // So that the last elements are copied as all others are.
+        self.out.extend_from_slice(&[0; LIST]);
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// What was written, and anything behind it.
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.out
     }
 
     /// Takes note of bytes that aren't there.
@@ -84,18 +115,22 @@ impl Sink {
     }
 
     #[inline(always)]
-    fn room(&mut self, bytes: usize) {
-        if self.at > STAGE - bytes {
-            self.flush();
+    fn room(&mut self, at: usize, bytes: usize) -> usize {
+        match at > STAGE - bytes {
+            true => {
+                self.flush(at);
+                0
+            }
+            false => at,
         }
     }
 
     /// The words of one slot, of at most [`Sink::RUN`] blocks.
     #[inline(always)]
-    pub(super) fn words<W: Word>(&mut self, blocks: &[Words<W>], slot: usize) {
+    pub(super) fn words<W: Word>(&mut self, at: usize, blocks: &[Words<W>], slot: usize) -> usize {
         debug_assert!(blocks.len() <= Self::RUN && slot < BLOCK);
-        self.room(Self::RUN * size_of::<u128>());
-        let (stage, mut at) = (&mut *self.stage, self.at);
+        let mut at = self.room(at, Self::RUN * size_of::<u128>());
+        let stage = &mut *self.stage;
         let mut fours = blocks.chunks_exact(4);
         // A loop of its own for each word would be a third of what is to be done.
         for [a, b, c, d] in fours.by_ref().filter_map(|four| four.first_chunk()) {
@@ -107,76 +142,75 @@ impl Sink {
         for words in fours.remainder() {
             at += words[slot % BLOCK].store(stage, at);
         }
-        self.at = at;
-    }
-
-    /// The words of slots in a row.
-    #[inline(always)]
-    pub(super) fn run<W: Word>(&mut self, blocks: &[Words<W>], slots: Range<usize>) {
-        /// Room that is asked for once for all of them, as they are few in most lists.
-        const ROOM: usize = STAGE / 2;
-        if slots.len() * blocks.len() * size_of::<W>() > ROOM {
-            for slot in slots {
-                self.words(blocks, slot);
-            }
-            return;
-        }
-        self.room(ROOM);
-        let (stage, mut at) = (&mut *self.stage, self.at);
-        for slot in slots {
-            for words in blocks {
-                at += words[slot % BLOCK].store(stage, at);
-            }
-        }
-        self.at = at;
+        at
     }
 
     /// The word of a slot, and the bytes that it is the length of.
     #[inline(always)]
-    pub(super) fn text(&mut self, span: &Span, sources: &[&[u8]], slot: usize) {
+    pub(super) fn text(&mut self, at: usize, span: &Span, sources: &[&[u8]], slot: usize) -> usize {
         let slot = slot % BLOCK;
-        self.word(span.words[slot]);
+        let mut at = self.room(at, size_of::<u64>() + SHORT);
+        at += span.words[slot].store(&mut self.stage, at);
         match sources.get(span.source[slot] as usize) {
-            Some(source) => self.bytes(source, span.at[slot], span.len[slot]),
-            None => self.outside(),
+            Some(source) => self.bytes::<SHORT>(at, source, span.at[slot], span.len[slot]),
+            None => {
+                self.outside();
+                at
+            }
         }
     }
 
+    /// The word of a slot, and the elements that it is the number of.
     #[inline(always)]
-    pub(super) fn word(&mut self, word: u64) {
-        self.room(size_of::<u64>());
-        self.at += word.store(&mut self.stage, self.at);
+    pub(super) fn list(&mut self, at: usize, span: &Span, elements: &[u8], slot: usize) -> usize {
+        let slot = slot % BLOCK;
+        let mut at = self.room(at, 2 * size_of::<u64>() + LIST);
+        at += span.words[slot].store(&mut self.stage, at);
+        at = self.bytes::<LIST>(at, elements, span.at[slot], span.len[slot]);
+        at + u64::counted(span.source[slot]).store(&mut self.stage, at)
     }
 
-    /// `data[at..at + len]`.
+    /// `data[from..from + len]`, where there is room for `CHUNK` bytes. Leaves room for a word.
     #[inline(always)]
-    pub(super) fn bytes(&mut self, data: &[u8], at: usize, len: usize) {
-        let rest = data.get(at..).unwrap_or_default();
-        match rest.first_chunk::<SHORT>() {
-            Some(chunk) if len <= SHORT => {
-                self.room(SHORT);
-                let to = self.at % STAGE;
-                self.stage[to..to + SHORT].copy_from_slice(chunk);
-                self.at += len;
+    fn bytes<const CHUNK: usize>(
+        &mut self,
+        at: usize,
+        data: &[u8],
+        from: usize,
+        len: usize,
+    ) -> usize {
+        match data
+            .get(from..)
+            .and_then(|rest| rest.first_chunk::<CHUNK>())
+        {
+            Some(chunk) if len <= CHUNK => {
+                let to = at % STAGE;
+                self.stage[to..to + CHUNK].copy_from_slice(chunk);
+                at + len
             }
-            _ => self.long(rest, len),
+            _ => self.long(at, data, from, len),
         }
     }
 
     /// Bytes that are long, or near the end of their data.
     #[inline(never)]
-    fn long(&mut self, rest: &[u8], len: usize) {
+    fn long(&mut self, at: usize, data: &[u8], from: usize, len: usize) -> usize {
+        let rest = data.get(from..).unwrap_or_default();
         match rest.get(..len) {
             Some(bytes) if len <= MEDIUM => {
-                self.room(MEDIUM);
-                self.stage[self.at..self.at + len].copy_from_slice(bytes);
-                self.at += len;
+                let at = self.room(at, MEDIUM + size_of::<u64>());
+                self.stage[at..at + len].copy_from_slice(bytes);
+                at + len
             }
             Some(bytes) => {
-                self.flush();
+                self.flush(at);
                 self.out.extend_from_slice(bytes);
+                0
             }
-            None => self.outside(),
+            None => {
+                self.outside();
+                at
+            }
         }
     }
 }
@@ -189,13 +223,15 @@ mod tests {
     fn bytes_of_every_length_and_place() {
         let data: Vec<u8> = (0..=255).cycle().take(6000).collect();
         let mut sink = Sink::default();
-        let mut expected = Vec::new();
+        let (mut expected, mut place) = (Vec::new(), sink.start());
         let lengths = (0..140).chain([1000, 1024, 1025, 4000, 4096, 5000]);
         for (at, len) in lengths.flat_map(|len| [0, 1, 900, 6000 - len].map(|at| (at, len))) {
-            sink.bytes(&data, at, len);
+            place = sink.room(place, SHORT);
+            place = sink.bytes::<SHORT>(place, &data, at, len);
             expected.extend_from_slice(&data[at..at + len]);
-            assert_eq!(sink.len(), expected.len());
+            assert_eq!(sink.len(place), expected.len());
         }
+        sink.stop(place);
         assert_eq!(sink.finish().unwrap(), expected);
     }
 
@@ -206,14 +242,10 @@ mod tests {
             words[5] = (7 << 56) | (0x0706_0504_0302_0100 + i);
         }
         let mut sink = Sink::default();
-        for _ in 0..40 {
-            sink.words(&blocks, 5);
-            // Few slots and many, of which one has a word that says anything.
-            sink.run(&blocks[..], 4..7);
-            sink.run(&blocks[..], 0..BLOCK);
-        }
+        let place = (0..40).fold(sink.start(), |place, _| sink.words(place, &blocks, 5));
+        sink.stop(place);
         let written = sink.finish().unwrap();
-        assert_eq!(written.len(), 3 * 40 * Sink::RUN * 7);
+        assert_eq!(written.len(), 40 * Sink::RUN * 7);
         for (i, bytes) in written.chunks(7).enumerate() {
             assert_eq!(bytes, [(i % Sink::RUN) as u8, 1, 2, 3, 4, 5, 6]);
         }
@@ -223,7 +255,8 @@ mod tests {
     fn what_is_not_there_or_does_not_fit_is_an_error() {
         for (at, len) in [(0, 3), (2, 1), (3, 0), (usize::MAX, 1), (0, usize::MAX)] {
             let mut sink = Sink::default();
-            sink.bytes(&[1, 2], at, len);
+            let place = sink.bytes::<SHORT>(0, &[1, 2], at, len);
+            sink.stop(place);
             let outside = len > 0;
             assert_eq!(
                 matches!(sink.finish(), Err(EncodeError::Malformed { .. })),

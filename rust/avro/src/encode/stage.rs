@@ -1,6 +1,7 @@
 //! What is to be written for each slot of a block, as the fields have it, one after the other.
 
 use arrow_buffer::NullBuffer;
+use arrow_buffer::bit_chunk_iterator::BitChunks;
 
 use super::sink::Sink;
 use super::words::{self, BLOCK, Head, Word, Words};
@@ -43,7 +44,7 @@ pub(super) struct Span {
     pub(super) words: Words<u64>,
     pub(super) at: [usize; BLOCK],
     pub(super) len: [usize; BLOCK],
-    /// Which of the field's sources it lies in.
+    /// Which of the field's sources it lies in; of a list, 1 where an empty block ends it, as it has elements.
     pub(super) source: [u32; BLOCK],
 }
 
@@ -222,9 +223,10 @@ impl Slots<'_> {
     pub(super) fn each(&self, mut f: impl FnMut(usize, Head)) {
         for (nulls, head) in [(self.nulls, self.null), (self.absent, Head::NONE)] {
             let Some(nulls) = nulls else { continue };
-            let valid = nulls.inner().slice(self.from, self.count);
+            let valid = nulls.inner();
+            let valid = BitChunks::new(valid.values(), valid.offset() + self.from, self.count);
             let mut first = 0;
-            for chunk in valid.bit_chunks().iter_padded() {
+            for chunk in valid.iter_padded() {
                 let mut missing = !chunk;
                 while missing != 0 {
                     let slot = first + missing.trailing_zeros() as usize;

@@ -13,7 +13,7 @@ pub(super) type Words<W> = [W; BLOCK + 8];
 /// Bytes of the stage that rows are written to on their way to the output. Places in it are taken modulo this, a power of
 /// two, so that the compiler sees that they are in it.
 pub(super) const STAGE: usize = 4096;
-pub(super) type StageBytes = [u8; STAGE + 64];
+pub(super) type StageBytes = [u8; STAGE + 128];
 
 /// What comes before each value of a field: the number of a union's branch, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
