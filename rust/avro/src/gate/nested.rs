@@ -93,13 +93,14 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
     let of = site.rows;
     let rows = Rows::Element(parent(site, &of), &found.ranges.0);
     let key_lane = super::lane(keys, key_column, rows, site.out)?;
-    for (i, range) in found.ranges.0.windows(2).enumerate() {
-        if let &[from, to] = range
-            && to - from > 1
-            && has_twice(&key_lane.data, from..to)
-        {
-            // Readers that make a map of it keep one of the two values, and not the same one.
-            site.reject(i, KEY_TWICE);
+    if may_have_twice(&key_lane.data, &found.ranges.0) {
+        for (i, range) in found.ranges.0.windows(2).enumerate() {
+            if let &[from, to] = range
+                && has_twice(&key_lane.data, from..to)
+            {
+                // Readers that make a map of it keep one of the two values, and not the same one.
+                site.reject(i, KEY_TWICE);
+            }
         }
     }
     let value_lane = super::lane(values, value_column, rows, site.out)?;
@@ -110,20 +111,83 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
     ))
 }
 
-/// Whether two of these texts are the same.
-fn has_twice(texts: &Data, range: std::ops::Range<usize>) -> bool {
-    /// As many are compared with each other sooner than hashed.
-    const FEW: usize = 8;
-    let text = |i: usize| -> &[u8] {
-        match texts {
-            Data::Bytes(offsets, bytes) => &bytes[offsets[i] as usize..offsets[i + 1] as usize],
-            Data::LargeBytes(offsets, bytes) => {
-                &bytes[offsets[i] as usize..offsets[i + 1] as usize]
-            }
-            Data::View(views, _) => views.value(i),
-            _ => &[],
+/// As many keys are compared with each other sooner than hashed.
+const FEW: usize = 8;
+
+/// Whether any of the maps may have a key twice. How many keys a map has can't be foretold, so the keys of all are asked
+/// as one column: by what they begin and end with, their length and the number of their map.
+fn may_have_twice(keys: &Data, ranges: &[usize]) -> bool {
+    let maps = || ranges.iter().zip(ranges.iter().skip(1));
+    let longest = maps().fold(0, |longest, (from, to)| longest.max(to - from));
+    if !(2..=FEW).contains(&longest) {
+        return longest > FEW;
+    }
+    // How many maps begin at each key.
+    let mut prints = vec![0_u64; ranges.last().copied().unwrap_or(0)];
+    for from in ranges {
+        if let Some(begin) = prints.get_mut(*from) {
+            *begin += 1;
         }
+    }
+    let mut map = 0;
+    for (key, print) in prints.iter_mut().enumerate() {
+        map += *print;
+        *print = match keys {
+            Data::Bytes(offsets, bytes) => {
+                print_of(bytes, offsets[key] as usize, offsets[key + 1] as usize)
+            }
+            _ => {
+                let text = text(keys, key);
+                print_of(text, 0, text.len())
+            }
+        };
+        *print ^= map.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    }
+    (1..longest).any(|apart| {
+        let later = prints.iter().skip(apart);
+        let pairs = prints.iter().zip(later);
+        pairs.fold(false, |twice, (one, other)| twice | (one == other))
+    })
+}
+
+/// A number that is the same for texts that are the same, and another for most that aren't.
+#[inline(always)]
+fn print_of(data: &[u8], from: usize, to: usize) -> u64 {
+    let len = to - from;
+    let kept = u64::MAX >> (64 - 8 * len.clamp(1, 8));
+    let eight = |at: usize| match data.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => near_the_end(data, at),
     };
+    let begin = eight(from) & kept;
+    let end = eight(from.max(to.saturating_sub(8))) & kept;
+    begin
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(end.rotate_left(len as u32))
+        .wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+}
+
+#[cold]
+fn near_the_end(data: &[u8], at: usize) -> u64 {
+    let rest = data.get(at..).unwrap_or_default();
+    rest.iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// A key.
+fn text(keys: &Data, i: usize) -> &[u8] {
+    match keys {
+        Data::Bytes(offsets, bytes) => &bytes[offsets[i] as usize..offsets[i + 1] as usize],
+        Data::LargeBytes(offsets, bytes) => &bytes[offsets[i] as usize..offsets[i + 1] as usize],
+        Data::View(views, _) => views.value(i),
+        _ => &[],
+    }
+}
+
+/// Whether two of these keys are the same.
+fn has_twice(keys: &Data, range: std::ops::Range<usize>) -> bool {
+    let text = |i| text(keys, i);
     if range.len() <= FEW {
         let mut later = range.clone().skip(1);
         return range.clone().any(|i| {
