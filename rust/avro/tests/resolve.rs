@@ -434,3 +434,22 @@ fn values_inside_values() {
     let f = resolve(&field("\"int\""), &field("\"double\""), &[&[2]]);
     assert_eq!(f.column(0).as_primitive::<Float64Type>().value(0), 1.0);
 }
+
+#[test]
+fn texts_of_lists_become_optional() {
+    let writer = field(r#"{"type":"array","items":"string"}"#);
+    let reader = field(r#"{"type":"array","items":["null","string"]}"#);
+    let long = [&[0xc8, 0x01][..], &[b'l'; 100]].concat();
+    let messages: [&[u8]; 4] = [
+        &[4, 2, b'a', 0, 0],
+        &[0],
+        // Two blocks, of which the first says its size.
+        &[&[1, 0xcc, 0x01][..], &long, &[2, 4, b'b', b'c', 0]].concat(),
+        &[2, 6, b'd', b'e', b'f', 0],
+    ];
+    let batch = resolve(&writer, &reader, &messages);
+    let lists = batch.column(0).as_list::<i32>();
+    assert_eq!(lists.value_offsets(), [0, 2, 2, 4, 5]);
+    let found: Vec<&str> = lists.values().as_string::<i32>().iter().flatten().collect();
+    assert_eq!(found, ["a", "", &"l".repeat(100), "bc", "def"]);
+}
