@@ -36,23 +36,34 @@ def resolve(job: JobPath, *, params: ParamValues | None = None) -> dict[str, Any
     return cast("dict[str, Any]", json.loads(_native.resolve(fspath(job), param_texts(params))))
 
 
-def plan(job: JobPath, *, params: ParamValues | None = None) -> JobPlan:
-    """Pin the snapshot and cut it into splits and child jobs; again, confirm what is in the store."""
-    from kappaflow import _native
+def plan(job: JobPath, *, params: ParamValues | None = None, new_snapshot: bool = False) -> JobPlan:
+    """Pin the snapshot and cut it into splits and child jobs; again, confirm what is in the store.
 
-    return cast(JobPlan, json.loads(_native.plan(fspath(job), param_texts(params))))
-
-
-def dispatch(
-    job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None
-) -> Dispatched:
-    """Place child jobs on the regions with headroom and prepare their topics there.
-
-    Raises `NoHeadroomError` if none could be placed; children without room are listed in `waiting`.
+    What is pinned is what every later call with the same job file and params uses, whatever becomes of the source.
+    `new_snapshot` pins the source as it is now, as a new job if it changed.
     """
     from kappaflow import _native
 
-    return cast(Dispatched, json.loads(_native.dispatch(fspath(job), param_texts(params), on_progress)))
+    return cast(JobPlan, json.loads(_native.plan(fspath(job), param_texts(params), new_snapshot)))
+
+
+def dispatch(
+    job: JobPath,
+    *,
+    params: ParamValues | None = None,
+    new_snapshot: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Dispatched:
+    """Place child jobs on the regions with headroom and prepare their topics there.
+
+    Raises `NoHeadroomError` if none could be placed; children without room are listed in `waiting`. `new_snapshot` is
+    that of `plan`.
+    """
+    from kappaflow import _native
+
+    return cast(
+        Dispatched, json.loads(_native.dispatch(fspath(job), param_texts(params), new_snapshot, on_progress))
+    )
 
 
 def publish(
@@ -176,16 +187,21 @@ def reconcile(
     return cast(Summary, json.loads(_native.reconcile(fspath(job), param_texts(params), on_progress)))
 
 
-def run(job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None) -> Summary:
+def run(
+    job: JobPath,
+    *,
+    params: ParamValues | None = None,
+    new_snapshot: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Summary:
     """Dispatch, publish and work (overlapped), land and reconcile, until every child job is done.
 
-    Returns `{"job", "receipt", "work", "land", "ledger", "seconds"}`.
+    Returns `{"job", "receipt", "work", "land", "ledger", "seconds"}`. `new_snapshot` is that of `plan`.
     """
     from kappaflow import _native
 
-    return cast(
-        Summary, json.loads(_native.run(fspath(job), param_texts(params), sys.executable, on_progress))
-    )
+    summary = _native.run(fspath(job), param_texts(params), sys.executable, new_snapshot, on_progress)
+    return cast(Summary, json.loads(summary))
 
 
 def status(job: JobPath, *, params: ParamValues | None = None) -> Summary:

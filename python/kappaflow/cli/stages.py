@@ -31,27 +31,49 @@ def add_parsers(commands: "SubParsers") -> None:
     common.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], int], summary: str, detail: str = ""
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        summary: str,
+        detail: str = "",
+        *more: argparse.ArgumentParser,
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, parents=[common], help=summary, description=f"{summary[0].upper()}{summary[1:]}. {detail}"
+            name,
+            parents=[common, *more],
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {detail}",
         )
         command.set_defaults(run=run)
         return command
+
+    pinning = argparse.ArgumentParser(add_help=False)
+    pinning.add_argument(
+        "--new-snapshot",
+        action="store_true",
+        help="pin the source as it is now, as a new job if it changed, though the job has been planned before",
+    )
 
     add(
         "run",
         _run,
         "run the whole job: dispatch, publish and work at once, land, reconcile",
         "Safe to repeat: what is done is confirmed, what is not goes on where it stopped.",
+        pinning,
     )
     add(
         "plan",
         _plan,
         "pin the snapshot and show the splits and child jobs",
-        "Reads the sources' footers only; talks to no broker.",
+        "Reads the sources' footers only; talks to no broker. What is pinned is what later stages use.",
+        pinning,
     )
-    add("dispatch", _dispatch, "place the child jobs on the regions with headroom and prepare their topics")
+    add(
+        "dispatch",
+        _dispatch,
+        "place the child jobs on the regions with headroom and prepare their topics",
+        "",
+        pinning,
+    )
     publish = add(
         "publish",
         _publish,
@@ -110,21 +132,25 @@ def _out(args: argparse.Namespace, summary: object, render: Callable[[], None]) 
 
 def _run(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
-        summary = kappaflow.run(args.job, params=dict(args.param), on_progress=on_progress)
+        summary = kappaflow.run(
+            args.job, params=dict(args.param), new_snapshot=args.new_snapshot, on_progress=on_progress
+        )
     _out(args, summary, lambda: show.ledger(summary["ledger"]))
     kappaflow.check_ledger(summary["ledger"])
     return 0
 
 
 def _plan(args: argparse.Namespace) -> int:
-    plan = kappaflow.plan(args.job, params=dict(args.param))
+    plan = kappaflow.plan(args.job, params=dict(args.param), new_snapshot=args.new_snapshot)
     _out(args, plan, lambda: show.plan(plan))
     return 0
 
 
 def _dispatch(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
-        dispatched = kappaflow.dispatch(args.job, params=dict(args.param), on_progress=on_progress)
+        dispatched = kappaflow.dispatch(
+            args.job, params=dict(args.param), new_snapshot=args.new_snapshot, on_progress=on_progress
+        )
     _out(args, dispatched, lambda: show.dispatched(dispatched))
     return 0
 

@@ -22,7 +22,7 @@ pub enum Error {
     Source { path: PathBuf, reason: String },
     /// A source file is no longer what was pinned when the job was planned.
     #[error(
-        "source {path} changed since job {job} was planned ({reason}); put the pinned file back, or run the job again to plan the new snapshot as a new job",
+        "source {path} changed since job {job} was planned ({reason}); put the pinned file back, or run `kappaflow plan --new-snapshot` (or dispatch, or run) to replay the source as it is now, as a new job",
         path = path.display()
     )]
     SourceChanged {
@@ -30,6 +30,9 @@ pub enum Error {
         job: String,
         reason: String,
     },
+    /// The planner of the source (Iceberg, Delta, SQL) failed; `kind` is its own name for how.
+    #[error("{message}")]
+    Planner { kind: String, message: String },
     /// A schema can't be used.
     #[error("schema {what}: {reason}")]
     Schema { what: String, reason: String },
@@ -147,11 +150,12 @@ fn display_position(partition: Option<i32>, offset: Option<i64>) -> String {
 
 impl Error {
     /// The stable name of the variant, by which Python picks its exception class.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &str {
         match self {
             Self::JobFile { .. } => "job_file",
             Self::Source { .. } => "source",
             Self::SourceChanged { .. } => "source_changed",
+            Self::Planner { kind, .. } => kind,
             Self::Schema { .. } => "schema",
             Self::Plan(_) => "plan",
             Self::Registry(RegistryError::Settings { .. }) => "registry_settings",

@@ -32,4 +32,4 @@ pub mod work;
 
 pub use context::{Context, Progress};
 pub use error::{Error, Result};
-pub use session::{JobPlan, Session};
+pub use session::{JobPlan, Opening, Session};

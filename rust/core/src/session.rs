@@ -14,7 +14,7 @@ use crate::identity::JobId;
 use crate::job::{self, Job};
 use crate::kafka::Cluster;
 use crate::registry::{self, SchemaRegistry, Settled};
-use crate::snapshot::{Snapshot, hex};
+use crate::snapshot::{self, Planner, Snapshot, hex};
 use crate::store::{Child, JobRow, Role, Store, TopicRow};
 use crate::verdict;
 
@@ -26,6 +26,15 @@ pub struct Session {
     pub snapshot: Snapshot,
     pub ingress: AvroSchema,
     pub egress: AvroSchema,
+}
+
+/// How a job's snapshot is found.
+#[derive(Clone, Default)]
+pub struct Opening {
+    /// Pins the source as it is now, as a new job if it changed, though the request is pinned already.
+    pub new_snapshot: bool,
+    /// Plans a source that is no directory of Parquet files. `None`: only one that is pinned already can be opened.
+    pub planner: Option<Planner>,
 }
 
 /// What planning a job gives.
@@ -40,50 +49,38 @@ pub struct JobPlan {
 }
 
 impl Session {
-    /// Reads the job file, pins the snapshot and notes the job in the store; again, it confirms what is there.
+    /// Reads the job file and notes the job and its pinned snapshot in the store; again, it confirms what is there.
     ///
     /// # Errors
-    /// [`Error::JobFile`], [`Error::Source`], [`Error::Schema`] or [`Error::Store`].
+    /// [`Error::JobFile`], [`Error::Source`], [`Error::Schema`] or [`Error::Store`]; [`Error::NotReady`] if nothing is
+    /// pinned and the source needs a planner.
     pub async fn open(path: &Path, params: &BTreeMap<String, String>) -> Result<Self> {
+        Self::open_with(path, params, Opening::default()).await
+    }
+
+    /// The same, with a say in how the snapshot is found.
+    ///
+    /// # Errors
+    /// As [`Session::open`], and those of the planner.
+    pub async fn open_with(
+        path: &Path,
+        params: &BTreeMap<String, String>,
+        opening: Opening,
+    ) -> Result<Self> {
         let job = job::load(path, params)?;
         let ingress = read_schema(&job, "schema.ingress", &job.file.schema.ingress)?;
         let egress = read_schema(&job, "schema.egress", &job.file.schema.egress)?;
-        let source = job.resolve(&job.file.source.path);
-        let (child_by, split_rows) = (job.file.source.child_by.clone(), job.file.source.split_rows);
-        let (snapshot, splits) = tokio::task::spawn_blocking(move || {
-            let snapshot = Snapshot::pin(&source)?;
-            let splits = snapshot.splits(child_by.as_deref(), split_rows)?;
-            Ok::<_, Error>((snapshot, splits))
-        })
-        .await
-        .map_err(|e| job.error("source.path", e.to_string()))??;
-
-        let mut hash = Sha256::new();
-        for part in [
-            job.file.name.as_str(),
-            &job.identity_params(),
-            &job.file.service.version,
-            &snapshot.digest(),
-            &how_cut(&job),
-        ] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let digest = hash.finalize();
-        let mut prefix = [0; 8];
-        prefix.copy_from_slice(&digest[..8]);
-        let id = JobId(u64::from_be_bytes(prefix));
-
         let store = Store::open(&job.file.store.url, &job.dir).await?;
-        let row = JobRow {
-            id,
-            fingerprint: hex(&digest),
-            name: job.file.name.clone(),
-            params: serde_json::to_string(&job.params).unwrap_or_default(),
-            resolved: job.resolved_toml()?,
-            snapshot: snapshot.clone(),
+        let request = snapshot::request(&job);
+        let known = match opening.new_snapshot {
+            true => None,
+            false => store.pinned(&request).await?,
         };
-        store.put_job(&row, &splits).await?;
+        let (id, mut snapshot) = match known {
+            Some(known) => known,
+            None => pin(&job, &store, &request, opening).await?,
+        };
+        snapshot.base.clone_from(&job.dir);
         let session = Self {
             job,
             store,
@@ -210,6 +207,50 @@ impl Session {
         }
         Ok(children)
     }
+}
+
+/// Pins the source as it is now, and notes it as what the request is answered with.
+async fn pin(
+    job: &Job,
+    store: &Store,
+    request: &str,
+    opening: Opening,
+) -> Result<(JobId, Snapshot)> {
+    let source = job.clone();
+    let planner = opening.planner;
+    let (snapshot, splits) = tokio::task::spawn_blocking(move || {
+        let snapshot = snapshot::take(&source, planner.as_ref())?;
+        let cut = &source.file.source;
+        let splits = snapshot.splits(cut.child_by.as_deref(), cut.split_rows)?;
+        Ok::<_, Error>((snapshot, splits))
+    })
+    .await
+    .map_err(|e| job.error("source", e.to_string()))??;
+
+    let mut hash = Sha256::new();
+    for part in [
+        job.file.name.as_str(),
+        &job.identity_params(),
+        &job.file.service.version,
+        &snapshot.digest(),
+        &how_cut(job),
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&digest[..8]);
+    let row = JobRow {
+        id: JobId(u64::from_be_bytes(prefix)),
+        fingerprint: hex(&digest),
+        name: job.file.name.clone(),
+        params: serde_json::to_string(&job.params).unwrap_or_default(),
+        resolved: job.resolved_toml()?,
+        snapshot,
+    };
+    store.put_job(&row, &splits).await?;
+    store.pin(request, &row, opening.new_snapshot).await
 }
 
 /// How the job is cut is part of what it is: split numbers depend on it.

@@ -20,6 +20,8 @@ fn row(id: JobId, fingerprint: &str) -> JobRow {
         snapshot: Snapshot {
             root: "/".into(),
             files: Vec::new(),
+            planned: None,
+            base: "/".into(),
         },
     }
 }

@@ -52,3 +52,23 @@ pub fn of_kind(py: Python<'_>, kind: &str, message: &str) -> PyErr {
         Err(_) => PyRuntimeError::new_err(message.to_owned()),
     }
 }
+
+/// The kind and the text of an exception: its own, if it is of the kappaflow family; else that the source can't be
+/// planned, by which exception.
+pub fn told(py: Python<'_>, error: &PyErr) -> (String, String) {
+    let value = error.value(py);
+    let family = py
+        .import("kappaflow.errors")
+        .and_then(|errors| errors.getattr("KappaFlowError"));
+    if family.is_ok_and(|family| value.is_instance(&family).unwrap_or(false))
+        && let Ok(kind) = value
+            .getattr("kind")
+            .and_then(|kind| kind.extract::<String>())
+    {
+        return (kind, value.to_string());
+    }
+    (
+        "source".into(),
+        format!("the source can't be planned: {error}"),
+    )
+}

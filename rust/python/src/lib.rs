@@ -12,6 +12,7 @@
 mod decoder;
 mod drive;
 mod errors;
+mod planner;
 mod reader;
 mod schema;
 mod stages;

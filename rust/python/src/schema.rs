@@ -18,6 +18,7 @@ use pyo3_arrow::input::AnyRecordBatch;
 
 use crate::drive::{drive, to_json};
 use crate::errors::{self, raise_avro};
+use crate::planner::planner;
 use crate::reader::Guarded;
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -134,7 +135,7 @@ fn schema_plan_job(
 ) -> PyResult<String> {
     drive(py, None, |_| {
         blocking(move || {
-            let (table, terms) = schema::of_job(Path::new(&job), &params)?;
+            let (table, terms) = schema::of_job(Path::new(&job), &params, Some(&planner()))?;
             schema::plan(&table, &terms)
         })
     })
@@ -166,7 +167,7 @@ fn schema_check_job(
 ) -> PyResult<String> {
     drive(py, on_progress, |ctx: Context| {
         blocking(move || {
-            let (table, terms) = schema::of_job(Path::new(&job), &params)?;
+            let (table, terms) = schema::of_job(Path::new(&job), &params, Some(&planner()))?;
             schema::check(table, &terms, &ctx)
         })
     })

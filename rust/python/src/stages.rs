@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kappaflow_core::{
-    Result, Session, dispatch, job, land, publish, reconcile, run, status, table, work,
+    Opening, Result, Session, dispatch, job, land, publish, reconcile, run, status, table, work,
 };
 use pyo3::prelude::*;
 use serde_json::json;
 
 use crate::drive::{drive, runtime, to_json};
 use crate::errors;
+use crate::planner::planner;
 
 type Params = BTreeMap<String, String>;
 
@@ -35,7 +36,16 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 async fn open(job: &str, params: &Params) -> Result<Session> {
-    Session::open(Path::new(job), params).await
+    open_with(job, params, false).await
+}
+
+/// The same; with `new_snapshot` the source is pinned as it is now.
+async fn open_with(job: &str, params: &Params, new_snapshot: bool) -> Result<Session> {
+    let opening = Opening {
+        new_snapshot,
+        planner: Some(planner()),
+    };
+    Session::open_with(Path::new(job), params, opening).await
 }
 
 #[pyfunction]
@@ -66,22 +76,26 @@ fn resolve(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
 }
 
 #[pyfunction]
-fn plan(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
-    drive(py, None, |_| async move {
-        open(&job, &params).await?.plan().await
+#[pyo3(signature = (job, params, new_snapshot=false))]
+fn plan(py: Python<'_>, job: String, params: Params, new_snapshot: bool) -> PyResult<String> {
+    drive(py, None, move |_| async move {
+        let session = open_with(&job, &params, new_snapshot).await?;
+        session.plan().await
     })
 }
 
 #[pyfunction]
-#[pyo3(name = "dispatch", signature = (job, params, on_progress=None))]
+#[pyo3(name = "dispatch", signature = (job, params, new_snapshot=false, on_progress=None))]
 fn py_dispatch(
     py: Python<'_>,
     job: String,
     params: Params,
+    new_snapshot: bool,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    drive(py, on_progress, |ctx| async move {
-        dispatch::dispatch(&open(&job, &params).await?, &ctx).await
+    drive(py, on_progress, move |ctx| async move {
+        let session = open_with(&job, &params, new_snapshot).await?;
+        dispatch::dispatch(&session, &ctx).await
     })
 }
 
@@ -168,16 +182,18 @@ fn py_reconcile(
 }
 
 #[pyfunction]
-#[pyo3(name = "run", signature = (job, params, python, on_progress=None))]
+#[pyo3(name = "run", signature = (job, params, python, new_snapshot=false, on_progress=None))]
 fn py_run(
     py: Python<'_>,
     job: String,
     params: Params,
     python: PathBuf,
+    new_snapshot: bool,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    drive(py, on_progress, |ctx| async move {
-        run::run(&open(&job, &params).await?, &python, &ctx).await
+    drive(py, on_progress, move |ctx| async move {
+        let session = open_with(&job, &params, new_snapshot).await?;
+        run::run(&session, &python, &ctx).await
     })
 }
 

@@ -58,8 +58,14 @@ def test_split_returns_the_children_and_pushes_the_plan(stage: Any, context: Jso
     calls = stage("plan", PLAN)
     operator = SplitJobOperator(task_id="t", job_file=job_file, job_params={"rules": "v1"})
     assert operator.execute(context) == ["a", "b"]
-    assert calls.made == [("plan", (job_file,), {"params": {"rules": "v1"}})]
+    assert calls.made == [("plan", (job_file,), {"params": {"rules": "v1"}, "new_snapshot": False})]
     assert context["ti"].xcoms["plan"] == PLAN
+
+
+def test_split_pins_anew_if_it_is_told_to(stage: Any, context: Json, job_file: str) -> None:
+    calls = stage("plan", PLAN)
+    SplitJobOperator(task_id="t", job_file=job_file, new_snapshot=True).execute(context)
+    assert calls.made == [("plan", (job_file,), {"params": {}, "new_snapshot": True})]
 
 
 def test_dispatch_returns_the_placements(stage: Any, context: Json, job_file: str) -> None:

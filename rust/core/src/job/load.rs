@@ -157,7 +157,9 @@ fn check(job: &Job) -> Result<()> {
         "topics.replication",
         u64::from(file.topics.replication),
     )?;
-    positive(job, "source.split_rows", u64::from(file.source.split_rows))?;
+    file.source
+        .check()
+        .map_err(|(key, reason)| job.error(format!("source.{key}"), reason))?;
     positive(job, "service.processes", u64::from(file.service.processes))?;
     positive(
         job,

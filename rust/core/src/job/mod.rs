@@ -4,11 +4,13 @@ mod load;
 mod model;
 mod params;
 mod secret;
+mod source;
 
 pub use load::{Job, load};
 pub use model::*;
 pub use params::ParamValues;
 pub use secret::{is_reference, resolve_reference};
+pub use source::{Source, SourceFormat, SqlDriver};
 
 /// The JSON Schema of the job file, from the model itself.
 pub fn json_schema() -> serde_json::Value {

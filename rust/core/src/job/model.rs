@@ -6,6 +6,7 @@ use kappaflow_avro::{Extra, FieldDeclaration, Mode, PlanOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::source::Source;
 use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
 use crate::store::Role;
 
@@ -72,18 +73,6 @@ pub enum ParamKind {
     Bool,
     /// `YYYY-MM-DD`.
     Date,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// A Parquet file, a directory of them, or a glob; relative to the job file.
-    pub path: String,
-    /// The Hive folder key (`k` of `k=v`) that cuts the job into child jobs. Absent: one child, `all`.
-    pub child_by: Option<String>,
-    /// Row groups are packed into splits of up to this many rows; a larger row group is a split by itself.
-    #[serde(default = "default_split_rows")]
-    pub split_rows: u32,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -354,9 +343,6 @@ impl Default for StoreSection {
 
 fn yes() -> bool {
     true
-}
-fn default_split_rows() -> u32 {
-    50_000
 }
 fn default_processes() -> u32 {
     2

@@ -19,7 +19,7 @@ use crate::job;
 use crate::publish::RejectPolicy;
 use crate::rows;
 use crate::session::read_schema;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Planner, Snapshot};
 
 pub use check::{CheckReport, Checked, Example, check};
 pub use derive::{DeriveOptions, Derived, Nullable, derive};
@@ -38,8 +38,8 @@ impl Table {
     /// # Errors
     /// [`Error::Source`] if nothing is there, or not all of it is Parquet with the same columns.
     pub fn at(path: &Path) -> Result<Self> {
-        let path = std::path::absolute(path).map_err(Error::io("resolve the path of", path))?;
-        Ok(Self::Snapshot(Snapshot::pin(&path)?))
+        let here = std::path::absolute(".").map_err(Error::io("resolve the path of", path))?;
+        Ok(Self::Snapshot(Snapshot::pin(path, &here)?))
     }
 
     /// Rows in all, where that is known beforehand.
@@ -90,15 +90,19 @@ impl Terms {
     }
 }
 
-/// The source of a job file and the terms that its ingress sets.
+/// The source of a job file as it is now, and the terms that its ingress sets.
 ///
 /// # Errors
-/// [`Error::JobFile`], [`Error::Schema`], [`Error::Source`].
-pub fn of_job(path: &Path, params: &BTreeMap<String, String>) -> Result<(Table, Terms)> {
+/// [`Error::JobFile`], [`Error::Schema`], and those of [`snapshot::take`].
+pub fn of_job(
+    path: &Path,
+    params: &BTreeMap<String, String>,
+    planner: Option<&Planner>,
+) -> Result<(Table, Terms)> {
     let job = job::load(path, params)?;
     let declared = &job.file.schema;
     let schema = read_schema(&job, "schema.ingress", &declared.ingress)?;
-    let table = Table::at(&job.resolve(&job.file.source.path))?;
+    let table = Table::Snapshot(snapshot::take(&job, planner)?);
     let options = declared.plan_options();
     let terms = Terms {
         policy: RejectPolicy::new(&job.file.rejects, &job.file.topics.key, &options),

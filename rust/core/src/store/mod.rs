@@ -3,6 +3,7 @@
 
 mod jobs;
 mod ledger;
+mod pins;
 mod regions;
 mod splits;
 
@@ -64,7 +65,14 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(|e| error("open", e.to_string()))?;
-        MIGRATOR.run(&pool).await.map_err(|e| match e {
+        let store = Self {
+            pool,
+            url: url.to_owned(),
+        };
+        // Of several that open a new store at once, one makes the tables and the others wait for it.
+        let mut tx = store.begin("upgrade").await?;
+        let applied = MIGRATOR.run_direct(None, &mut *tx, false).await;
+        applied.map_err(|e| match e {
             MigrateError::VersionMissing(version) => error(
                 "open",
                 format!(
@@ -73,10 +81,8 @@ impl Store {
             ),
             other => error("upgrade", other.to_string()),
         })?;
-        Ok(Self {
-            pool,
-            url: url.to_owned(),
-        })
+        tx.commit().await.map_err(store.failed("upgrade"))?;
+        Ok(store)
     }
 
     async fn begin(&self, what: &str) -> Result<Transaction<'_, Sqlite>> {

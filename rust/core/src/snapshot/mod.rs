@@ -1,16 +1,30 @@
 //! The source at a point in time: Parquet files pinned by their footers, cut into repeatable splits and child jobs.
 
+mod cut;
+mod planned;
+mod request;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::rows::Layout;
+
+pub use cut::Split;
+pub use planned::{Planned, PlannedField, PlannedFile, SourcePlan};
+pub use request::{Planner, request, spec, take};
+
+/// What Hive and Spark name the folder of null.
+pub(crate) const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A file as it was when the job was planned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,56 +32,67 @@ pub struct PinnedFile {
     /// Relative to the snapshot's root, so that a moved directory is the same snapshot.
     pub path: String,
     pub bytes: u64,
+    /// When it was written, in milliseconds since the Unix epoch; `None` if nobody knows.
+    #[serde(default)]
+    pub modified_ms: Option<u64>,
     pub rows: u64,
     /// SHA-256 of the Parquet footer: offsets, sizes and statistics of every column chunk.
     pub footer_sha256: String,
     /// Rows of each row group, in order.
     pub row_groups: Vec<u64>,
-    /// Hive folder keys (`k=v`) on the path.
+    /// Hive folder keys (`k=v`) on the path, or values that a plan gives for the whole file.
     pub hive: BTreeMap<String, String>,
-}
-
-/// A bounded, ordered, repeatable piece: row groups `first..first + count` of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// Number in the job, dense from 0.
-    pub split: u32,
-    pub child: String,
-    /// Index into [`Snapshot::files`].
-    pub file: usize,
-    pub row_group_first: usize,
-    pub row_group_count: usize,
-    /// Row of the file at which the split starts: row in file = first_row + seq.
-    pub first_row: u64,
-    pub rows: u32,
 }
 
 /// The pinned source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// What the files' paths are relative to; itself relative to `base`, unless it is absolute.
     pub root: PathBuf,
     pub files: Vec<PinnedFile>,
+    /// What the planner said, if there was one.
+    #[serde(default)]
+    pub planned: Option<Planned>,
+    /// The job file's directory, which may move.
+    #[serde(skip)]
+    pub base: PathBuf,
 }
 
 impl Snapshot {
-    /// Lists and pins what `pattern` (a file, a directory or a glob) names, in path order.
+    /// Lists and pins what `pattern` (a file, a directory or a glob) names, in path order. It is relative to `base`.
     ///
     /// # Errors
     /// [`Error::Source`] if nothing matches, a file is not Parquet, or it can't be read.
-    pub fn pin(pattern: &Path) -> Result<Self> {
-        let (root, mut paths) = list(pattern)?;
+    pub fn pin(pattern: &Path, base: &Path) -> Result<Self> {
+        let whole = base.join(pattern);
+        let (root, mut paths) = list(&whole)?;
         paths.sort();
         if paths.is_empty() {
             return Err(Error::Source {
-                path: pattern.to_path_buf(),
+                path: whole,
                 reason: "no Parquet file there (expected *.parquet below it)".into(),
             });
         }
         let files = paths
             .iter()
-            .map(|path| pin_file(&root, path))
+            .map(|path| {
+                let relative = path.strip_prefix(&root).unwrap_or(path);
+                let mut file = pin_file(path)?;
+                file.path = relative.to_string_lossy().into_owned();
+                file.hive = hive_keys(relative);
+                Ok(file)
+            })
             .collect::<Result<_>>()?;
-        Ok(Self { root, files })
+        let root = match root.strip_prefix(base) {
+            Ok(below) if pattern.is_relative() => below.to_path_buf(),
+            _ => root,
+        };
+        Ok(Self {
+            root,
+            files,
+            planned: None,
+            base: base.to_path_buf(),
+        })
     }
 
     pub fn rows(&self) -> u64 {
@@ -75,12 +100,15 @@ impl Snapshot {
     }
 
     pub fn path(&self, file: usize) -> PathBuf {
-        self.root.join(&self.files[file].path)
+        self.base.join(&self.root).join(&self.files[file].path)
     }
 
     /// SHA-256 over every pinned file: what the job's identity takes of the snapshot.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
+        if let Some(planned) = &self.planned {
+            hash.update(format!("{}\n", planned.pin));
+        }
         for file in &self.files {
             hash.update(format!(
                 "{}\0{}\0{}\n",
@@ -88,53 +116,6 @@ impl Snapshot {
             ));
         }
         hex(&hash.finalize())
-    }
-
-    /// Cuts the snapshot into splits of up to `split_rows` rows, and names the child job of each.
-    ///
-    /// # Errors
-    /// [`Error::Source`] if `child_by` is no Hive key of a file, or a row group has 2³² rows or more.
-    pub fn splits(&self, child_by: Option<&str>, split_rows: u32) -> Result<Vec<Split>> {
-        let mut splits = Vec::new();
-        for (index, file) in self.files.iter().enumerate() {
-            let child = match child_by {
-                None => "all".to_owned(),
-                Some(key) => file.hive.get(key).cloned().ok_or_else(|| Error::Source {
-                    path: self.path(index),
-                    reason: format!("its path has no folder {key}=…, which source.child_by names"),
-                })?,
-            };
-            let (mut first, mut first_row) = (0, 0);
-            while first < file.row_groups.len() {
-                let mut count = 1;
-                let mut rows = file.row_groups[first];
-                while let Some(more) = file.row_groups.get(first + count) {
-                    if rows + more > u64::from(split_rows) {
-                        break;
-                    }
-                    rows += more;
-                    count += 1;
-                }
-                let narrow = |_| Error::Source {
-                    path: self.path(index),
-                    reason: format!(
-                        "row group {first} has {rows} rows; a split holds fewer than 2^32"
-                    ),
-                };
-                splits.push(Split {
-                    split: u32::try_from(splits.len()).map_err(narrow)?,
-                    child: child.clone(),
-                    file: index,
-                    row_group_first: first,
-                    row_group_count: count,
-                    first_row,
-                    rows: u32::try_from(rows).map_err(narrow)?,
-                });
-                first_row += rows;
-                first += count;
-            }
-        }
-        Ok(splits)
     }
 
     /// Checks that a file is still what was pinned, and reads its metadata.
@@ -151,7 +132,7 @@ impl Snapshot {
         if !path.exists() {
             return Err(changed("the file is gone"));
         }
-        let now = pin_file(&self.root, &path).map_err(|e| changed(&e.to_string()))?;
+        let now = pin_file(&path).map_err(|e| changed(&e.to_string()))?;
         let pinned = &self.files[file];
         if now.bytes != pinned.bytes {
             return Err(changed(&format!(
@@ -162,43 +143,74 @@ impl Snapshot {
         if now.footer_sha256 != pinned.footer_sha256 {
             return Err(changed("its Parquet footer differs"));
         }
+        if let (Some(now), Some(then)) = (now.modified_ms, pinned.modified_ms)
+            && now != then
+        {
+            return Err(changed(&format!(
+                "written at {} now, {} then",
+                at(now),
+                at(then)
+            )));
+        }
         open(&path)
     }
 
-    /// The Arrow schema of the first file, which all files must share.
+    /// How the columns of a file become those of the source; folder keys only as they are `asked` for.
+    pub(crate) fn layout(
+        &self,
+        file: usize,
+        metadata: &ArrowReaderMetadata,
+        asked: &dyn Fn(&str) -> bool,
+    ) -> Layout {
+        let fields = self.planned.as_ref().and_then(|p| p.fields.as_deref());
+        Layout::new(metadata, fields, &self.files[file].hive, asked)
+    }
+
+    /// The columns of the source, without folder keys: those of the first file, which all files must share. A column
+    /// that a file lacks by the plan is that of another.
     ///
     /// # Errors
     /// [`Error::Source`] names the file whose columns differ.
     pub fn schema(&self) -> Result<SchemaRef> {
-        let (_, first) = open(&self.path(0))?;
+        let columns = |file: usize| {
+            let (_, metadata) = open(&self.path(file))?;
+            Ok::<_, Error>(self.layout(file, &metadata, &|_| false).schema())
+        };
+        let first = columns(0)?;
+        let mut fields = first.fields().to_vec();
         for index in 1..self.files.len() {
-            let (_, other) = open(&self.path(index))?;
-            let (a, b) = (first.schema(), other.schema());
-            if a.fields() != b.fields() {
-                let reason = a
-                    .fields()
-                    .iter()
-                    .zip(b.fields())
-                    .find(|(x, y)| x != y)
-                    .map_or("another number of columns".to_owned(), |(x, y)| {
-                        format!(
+            let other = columns(index)?;
+            let differs = |reason: String| Error::Source {
+                path: self.path(index),
+                reason: format!(
+                    "its columns differ from those of {}: {reason}",
+                    self.files[0].path
+                ),
+            };
+            for (known, field) in fields.iter_mut().zip(other.fields()) {
+                match (known.data_type(), field.data_type()) {
+                    (DataType::Null, _) if known.name() == field.name() => *known = field.clone(),
+                    (_, DataType::Null) if known.name() == field.name() => {}
+                    _ if known != field => {
+                        return Err(differs(format!(
                             "column {:?} {} against {:?} {}",
-                            x.name(),
-                            x.data_type(),
-                            y.name(),
-                            y.data_type()
-                        )
-                    });
-                return Err(Error::Source {
-                    path: self.path(index),
-                    reason: format!(
-                        "its columns differ from those of {}: {reason}",
-                        self.files[0].path
-                    ),
-                });
+                            known.name(),
+                            known.data_type(),
+                            field.name(),
+                            field.data_type()
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+            if fields.len() != other.fields().len() {
+                return Err(differs("another number of columns".into()));
             }
         }
-        Ok(first.schema().clone())
+        Ok(Arc::new(Schema::new_with_metadata(
+            fields,
+            first.metadata().clone(),
+        )))
     }
 }
 
@@ -251,29 +263,41 @@ fn open(path: &Path) -> Result<(File, ArrowReaderMetadata)> {
     Ok((file, metadata))
 }
 
-fn pin_file(root: &Path, path: &Path) -> Result<PinnedFile> {
+/// A file as it is now; its caller knows what its path and folder keys are.
+fn pin_file(path: &Path) -> Result<PinnedFile> {
     let (mut file, metadata) = open(path)?;
     let parquet = metadata.metadata();
-    let bytes = file.metadata().map_err(Error::io("look at", path))?.len();
-    let relative = path.strip_prefix(root).unwrap_or(path);
-    let hive = relative
-        .components()
-        .filter_map(|c| c.as_os_str().to_str()?.split_once('='))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect();
+    let about = file.metadata().map_err(Error::io("look at", path))?;
+    let modified = about.modified().ok();
+    let since_epoch = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Ok(PinnedFile {
-        path: relative.to_string_lossy().into_owned(),
-        bytes,
+        path: String::new(),
+        bytes: about.len(),
+        modified_ms: since_epoch.and_then(|d| u64::try_from(d.as_millis()).ok()),
         rows: u64::try_from(parquet.file_metadata().num_rows()).unwrap_or(0),
-        footer_sha256: footer_sha256(&mut file, bytes)
+        footer_sha256: footer_sha256(&mut file, about.len())
             .map_err(Error::io("read the footer of", path))?,
         row_groups: parquet
             .row_groups()
             .iter()
             .map(|g| u64::try_from(g.num_rows()).unwrap_or(0))
             .collect(),
-        hive,
+        hive: BTreeMap::new(),
     })
+}
+
+fn hive_keys(relative: &Path) -> BTreeMap<String, String> {
+    let parts = relative.components();
+    let keys = parts.filter_map(|c| c.as_os_str().to_str()?.split_once('='));
+    keys.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// A time as people read it, in UTC.
+fn at(ms: u64) -> String {
+    let at = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| format!("{ms} ms"), |at| at.to_string())
 }
 
 /// The footer's length is in the 8 bytes before the end (u32 little-endian, then the magic).

@@ -1,12 +1,15 @@
 //! The rows of a pinned file as batches, with the Hive folder keys that a schema asks for as columns.
 
+mod layout;
+
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, SchemaRef};
 use kappaflow_avro::{AvroSchema, PlanOptions};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
@@ -16,12 +19,12 @@ use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
 use crate::text;
 
+pub use layout::Layout;
+
 /// About this many bytes of source data make a batch.
 const BATCH_BYTES: u64 = 2 << 20;
 /// Most rows of a batch.
 const BATCH_ROWS: u64 = 8_192;
-/// What Hive and Spark name the folder of null.
-const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Whether a schema, or what is declared of its fields, names this column.
 pub fn asked(schema: &AvroSchema, options: &PlanOptions, name: &str) -> bool {
@@ -72,9 +75,7 @@ impl<T> Default for BySchema<T> {
 /// Batches of some row groups of a file. Columns with text that is none have it as bytes: a batch may differ in that
 /// from the schema.
 pub struct FileRows {
-    /// As the file says.
-    schema: SchemaRef,
-    hive: Vec<(String, String)>,
+    layout: Layout,
     part: FilePart,
     reader: ParquetRecordBatchReader,
     /// Rows read so far.
@@ -95,10 +96,12 @@ impl FilePart {
     fn read(
         &self,
         metadata: ArrowReaderMetadata,
+        mask: ProjectionMask,
         from: usize,
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let file = self.file.try_clone()?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_projection(mask)
             .with_row_groups(self.groups.clone())
             .with_batch_size(self.batch_rows)
             .with_offset(from)
@@ -120,12 +123,7 @@ impl FileRows {
         asked: &dyn Fn(&str) -> bool,
     ) -> Result<Self> {
         let (opened, metadata) = snapshot.reopen(file, job)?;
-        let own = metadata.schema().clone();
-        let folders = snapshot.files.get(file).into_iter().flat_map(|f| &f.hive);
-        let hive: Vec<(String, String)> = folders
-            .filter(|(name, _)| own.index_of(name).is_err() && asked(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let layout = snapshot.layout(file, &metadata, asked);
         let part = FilePart {
             file: opened,
             batch_rows: batch_rows(&metadata, groups.clone()),
@@ -133,14 +131,13 @@ impl FileRows {
             metadata,
         };
         let reader = part
-            .read(part.metadata.clone(), 0)
+            .read(part.metadata.clone(), layout.mask.clone(), 0)
             .map_err(|e| Error::Source {
                 path: snapshot.path(file),
                 reason: e.to_string(),
             })?;
         Ok(Self {
-            schema: with_columns(&own, &hive),
-            hive,
+            layout,
             part,
             reader,
             done: 0,
@@ -149,7 +146,7 @@ impl FileRows {
     }
 
     pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.layout.schema()
     }
 
     fn read(&mut self) -> Option<Result<RecordBatch, ArrowError>> {
@@ -157,8 +154,9 @@ impl FileRows {
             Err(e) if !self.of_bytes && is_about_text(&e) => {
                 // One row's bytes must not cost the others: from here on the gate looks at them.
                 self.of_bytes = true;
+                let mask = self.layout.mask.clone();
                 let reader = text::reader_of_bytes(&self.part.metadata)
-                    .and_then(|metadata| self.part.read(metadata, self.done));
+                    .and_then(|metadata| self.part.read(metadata, mask, self.done));
                 match reader {
                     Ok(reader) => self.reader = reader,
                     Err(e) => return Some(Err(e.into())),
@@ -170,26 +168,10 @@ impl FileRows {
         Some(batch.and_then(|batch| {
             self.done += batch.num_rows();
             match self.of_bytes {
-                true => text::restored(batch, self.part.metadata.schema()),
+                true => text::restored(batch, &self.layout.read),
                 false => Ok(batch),
             }
         }))
-    }
-
-    fn add_columns(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        if self.hive.is_empty() {
-            return Ok(batch);
-        }
-        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        for (_, value) in &self.hive {
-            let value = (value != HIVE_NULL).then_some(value);
-            let same = std::iter::repeat_n(value, batch.num_rows());
-            columns.push(Arc::new(StringArray::from_iter(same)));
-        }
-        // Without any column, only this says how many rows there are.
-        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let schema = with_columns(batch.schema_ref(), &self.hive);
-        RecordBatch::try_new_with_options(schema, columns, &rows)
     }
 }
 
@@ -198,7 +180,7 @@ impl Iterator for FileRows {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.read()?;
-        Some(batch.and_then(|batch| self.add_columns(batch)))
+        Some(batch.and_then(|batch| self.layout.arrange(&batch)))
     }
 }
 
@@ -223,15 +205,4 @@ fn batch_rows(metadata: &ArrowReaderMetadata, groups: Range<usize>) -> usize {
     let (bytes, rows) = (sum(|g| g.total_byte_size()), sum(|g| g.num_rows()));
     let per_row = (bytes / rows.max(1)).max(1);
     usize::try_from((BATCH_BYTES / per_row).clamp(64, BATCH_ROWS)).unwrap_or(64)
-}
-
-fn with_columns(schema: &SchemaRef, extra: &[(String, String)]) -> SchemaRef {
-    if extra.is_empty() {
-        return schema.clone();
-    }
-    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-    for (name, _) in extra {
-        fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
-    }
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }

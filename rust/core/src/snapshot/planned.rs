@@ -1,0 +1,134 @@
+//! The plan of a source, as a planner writes it: the files to read, and which of their columns are which.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{HIVE_NULL, PinnedFile, Snapshot, pin_file};
+use crate::error::{Error, Result};
+
+/// The version of the plan that is read here.
+const VERSION: u32 = 1;
+
+/// A planned source.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourcePlan {
+    pub version: u32,
+    /// In words, for people: `iceberg db.flights at snapshot 812…`.
+    pub what: String,
+    /// Identifies the content; part of the job's identity.
+    pub pin: String,
+    pub files: Vec<PlannedFile>,
+    /// Which columns are seen, in order; `None`: all, by their names.
+    pub fields: Option<Vec<PlannedField>>,
+}
+
+/// A file of the plan.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedFile {
+    /// A path (relative to the job file) or a URL.
+    pub path: String,
+    /// If known, checked against the file.
+    pub bytes: Option<u64>,
+    /// If known, checked against the file.
+    pub rows: Option<u64>,
+    /// Values of columns that are the same in the whole file, as a Hive folder would name them.
+    #[serde(default)]
+    pub partition: BTreeMap<String, Option<String>>,
+}
+
+/// A column of the table, and how it is found in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedField {
+    pub name: String,
+    /// The Parquet field id, by which it is found if given.
+    pub id: Option<i32>,
+    /// Its name in the files; `None`: `name`.
+    pub physical: Option<String>,
+}
+
+impl SourcePlan {
+    /// # Errors
+    /// [`Error::Source`] if it is no plan, or of another version.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: &str, reason: String| Error::Source {
+            path: what.into(),
+            reason,
+        };
+        let plan: Self =
+            serde_json::from_str(text).map_err(|e| wrong("plan", format!("can't be read: {e}")))?;
+        if plan.version != VERSION {
+            return Err(wrong(
+                &plan.what,
+                format!(
+                    "its plan is of version {}, expected {VERSION}; the Python part and the binary part are of \
+                     different versions: install KappaFlow again",
+                    plan.version
+                ),
+            ));
+        }
+        Ok(plan)
+    }
+}
+
+impl Snapshot {
+    /// Pins the files of a plan, in its order. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if a file can't be read, is no Parquet, or is not what the plan says.
+    pub fn pin_planned(plan: SourcePlan, base: &Path) -> Result<Self> {
+        let mut snapshot = Self {
+            root: PathBuf::new(),
+            files: Vec::with_capacity(plan.files.len()),
+            planned: Some(Planned {
+                what: plan.what,
+                pin: plan.pin,
+                fields: plan.fields,
+            }),
+            base: base.to_path_buf(),
+        };
+        for file in &plan.files {
+            let pinned = pin_planned_file(base, file)?;
+            snapshot.files.push(pinned);
+        }
+        Ok(snapshot)
+    }
+}
+
+fn pin_planned_file(base: &Path, planned: &PlannedFile) -> Result<PinnedFile> {
+    let path = base.join(&planned.path);
+    let mut file = pin_file(&path)?;
+    for (what, said, found) in [
+        ("bytes", planned.bytes, file.bytes),
+        ("rows", planned.rows, file.rows),
+    ] {
+        if let Some(said) = said
+            && said != found
+        {
+            return Err(Error::Source {
+                path,
+                reason: format!("has {found} {what}, the table's metadata says {said}"),
+            });
+        }
+    }
+    file.path.clone_from(&planned.path);
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| HIVE_NULL.into());
+    file.hive = planned
+        .partition
+        .iter()
+        .map(|(key, v)| (key.clone(), value(v)))
+        .collect();
+    Ok(file)
+}
+
+/// What a plan said, beside its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub what: String,
+    pub pin: String,
+    pub fields: Option<Vec<PlannedField>>,
+}
