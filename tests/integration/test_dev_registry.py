@@ -94,7 +94,7 @@ def test_a_taken_port_is_refused_and_nothing_is_left_running(directory: Path) ->
 
 def test_without_one_there_is_none(tmp_path: Path) -> None:
     stack = DevStack(tmp_path / "dev")
-    assert stack.registry() is None
+    assert stack.servers() == []
     with pytest.raises(DevStackError, match="--registry"):
         stack.registry_url()
     with pytest.raises(DevStackError, match="'registry' can't name a region"):

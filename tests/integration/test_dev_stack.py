@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from kappaflow.dev import DevStack, DevStackError, process
-from kappaflow.dev.jars import kafka_jars
+from kappaflow.dev.jars import KAFKA, class_path
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module", autouse=True)
 def _jars() -> None:
     """Downloads the jars once, so that no test's own time limit has to hold for it."""
-    kafka_jars(lambda text: print(text, file=sys.stderr))
+    class_path(KAFKA, lambda text: print(text, file=sys.stderr))
 
 
 @pytest.fixture

@@ -74,13 +74,13 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_complete_cache_is_used_without_the_network(offline: Path) -> None:
-    target = write_cache(offline, coordinates=list(jars.COORDINATES), size=5)
-    assert jars.kafka_jars(print) == [target / "a.jar"]
+    target = write_cache(offline, coordinates=list(jars.KAFKA.coordinates), size=5)
+    assert jars.class_path(jars.KAFKA, print) == [target / "a.jar"]
 
 
 @pytest.mark.parametrize("fault", ["other version", "short jar", "no jar", "no list", "spoilt list"])
 def test_an_incomplete_cache_is_downloaded_again(offline: Path, fault: str) -> None:
-    wanted = ["g:a:1"] if fault == "other version" else list(jars.COORDINATES)
+    wanted = ["g:a:1"] if fault == "other version" else list(jars.KAFKA.coordinates)
     target = write_cache(offline, coordinates=wanted, size=6 if fault == "short jar" else 5)
     if fault == "no jar":
         (target / "a.jar").unlink()
@@ -89,7 +89,7 @@ def test_an_incomplete_cache_is_downloaded_again(offline: Path, fault: str) -> N
     if fault == "spoilt list":
         (target / "jars.json").write_text("[")
     with pytest.raises(DevStackError, match="download attempted"):
-        jars.kafka_jars(print)
+        jars.class_path(jars.KAFKA, print)
     assert not (offline / f"kafka-{jars.KAFKA_VERSION}.partial").exists()
 
 
@@ -102,7 +102,7 @@ def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(
         DevStackError, match=r"could not be downloaded.*needs the network.*KAPPAFLOW_JARS_DIR"
     ):
-        jars.kafka_jars(lambda _: None)
+        jars.class_path(jars.KAFKA, lambda _: None)
 
 
 def test_a_cache_that_cannot_be_made_names_its_variable(
@@ -111,13 +111,13 @@ def test_a_cache_that_cannot_be_made_names_its_variable(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KAPPAFLOW_JARS_DIR", str(tmp_path / "file" / "jars"))
     with pytest.raises(DevStackError, match=r"cannot make the jar cache .* KAPPAFLOW_JARS_DIR"):
-        jars.kafka_jars(print)
+        jars.class_path(jars.KAFKA, print)
 
 
 def test_no_space_for_the_jars(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})())
     with pytest.raises(DevStackError, match=r"no space: the jar cache .* has 1 MiB free"):
-        jars.kafka_jars(print)
+        jars.class_path(jars.KAFKA, print)
     assert list(offline.iterdir()) == []
 
 

@@ -7,9 +7,9 @@ with DevStack(".kappaflow/dev", regions=["east", "west"]) as stack:
     print(stack.bootstrap("east"))
 """
 
-from kappaflow.dev.registry import RegistryStatus
+from kappaflow.dev.server import ServerStatus
 from kappaflow.dev.stack import DevStack
 from kappaflow.dev.state import RegionStatus
 from kappaflow.errors import DevStackError
 
-__all__ = ["DevStack", "DevStackError", "RegionStatus", "RegistryStatus"]
+__all__ = ["DevStack", "DevStackError", "RegionStatus", "ServerStatus"]

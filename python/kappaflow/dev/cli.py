@@ -5,18 +5,17 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from kappaflow.dev import kafka
-from kappaflow.dev.registry import RegistryStatus
-from kappaflow.dev.secure import ADMIN
+from kappaflow.dev import kafka, show
+from kappaflow.dev.server import ServerStatus
 from kappaflow.dev.stack import DEFAULT_DIR, DEFAULT_REGION, DevStack
-from kappaflow.dev.state import REGISTRY, BrokerStatus, RegionStatus
+from kappaflow.dev.state import RegionStatus
 from kappaflow.errors import KappaFlowError
 
 if TYPE_CHECKING:
@@ -151,6 +150,10 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
         help="port of the schema registry (default: a free port, kept from then on)",
     )
     up.add_argument(
+        "--s3", action="store_true", help="start an S3 server too (moto, in memory), with one bucket"
+    )
+    up.add_argument("--hdfs", action="store_true", help="start an HDFS too (Hadoop, on a Java of 17 to 23)")
+    up.add_argument(
         "--foreground",
         action="store_true",
         help="stay; Ctrl-C, SIGTERM or a closed terminal stops all of them",
@@ -201,16 +204,18 @@ def _run_up(args: argparse.Namespace) -> int:
             base_port=args.port,
             registry=args.registry,
             registry_port=args.registry_port,
+            s3=args.s3,
+            hdfs=args.hdfs,
             on_event=progress.say,
         )
         begun = time.monotonic()
-        regions, registry = stack.up(), stack.registry()
+        regions, servers = stack.up(), stack.servers()
         progress.stop()
         if args.json:
             seconds = round(time.monotonic() - begun, 3)
-            _print_json("up", args.dir, regions, registry, seconds=seconds)
+            _print_json("up", args.dir, regions, servers, seconds=seconds)
         else:
-            print(_ready_text(args.dir, regions, registry), flush=True)
+            print(show.ready_text(args.dir, regions, servers), flush=True)
         return _stay(stack, progress.say) if args.foreground else OK
 
     return _guarded(args, body)
@@ -222,7 +227,7 @@ def _run_down(args: argparse.Namespace) -> int:
         left = stack.down(wipe=args.wipe)
         progress.stop()
         if args.json:
-            _print_json("down", args.dir, left, stack.registry(), wiped=args.wipe)
+            _print_json("down", args.dir, left, stack.servers(), wiped=args.wipe)
         elif args.wipe:
             print(f"stopped; the data in {args.dir} are removed")
         else:
@@ -235,16 +240,16 @@ def _run_down(args: argparse.Namespace) -> int:
 def _run_status(args: argparse.Namespace) -> int:
     def body(_: _Progress) -> int:
         stack = DevStack(args.dir, args.regions)
-        regions, registry = stack.status(), stack.registry()
+        regions, servers = stack.status(), stack.servers()
         if args.json:
-            _print_json("status", args.dir, regions, registry)
+            _print_json("status", args.dir, regions, servers)
         else:
             print(
-                _tables(regions, registry)
+                show.tables(regions, servers)
                 if regions
                 else f"no dev stack in {args.dir}: start one with `kappaflow dev up`"
             )
-        states = [region.state for region in regions] + ([registry.state] if registry else [])
+        states = [region.state for region in regions] + [server.state for server in servers]
         return OK if regions and all(state == "running" for state in states) else FAILED
 
     return _guarded(args, body)
@@ -260,9 +265,9 @@ def _run_on_one(args: argparse.Namespace) -> int:
         progress.stop()
         regions = [one for one in stack.status() if one.region == region]
         if args.json:
-            _print_json(args.dev_command, args.dir, regions, None)
+            _print_json(args.dev_command, args.dir, regions, [])
         else:
-            print(_tables(regions, None))
+            print(show.tables(regions, []))
         return OK
 
     return _guarded(args, body)
@@ -271,19 +276,21 @@ def _run_on_one(args: argparse.Namespace) -> int:
 def _run_logs(args: argparse.Namespace) -> int:
     def body(_: _Progress) -> int:
         stack = DevStack(args.dir, args.regions)
-        regions, registry = stack.status(), stack.registry()
+        regions, servers = stack.status(), stack.servers()
         if not regions:
             raise KappaFlowError(f"no dev stack in {args.dir}: start one with `kappaflow dev up`")
         files = {
-            _broker_name(region, broker): broker.log_file for region in regions for broker in region.brokers
+            show.broker_name(region, broker): broker.log_file
+            for region in regions
+            for broker in region.brokers
         }
         if args.follow and len(files) != 1:
             raise KappaFlowError(
                 f"--follow takes one log: name a region with --regions; there are {', '.join(files)}. "
                 "Of several brokers, follow the file itself, as `status --json` names it."
             )
-        if registry is not None and args.regions is None and not args.follow:
-            files[REGISTRY] = registry.log_file
+        if args.regions is None and not args.follow:
+            files |= {server.kind: server.log_file for server in servers}
         texts = {name: kafka.last_lines(Path(file), args.lines) for name, file in files.items()}
         if args.json:
             print(json.dumps({"command": "logs", "logs": texts}))
@@ -330,8 +337,8 @@ def _stay(stack: DevStack, say: Callable[[str], None]) -> int:
             if all(region == "stopped" for region in regions.values()):
                 say("stopped by someone else")
                 return OK
-            if stack.registry_has_died():
-                raise KappaFlowError("the schema registry has ended by itself: see `kappaflow dev logs`")
+            for title in stack.dead_servers():
+                raise KappaFlowError(f"{title} has ended by itself: see `kappaflow dev logs`")
             dead = [name for name, state in regions.items() if state == "dead"]
             if dead:
                 lines = kafka.last_lines(stack.log_file(dead[0]), 20)
@@ -386,87 +393,12 @@ def _print_json(
     command: str,
     directory: Path,
     regions: list[RegionStatus],
-    registry: RegistryStatus | None,
+    servers: list[ServerStatus],
     **more: object,
 ) -> None:
     listed = [asdict(region) for region in regions]
-    if registry is not None:
-        more["registry"] = asdict(registry)
+    more |= {server.kind: asdict(server) for server in servers}
     print(
         json.dumps({"command": command, "dir": str(directory.absolute()), "regions": listed, **more}),
         flush=True,
     )
-
-
-def _ready_text(directory: Path, regions: list[RegionStatus], registry: RegistryStatus | None) -> str:
-    parts = [
-        _tables(regions, registry),
-        "For a job file:",
-        job_file_snippet(regions, registry),
-        f"Data and logs: {directory.absolute()}",
-    ]
-    return "\n\n".join(parts)
-
-
-def job_file_snippet(regions: list[RegionStatus], registry: RegistryStatus | None = None) -> str:
-    """The `[[regions]]` tables of a job file for these Kafkas and this registry."""
-    return "\n\n".join(_region_snippet(region, registry) for region in regions)
-
-
-def _region_snippet(region: RegionStatus, registry: RegistryStatus | None) -> str:
-    """By a secure listener where there is one: that is how a job would connect in earnest."""
-    options = region.secure.options(ADMIN, "SCRAM-SHA-512") if region.secure is not None else {}
-    servers = options.pop("bootstrap.servers", region.bootstrap_servers)
-    lines = [
-        "[[regions]]",
-        f'name = "{region.region}"',
-        f'bootstrap_servers = "{servers}"',
-        *([f'registry = "{registry.url}"'] if registry is not None else []),
-        "cap_max = 250000  # rows that may be under way here at a time",
-        *(["", "[regions.kafka]"] if options else []),
-        *(f'"{name}" = {json.dumps(value)}' for name, value in options.items()),
-    ]
-    return "\n".join(lines)
-
-
-def _tables(regions: list[RegionStatus], registry: RegistryStatus | None) -> str:
-    rows = [("REGION", "STATE", "BOOTSTRAP SERVERS", "PID", "CLUSTER ID")]
-    for region in regions:
-        if len(region.brokers) == 1:
-            pid = str(region.brokers[0].pid or "-")
-            rows.append((region.region, region.state, region.bootstrap_servers, pid, region.cluster_id))
-            continue
-        rows.append((region.region, region.state, "", "", region.cluster_id))
-        rows += [
-            (_broker_name(region, one), one.state, one.address, str(one.pid or "-"), "")
-            for one in region.brokers
-        ]
-    parts = [_aligned(rows), *(_secure_table(region) for region in regions if region.secure is not None)]
-    if registry is not None:
-        about = (registry.url, registry.state, str(registry.pid or "-"))
-        parts.append(_aligned([("SCHEMA REGISTRY", "STATE", "PID"), about]))
-    return "\n\n".join(parts)
-
-
-def _secure_table(region: RegionStatus) -> str:
-    found = region.secure
-    if found is None:
-        return ""
-    rows = [
-        (f"SECURE LISTENERS OF {region.region}", "BOOTSTRAP SERVERS", "HOW"),
-        ("SASL_SSL", found.sasl_ssl, "SCRAM-SHA-512 or PLAIN: USER and USER.password"),
-        ("SSL", found.ssl, "USER.pem and USER.key"),
-        ("SASL_SSL", found.expired, "as above; the broker's certificate has expired"),
-    ]
-    users = "Users: admin may do all, reader may not write. Files, and ca.pem, are in"
-    return f"{_aligned(rows)}\n{users}\n{found.directory}"
-
-
-def _broker_name(region: RegionStatus, broker: BrokerStatus) -> str:
-    return region.region if len(region.brokers) == 1 else f"{region.region}/{broker.broker}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

