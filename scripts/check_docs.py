@@ -52,7 +52,7 @@ def unknown_commands(text: str) -> list[str]:
     for line in re.findall(r"(?:^ {4,}(?:[$] )?|^[$] |`)kappaflow ([^`#\n]*)", text, re.MULTILINE):
         command = parser()
         for word in line.split():
-            flag = re.match(r"(--?[a-z][a-z-]*)", word)
+            flag = re.match(r"(--?[a-z][a-z0-9-]*)", word)
             if flag and flag[1] not in command._option_string_actions:
                 found.append(f"kappaflow {line.strip()}: {command.prog} has no {flag[1]}")
             elif re.fullmatch(r"[a-z]+", word) and (commands := subparsers(command)):
