@@ -49,7 +49,6 @@ MORE = {
     "Region.name": "Part of topic names.",
     "Service.options": "Keyword arguments of `warm_up`.",
     "Topics.create": "`if_missing`: topics are created where they are missing. `never`: they must be there.",
-    "Topics.replication": "Copies of each partition of the topics we create.",
 }
 WORDS = {"integer": "whole number", "boolean": "`true` or `false`"}
 

@@ -77,7 +77,19 @@ def publish(
     bootstrap_servers: str | None = None,
     registry: str | Mapping[str, object] = "dir:.kappaflow/registry",
     registry_options: Mapping[str, object] | None = None,
-    partitions: int = 6,
+    partitions: int | None = None,
+    replication: int | None = None,
+    retention_ms: int | None = None,
+    key: Sequence[str] = (),
+    key_format: Literal["string", "bytes", "avro"] = "string",
+    partition_column: str | None = None,
+    timestamp_column: str | None = None,
+    compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = "lz4",
+    max_rows_per_s: int | None = None,
+    max_lag_records: int | None = None,
+    max_lag_mib: int | None = None,
+    group: str | None = None,
+    consumer_timeout_ms: int = 600_000,
     kafka: Mapping[str, str] | None = None,
     mode: str = "checked",
     extra: str = "refuse",
@@ -94,8 +106,17 @@ def publish(
     `rejected`, `read_back`, `doubled`, `splits`, `rejects` and `seconds`.
 
     With anything that has `__arrow_c_stream__` (a pandas or Polars frame, a pyarrow table or reader): the rows go to
-    `topic` on `bootstrap_servers` as Avro of `schema` (a path or the JSON itself), the topic being made with
-    `partitions` if it is missing. A stream can't be read twice, so this form can't resume.
+    `topic` on `bootstrap_servers` as Avro of `schema` (a path or the JSON itself). A stream can't be read twice, so
+    this form can't resume.
+
+    The topic is made if it is missing, with `partitions` (default 6), `replication` (default 1) and `retention_ms`
+    (default: the cluster's; -1: for ever); one that is there and is less than that is refused. `key` names key columns,
+    and `key_format` what is made of them: their text, the bytes of one column, or Avro under the subject `TOPIC-key`.
+    `partition_column` names the partition of each row, `timestamp_column` the time of its record; without them the key
+    decides as with Java's clients, and the time is that of sending.
+
+    At most `max_rows_per_s` rows are sent a second, and at most `max_lag_records` records or `max_lag_mib` MiB wait for
+    the consumer group `group`; if that has no member and moves nothing for `consumer_timeout_ms`, `NoConsumerError`.
 
     `registry` is what a region's `registry` is in a job file; `registry_options` are keys of its `[schema]`: `subject`,
     `auto_register`, `use_latest`, `schema_id`, `normalize`, `framing`.
@@ -114,6 +135,18 @@ def publish(
             "kafka": dict(kafka or {}),
             "topic": topic,
             "partitions": partitions,
+            "replication": replication,
+            "retention_ms": retention_ms,
+            "key": list(key),
+            "key_format": key_format,
+            "partition_column": partition_column,
+            "timestamp_column": timestamp_column,
+            "compression": compression,
+            "max_rows_per_s": max_rows_per_s,
+            "max_lag_records": max_lag_records,
+            "max_lag_mib": max_lag_mib,
+            "group": group,
+            "consumer_timeout_ms": consumer_timeout_ms,
             "schema": schema_text(schema),
             "registry": registry if isinstance(registry, str) else dict(registry),
             **(registry_options or {}),
@@ -132,6 +165,18 @@ def publish(
         )
     path = fspath(job_or_data)
     return cast(Summary, json.loads(_native.publish(path, param_texts(params), child, on_progress)))
+
+
+def rehearse(job: JobPath, *, params: ParamValues | None = None, child: str | None = None) -> Summary:
+    """Say what `publish` would send, from the plan and a sample of the rows; nothing is sent, no broker is asked.
+
+    The summary has `rows`, `splits`, `partitions`, `plan` (field by field), `sampled_rows` and what was rejected of
+    them (`rejects`), `bytes_per_row`, `expected_bytes` (payloads and keys, before compression) and
+    `sampled_by_partition`.
+    """
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.rehearse(fspath(job), param_texts(params), child)))
 
 
 def work(

@@ -121,6 +121,12 @@ class PublishError(KafkaError):
     kind = "publish"
 
 
+class NoConsumerError(PublishError):
+    """Nobody took what was published, though it must not get further ahead (`limits.max_lag_*`)."""
+
+    kind = "no_consumer"
+
+
 class TooManyRejectsError(KappaFlowError):
     """More rows were rejected than `limits.max_rejects` allows."""
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kappaflow import schema
-from kappaflow.avro import PlanRow
 from kappaflow.cli import show
 from kappaflow.cli.progress import progress
 from kappaflow.cli.stages import param
@@ -84,7 +83,7 @@ def _derive(args: argparse.Namespace) -> int:
     if derived["renamed"]:
         show.table("names that Avro does not take", ["column", "field"], derived["renamed"])
     if derived["checked"]:
-        _show_plan("columns that no Avro type holds for sure", derived["checked"])
+        show.coercion("columns that no Avro type holds for sure", derived["checked"])
     if args.out:
         try:
             Path(args.out).write_text(derived["schema"], encoding="utf-8")
@@ -103,7 +102,7 @@ def _plan(args: argparse.Namespace) -> int:
         rows = schema.plan(args.table, params=dict(args.param))
     else:
         rows = schema.plan(args.table, args.schema, **_options(args))
-    _show_plan("plan", rows)
+    show.coercion("plan", rows)
     if args.json:
         sys.stdout.write(json.dumps(rows) + "\n")
     return 0
@@ -151,20 +150,3 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise JobFileError(f"{args.table} is no job file (*.toml): give the schema with --schema FILE")
     if not is_job and args.param:
         raise JobFileError("--param is for job files")
-
-
-def _show_plan(title: str, rows: list[PlanRow]) -> None:
-    columns = ["column", "arrow type", "field", "avro type", "rule", "declared", "may be rejected"]
-    shown = [
-        [
-            row["column"] or "(default)",
-            row["arrow_type"],
-            row["field"],
-            row["avro_type"],
-            row["rule"],
-            "; ".join(row["declared"]),
-            "; ".join(row["may_reject"]),
-        ]
-        for row in rows
-    ]
-    show.table(title, columns, shown, limit=None)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kappaflow.avro import PlanRow
 from kappaflow.types import Dispatched, JobPlan, Metric, Summary
 
 # Rows of a list that are shown; the rest is counted.
@@ -96,13 +97,56 @@ def dispatched(dispatched: Dispatched) -> None:
     )
 
 
+def coercion(title: str, rows: list[PlanRow]) -> None:
+    """A plan, field by field."""
+    columns = ["column", "arrow type", "field", "avro type", "rule", "declared", "may be rejected"]
+    shown = [
+        [
+            row["column"] or "(default)",
+            row["arrow_type"],
+            row["field"],
+            row["avro_type"],
+            row["rule"],
+            "; ".join(row["declared"]),
+            "; ".join(row["may_reject"]),
+        ]
+        for row in rows
+    ]
+    table(title, columns, shown, limit=None)
+
+
+def rehearsal(told: Summary) -> None:
+    """What a publish would send."""
+    coercion("plan", told["plan"])
+    parts = told["sampled_by_partition"].values()
+    table(
+        "nothing was sent; what would be, by a sample of the rows",
+        ["what", "value"],
+        [
+            ["child jobs", ", ".join(told["children"])],
+            ["rows", told["rows"]],
+            ["splits", told["splits"]],
+            ["partitions", told["partitions"]],
+            ["sampled rows", told["sampled_rows"]],
+            ["sampled rows of the fullest partition", max(parts, default=0)],
+            ["bytes a row", told["bytes_per_row"]],
+            ["expected bytes (before compression)", told["expected_bytes"]],
+        ],
+    )
+    _rejected("rejected of the sample", told)
+
+
 def receipt(receipt: Summary) -> None:
     facts("receipt", {k: v for k, v in receipt.items() if k not in ("splits", "rejects", "children")})
-    if receipt["rejects"]:
+    _rejected("rejected", receipt)
+
+
+def _rejected(title: str, summary: Summary) -> None:
+    if summary["rejects"]:
         table(
-            "rejected",
+            title,
             ["field", "reason", "rows"],
-            [[r["field"], r["reason"], r["count"]] for r in receipt["rejects"]],
+            [[r["field"], r["reason"], r["count"]] for r in summary["rejects"]],
         )
 
 

@@ -81,6 +81,11 @@ def add_parsers(commands: "SubParsers") -> None:
         "Counts come from acknowledgements. Rows that the schema refuses are kept with their reasons.",
     )
     publish.add_argument("--child", help="only this child job (default: all that are placed)")
+    publish.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="send nothing: show the plan, the splits and partitions, and the bytes that a sample of the rows promises",
+    )
     work = add(
         "work",
         _work,
@@ -156,6 +161,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
+    if args.dry_run:
+        told = kappaflow.rehearse(args.job, params=dict(args.param), child=args.child)
+        _out(args, told, lambda: show.rehearsal(told))
+        return 0
     with progress(args.quiet) as on_progress:
         receipt = kappaflow.publish(
             args.job, params=dict(args.param), child=args.child, on_progress=on_progress

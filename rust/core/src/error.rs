@@ -92,6 +92,17 @@ pub enum Error {
         /// Where the rejected rows are.
         kept: String,
     },
+    /// Nobody takes what is published, though it must not get further ahead.
+    #[error(
+        "topic {topic}: {lag} records wait for group {group}, which has no member and has moved nothing for {waited_s} s (limits.consumer_timeout_ms); at most {limit} may wait (limits.max_lag_records, limits.max_lag_mib). Start the workers, then run it again: it goes on from here"
+    )]
+    NoConsumer {
+        topic: String,
+        group: String,
+        lag: u64,
+        limit: u64,
+        waited_s: u64,
+    },
     /// The service could not be started or used.
     #[error("service {service}: {reason}")]
     Service { service: String, reason: String },
@@ -170,6 +181,7 @@ impl Error {
             Self::Topic { .. } => "topic",
             Self::Publish { .. } | Self::StreamPublish { .. } => "publish",
             Self::TooManyRejects { .. } => "too_many_rejects",
+            Self::NoConsumer { .. } => "no_consumer",
             Self::Service { .. } => "service",
             Self::Table { .. } => "table",
             Self::Fenced { .. } => "fenced",

@@ -144,19 +144,20 @@ impl Session {
 
     /// The name of one of the job's topics in a region.
     pub fn topic_name(&self, region: &str, role: Role) -> String {
-        self.job
-            .file
-            .topics
+        let topics = &self.job.file.topics;
+        let name = topics
             .template
             .replace("{name}", &self.job.file.name)
             .replace("{job}", &self.id.to_string())
             .replace("{region}", region)
-            .replace("{role}", role.name())
+            .replace("{role}", role.name());
+        format!("{}{name}", topics.prefix)
     }
 
     /// The consumer group of the workers of this job in a region.
     pub fn group(&self, region: &str) -> String {
-        format!("kappaflow.{}.{}.{region}", self.job.file.name, self.id)
+        let prefix = &self.job.file.topics.group_prefix;
+        format!("{prefix}{}.{}.{region}", self.job.file.name, self.id)
     }
 
     /// The job's topic of a role, as it was noted when the region was prepared.
@@ -253,14 +254,21 @@ async fn pin(
     store.pin(request, &row, opening.new_snapshot).await
 }
 
-/// How the job is cut is part of what it is: split numbers depend on it.
+/// How the job is cut and routed is part of what it is: split numbers and partitions depend on it.
 fn how_cut(job: &Job) -> String {
-    let source = &job.file.source;
-    format!(
+    let (source, topics) = (&job.file.source, &job.file.topics);
+    let cut = format!(
         "{}/{}",
         source.child_by.as_deref().unwrap_or(""),
         source.split_rows
-    )
+    );
+    match topics.routed_by_columns() {
+        false => cut,
+        true => format!(
+            "{cut}/{:?}/{:?}/{:?}",
+            topics.key, topics.key_format, topics.partition_column
+        ),
+    }
 }
 
 pub(crate) fn read_schema(job: &Job, key: &str, path: &str) -> Result<AvroSchema> {

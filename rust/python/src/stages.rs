@@ -21,6 +21,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan, module)?)?;
     module.add_function(wrap_pyfunction!(py_dispatch, module)?)?;
     module.add_function(wrap_pyfunction!(py_publish, module)?)?;
+    module.add_function(wrap_pyfunction!(rehearse, module)?)?;
     module.add_function(wrap_pyfunction!(py_work, module)?)?;
     module.add_function(wrap_pyfunction!(watch, module)?)?;
     module.add_function(wrap_pyfunction!(py_land, module)?)?;
@@ -111,6 +112,20 @@ fn py_publish(
     drive(py, on_progress, |ctx| async move {
         let options = publish::PublishOptions { child };
         publish::publish(&open(&job, &params).await?, options, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (job, params, child=None))]
+fn rehearse(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    child: Option<String>,
+) -> PyResult<String> {
+    drive(py, None, |ctx| async move {
+        let options = publish::PublishOptions { child };
+        publish::rehearse(&open(&job, &params).await?, options, &ctx).await
     })
 }
 

@@ -8,8 +8,7 @@ use serde_json::json;
 
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
-use crate::job::CreateTopics;
-use crate::kafka::{Cluster, TopicFacts};
+use crate::kafka::{Cluster, IfMissing, Wish};
 use crate::session::Session;
 use crate::store::{ChildState, Placement, RegionRow, Role, TopicRow};
 
@@ -133,10 +132,9 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<()> {
     try_join_all(Role::ALL.map(|role| prepare_topic(session, &cluster, &known, role))).await?;
     let ingress = session.topic(region, Role::Ingress).await?;
     let group = session.group(region);
-    blocking(&cluster, move |c| {
-        c.seed(&group, &ingress.name, &ingress.start)
-    })
-    .await?;
+    cluster
+        .blocking(move |c| c.seed(&group, &ingress.name, &ingress.start))
+        .await?;
     Ok(())
 }
 
@@ -150,46 +148,21 @@ async fn prepare_topic(
     let topics = &session.job.file.topics;
     let region = &cluster.region.name;
     let name = session.topic_name(region, role);
-    let facts = blocking(cluster, {
-        let name = name.clone();
-        move |c| c.topic(&name)
-    })
-    .await?;
-    let facts = match facts {
-        Some(facts) => facts,
-        None if known.iter().any(|t| t.role == role) => {
-            return Err(Error::Topic {
-                topic: name,
-                partition: None,
-                offset: None,
-                reason:
-                    "is gone, though this job has used it; run the job under a new name or param"
-                        .into(),
-            });
-        }
-        None if topics.create == CreateTopics::Never => {
-            return Err(Error::Topic {
-                topic: name,
-                partition: None,
-                offset: None,
-                reason: format!(
-                    "does not exist and topics.create = \"never\"; ask for it with {} partitions",
-                    topics.partitions
-                ),
-            });
-        }
-        None => {
-            cluster
-                .create_topic(&name, topics.partitions, topics.replication)
-                .await?;
-            described(cluster, &name).await?
-        }
-    };
-    let start = blocking(cluster, {
-        let name = name.clone();
-        move |c| c.watermarks(&name, facts.partitions)
-    })
-    .await?;
+    let known = known.iter().any(|t| t.role == role);
+    let mut wish = Wish::of(topics, session.job.file.limits.job_deadline_ms);
+    wish.own_times = role == Role::Ingress && topics.timestamp_column.is_some();
+    if known {
+        wish.if_missing = IfMissing::Refuse(
+            "is gone, though this job has used it; run the job under a new name or param".into(),
+        );
+    }
+    let facts = cluster.ensure_topic(&name, &wish).await?;
+    let start = cluster
+        .blocking({
+            let name = name.clone();
+            move |c| c.watermarks(&name, facts.partitions)
+        })
+        .await?;
     let row = TopicRow {
         region: region.clone(),
         role,
@@ -204,31 +177,4 @@ async fn prepare_topic(
             .collect(),
     };
     session.store.put_topic(session.id, &row).await
-}
-
-/// A topic that was just created, once every broker knows it.
-async fn described(cluster: &Cluster, name: &str) -> Result<TopicFacts> {
-    for _ in 0..50 {
-        let wanted = name.to_owned();
-        if let Some(facts) = blocking(cluster, move |c| c.topic(&wanted)).await? {
-            return Ok(facts);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    Err(Error::Topic {
-        topic: name.to_owned(),
-        partition: None,
-        offset: None,
-        reason: "was created but the broker still does not know it after 5 s".into(),
-    })
-}
-
-async fn blocking<T: Send + 'static>(
-    cluster: &Cluster,
-    call: impl FnOnce(&Cluster) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let owned = cluster.clone();
-    tokio::task::spawn_blocking(move || call(&owned))
-        .await
-        .map_err(|e| cluster.error("a blocking call", e))?
 }

@@ -7,6 +7,7 @@ use super::model::{JobFile, Param, RejectLimit};
 use super::params::{self, ParamValues};
 use super::secret;
 use crate::error::{Error, Result};
+use crate::kafka;
 
 /// A job file that has been read and checked.
 #[derive(Clone, Debug)]
@@ -143,6 +144,9 @@ fn check(job: &Job) -> Result<()> {
             job.error(key(&format!("registry{dot}{part}")), reason)
         })?;
         for (option, value) in &region.kafka {
+            if let Some(reason) = kafka::refusal(option) {
+                return Err(job.error(key(&format!("kafka.{option:?}")), reason));
+            }
             if secret::is_secret_option(option) && !secret::is_reference(value) {
                 return Err(job.error(
                     key(&format!("kafka.{option:?}")),
@@ -151,12 +155,35 @@ fn check(job: &Job) -> Result<()> {
             }
         }
     }
-    positive(job, "topics.partitions", u64::from(file.topics.partitions))?;
+    let given = |n: Option<u32>| u64::from(n.unwrap_or(1));
+    positive(job, "topics.partitions", given(file.topics.partitions))?;
+    positive(job, "topics.replication", given(file.topics.replication))?;
+    positive(job, "limits.job_deadline_ms", file.limits.job_deadline_ms)?;
+    let limits = &file.limits;
+    positive(job, "limits.max_rows_per_s", given(limits.max_rows_per_s))?;
     positive(
         job,
-        "topics.replication",
-        u64::from(file.topics.replication),
+        "limits.max_lag_records",
+        limits.max_lag_records.unwrap_or(1),
     )?;
+    positive(job, "limits.max_lag_mib", limits.max_lag_mib.unwrap_or(1))?;
+    if file
+        .topics
+        .retention_ms
+        .is_some_and(|ms| ms < -1 || ms == 0)
+    {
+        return Err(job.error(
+            "topics.retention_ms",
+            "is neither a time in milliseconds nor -1 (for ever)",
+        ));
+    }
+    if file.topics.timestamp_column.is_some() && file.topics.retention_ms.is_some_and(|ms| ms != -1)
+    {
+        return Err(job.error(
+            "topics.retention_ms",
+            "counts from the times of records, and topics.timestamp_column makes them those of a column: it must be -1 then, or be left out",
+        ));
+    }
     file.source
         .check()
         .map_err(|(key, reason)| job.error(format!("source.{key}"), reason))?;

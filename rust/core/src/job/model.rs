@@ -150,13 +150,30 @@ impl Schema {
 #[serde(deny_unknown_fields, default)]
 pub struct Topics {
     pub create: CreateTopics,
-    /// Partitions of the topics we create, frozen for the job.
-    pub partitions: u32,
-    pub replication: u32,
+    /// Partitions of each topic, frozen for the job: 6 where we create it, what it has where it is there. If given, a
+    /// topic with another number is refused.
+    pub partitions: Option<u32>,
+    /// Replicas of each partition: 1 where we create it. If given, a topic with fewer is refused.
+    pub replication: Option<u32>,
+    /// How long the topics keep records, in milliseconds; -1: for ever. Absent: what the cluster's topics have. A topic
+    /// that keeps them shorter than this, or than `limits.job_deadline_ms`, is refused.
+    pub retention_ms: Option<i64>,
+    /// Put before the name of every topic.
+    pub prefix: String,
     /// `{name}`, `{job}`, `{region}` and `{role}` are filled in; `{role}` is needed.
     pub template: String,
-    /// Key columns; empty: records are spread in runs.
+    /// Put before the names of consumer groups.
+    pub group_prefix: String,
+    /// Key columns; empty: records have no key, and are spread in runs.
     pub key: Vec<String>,
+    /// What a key is made of its columns.
+    pub key_format: KeyFormat,
+    /// The column that names each row's partition, from 0; absent: it is chosen by the key, as Java's clients do, or
+    /// rows are spread in runs.
+    pub partition_column: Option<String>,
+    /// The column that is the time of each ingress record; absent: the time of sending. Needs a topic that keeps records
+    /// for ever (`retention_ms = -1`), since others count their age from this.
+    pub timestamp_column: Option<String>,
     /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
     pub compression: String,
 }
@@ -165,13 +182,40 @@ impl Default for Topics {
     fn default() -> Self {
         Self {
             create: CreateTopics::IfMissing,
-            partitions: 6,
-            replication: 1,
+            partitions: None,
+            replication: None,
+            retention_ms: None,
+            prefix: String::new(),
             template: "{name}.{job}.{region}.{role}".into(),
+            group_prefix: "kappaflow.".into(),
             key: Vec::new(),
+            key_format: KeyFormat::String,
+            partition_column: None,
+            timestamp_column: None,
             compression: "lz4".into(),
         }
     }
+}
+
+impl Topics {
+    /// Whether a record's partition follows from its row's values, not from its number.
+    pub fn routed_by_columns(&self) -> bool {
+        !self.key.is_empty() || self.partition_column.is_some()
+    }
+}
+
+/// What a record's key is made of its columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyFormat {
+    /// Their texts, `\u001f` between several.
+    #[default]
+    String,
+    /// The bytes of one column of bytes or text.
+    Bytes,
+    /// As Avro, framed by the id of a schema under the subject `TOPIC-key`: the type of the one field, or a record of
+    /// several.
+    Avro,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -277,10 +321,22 @@ pub struct Limits {
     pub max_in_flight_mib: u32,
     /// Bytes (MiB) queued in the publisher.
     pub publish_queue_mib: u32,
+    /// Rows a second that a publish sends at most. Absent: no limit.
+    pub max_rows_per_s: Option<u32>,
+    /// Records of the ingress topic that may wait for the workers; the publisher goes no further ahead, so that the
+    /// topic's disk stays bounded. Absent: no limit.
+    pub max_lag_records: Option<u64>,
+    /// The same in MiB, by the mean size of what was sent.
+    pub max_lag_mib: Option<u64>,
+    /// How long a publisher is held back by workers that are not there before it fails.
+    pub consumer_timeout_ms: u64,
     /// Longest wait for a broker's answer before a stage gives up.
     pub broker_timeout_ms: u64,
     /// A worker silent for this long loses its partitions.
     pub session_timeout_ms: u32,
+    /// The longest that the job may take, from its first record to its last row in the table (default: a day). Topics
+    /// that keep records for less are refused.
+    pub job_deadline_ms: u64,
 }
 
 impl Default for Limits {
@@ -290,8 +346,13 @@ impl Default for Limits {
             max_in_flight_records: 5_000,
             max_in_flight_mib: 64,
             publish_queue_mib: 64,
+            max_rows_per_s: None,
+            max_lag_records: None,
+            max_lag_mib: None,
+            consumer_timeout_ms: 600_000,
             broker_timeout_ms: 30_000,
             session_timeout_ms: 10_000,
+            job_deadline_ms: 86_400_000,
         }
     }
 }

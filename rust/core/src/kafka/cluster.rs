@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::options::refusal;
 use super::topic_id;
 use crate::error::{Error, Result};
 use crate::job::{Job, Region, resolve_reference};
@@ -36,6 +37,8 @@ pub struct TopicFacts {
     pub cluster_id: String,
     pub topic_id: String,
     pub partitions: u32,
+    /// Replicas of each partition, at least.
+    pub replication: u32,
 }
 
 impl Cluster {
@@ -95,11 +98,15 @@ impl Cluster {
     /// Options every client of this cluster shares, references resolved.
     ///
     /// # Errors
-    /// [`Error::Kafka`] if a reference (`env:`, `file:`) can't be resolved; the value is never named.
+    /// [`Error::Kafka`] if an option is not open to a job, or a reference (`env:`, `file:`) can't be resolved; the value
+    /// is never named.
     pub fn config(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         config.set("client.id", "kappaflow");
         for (option, value) in &self.region.kafka {
+            if let Some(reason) = refusal(option) {
+                return Err(self.error(format!("option {option}"), reason));
+            }
             let value = resolve_reference(value, &self.base)
                 .map_err(|e| self.error(format!("option {option}"), e))?;
             config.set(option, value);
@@ -162,58 +169,18 @@ impl Cluster {
                     reason: format!("can't be described: {reason}"),
                 }
             })?;
-        Ok(described.map(|(topic_id, partitions)| TopicFacts {
+        Ok(described.map(|found| TopicFacts {
             cluster_id,
-            topic_id,
-            partitions,
+            topic_id: found.id,
+            partitions: found.partitions,
+            replication: found.replication,
         }))
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         self.config()?
             .create()
             .map_err(|e| self.error("make an admin client", e))
-    }
-
-    /// Creates a topic; one that is there already is left as it is.
-    pub async fn create_topic(&self, topic: &str, partitions: u32, replication: u32) -> Result<()> {
-        let refused = |reason: String| Error::Topic {
-            topic: topic.to_owned(),
-            partition: None,
-            offset: None,
-            reason: format!("can't be created: {reason}"),
-        };
-        let count = |n: u32| i32::try_from(n).map_err(|e| refused(e.to_string()));
-        let new = NewTopic::new(
-            topic,
-            count(partitions)?,
-            TopicReplication::Fixed(count(replication)?),
-        );
-        let options = AdminOptions::new()
-            .request_timeout(Some(self.timeout))
-            .operation_timeout(Some(self.timeout));
-        let results = self
-            .admin()?
-            .create_topics([&new], &options)
-            .await
-            .map_err(|e| self.error(format!("create topic {topic}"), e))?;
-        for result in results {
-            match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(refused(code.to_string())),
-            }
-        }
-        Ok(())
-    }
-
-    /// The value of one of a topic's options, where it may be read.
-    pub async fn topic_option(&self, topic: &str, option: &str) -> Option<String> {
-        let options = AdminOptions::new().request_timeout(Some(self.timeout));
-        let asked = ResourceSpecifier::Topic(topic);
-        let admin = self.admin().ok()?;
-        let described = admin.describe_configs([&asked], &options).await.ok()?;
-        let resource = described.into_iter().next()?.ok()?;
-        resource.get(option)?.value.clone()
     }
 
     /// Log start and last stable offset of each partition.
@@ -262,7 +229,17 @@ impl Cluster {
         topic: &str,
         partitions: u32,
     ) -> Result<Vec<(i32, Option<i64>)>> {
-        let reader = self.reader(Some(group))?;
+        self.committed_by(&self.reader(Some(group))?, group, topic, partitions)
+    }
+
+    /// The same by a reader that was made for the group.
+    pub(super) fn committed_by(
+        &self,
+        reader: &BaseConsumer,
+        group: &str,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Vec<(i32, Option<i64>)>> {
         let mut wanted = TopicPartitionList::new();
         for p in 0..partitions {
             wanted.add_partition(

@@ -1,14 +1,20 @@
 //! Kafka as the stages need it: one cluster a region, topics with their ids, bounded reads of ranges.
 
 mod cluster;
+mod group;
+mod options;
 mod produce;
 mod range;
 mod topic_id;
+mod topics;
 pub mod transport;
 
 pub use cluster::{Cluster, TopicFacts};
+pub use group::{GroupSeen, GroupWatch};
+pub use options::refusal;
 pub use produce::{KafkaTransport, ProduceOptions};
 pub use range::{PartitionRange, read_ranges};
+pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 

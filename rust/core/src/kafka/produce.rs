@@ -3,7 +3,9 @@
 //! The safe API allocates a topic name per record and calls back per delivered one. Here the topic is resolved once,
 //! and delivery reports are taken as librdkafka gives them: one event for each batch of the wire.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_void};
+use std::ops::Range;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,26 @@ pub struct ProduceOptions {
 }
 
 impl ProduceOptions {
+    /// For a topic with these options.
+    pub fn new(
+        topic: &str,
+        options: &BTreeMap<String, String>,
+        compression: &str,
+        queue_mib: u32,
+        timeout: Duration,
+    ) -> Self {
+        let limit = options.get("max.message.bytes");
+        Self {
+            topic: topic.to_owned(),
+            compression: compression.to_owned(),
+            queue_mib,
+            timeout,
+            schema_header: None,
+            max_message_bytes: limit.and_then(|text| text.parse().ok()),
+            batch_bytes: None,
+        }
+    }
+
     /// The topic's `max.message.bytes`, or Kafka's default where it can't be read.
     pub fn message_limit(&self) -> u32 {
         self.max_message_bytes.unwrap_or(DEFAULT_MESSAGE_BYTES)
@@ -247,7 +269,7 @@ fn unpack(opaque: *mut c_void) -> (u32, u32) {
 }
 
 impl Transport for KafkaTransport {
-    fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String> {
+    fn send(&mut self, origin: Origin, rows: &Rows, range: Range<usize>) -> Result<usize, String> {
         const NAME: &CStr = c"kf-id";
         const SCHEMA: &CStr = c"__value_schema_id";
         debug_assert_eq!(NAME.to_bytes(), HEADER.as_bytes());
@@ -260,7 +282,8 @@ impl Transport for KafkaTransport {
         let count = rows.len().max(1) as u64;
         self.row_bytes = QUEUED_OVERHEAD + (rows.buffer.len() + rows.keys.len()) as u64 / count;
         let rk = self.producer.client().native_ptr();
-        for i in from..rows.len() {
+        let (from, to) = (range.start, range.end.min(rows.len()));
+        for i in from..to {
             if !self.room() {
                 return Ok(i - from);
             }
@@ -271,6 +294,8 @@ impl Transport for KafkaTransport {
             } else {
                 key.as_ptr()
             };
+            // 0 is librdkafka's word for the present.
+            let timestamp = rows.timestamps.get(i).copied().unwrap_or(0);
             let identity = origin.identity(seq).to_bytes();
             // SAFETY: each tag is followed by the arguments that rdkafka.h gives for it; payload, key and headers are
             // copied before the call returns; the topic handle belongs to `rk`; both are alive.
@@ -289,6 +314,8 @@ impl Transport for KafkaTransport {
                     vtype::RD_KAFKA_VTYPE_KEY,
                     key_ptr.cast::<c_void>(),
                     key.len(),
+                    vtype::RD_KAFKA_VTYPE_TIMESTAMP,
+                    timestamp,
                     vtype::RD_KAFKA_VTYPE_OPAQUE,
                     pack(origin.slot, seq),
                     vtype::RD_KAFKA_VTYPE_HEADER,
@@ -314,7 +341,7 @@ impl Transport for KafkaTransport {
                 }
             }
         }
-        Ok(rows.len() - from)
+        Ok(to.saturating_sub(from))
     }
 
     fn hurry(&mut self) {

@@ -20,12 +20,21 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Topic id (librdkafka's base64 form) and partition count, or `None` if the broker knows no such topic.
+/// What a broker says of a topic.
+pub struct Described {
+    /// The topic's id, in librdkafka's base64 form.
+    pub id: String,
+    pub partitions: u32,
+    /// Replicas of the partition that has the fewest.
+    pub replication: u32,
+}
+
+/// What a topic is, or `None` if the broker knows no such topic.
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
-) -> Result<Option<(String, u32)>, String> {
+) -> Result<Option<Described>, String> {
     let name = CString::new(topic).map_err(|e| e.to_string())?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
@@ -82,9 +91,17 @@ pub fn describe<C: ClientContext>(
         }
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
         let mut partitions = 0;
-        sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
-        let partitions = u32::try_from(partitions).map_err(|e| e.to_string())?;
-        Ok(Some((string(sys::rd_kafka_Uuid_base64str(id)), partitions)))
+        let all = sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
+        let replicas = (0..partitions).map(|i| {
+            let mut replicas = 0;
+            sys::rd_kafka_TopicPartitionInfo_replicas(*all.add(i), &mut replicas);
+            replicas
+        });
+        Ok(Some(Described {
+            id: string(sys::rd_kafka_Uuid_base64str(id)),
+            replication: u32::try_from(replicas.min().unwrap_or(0)).map_err(|e| e.to_string())?,
+            partitions: u32::try_from(partitions).map_err(|e| e.to_string())?,
+        }))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows librdkafka, so that another transport (one that assembles record batches itself) fits behind it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::identity::{Identity, JobId};
@@ -18,6 +19,8 @@ pub struct Rows {
     /// Keys one after the other, if the topic has any: row `i` has `key_offsets[i]..key_offsets[i + 1]`, none if empty.
     pub keys: Vec<u8>,
     pub key_offsets: Vec<usize>,
+    /// Milliseconds since 1970 of each row; empty: the time at which it is sent.
+    pub timestamps: Vec<i64>,
 }
 
 impl Rows {
@@ -27,6 +30,15 @@ impl Rows {
 
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()
+    }
+
+    /// Bytes of the payloads and keys of some rows.
+    pub fn bytes(&self, rows: Range<usize>) -> usize {
+        let of = |offsets: &[usize]| match (offsets.get(rows.start), offsets.get(rows.end)) {
+            (Some(from), Some(to)) => to.saturating_sub(*from),
+            _ => 0,
+        };
+        of(&self.offsets) + of(&self.key_offsets)
     }
 
     /// The framed payload of row `i`.
@@ -96,11 +108,11 @@ pub struct Failure {
 
 /// A way to the broker. One thread uses it at a time.
 pub trait Transport: Send {
-    /// Takes rows from number `from` on, in order; says how many it took. Fewer than there are: its queue is full.
+    /// Takes the rows of a range, in order; says how many it took. Fewer than there are: its queue is full.
     ///
     /// # Errors
     /// The reason why this transport will never take a row again.
-    fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String>;
+    fn send(&mut self, origin: Origin, rows: &Rows, range: Range<usize>) -> Result<usize, String>;
 
     /// What was taken is all there is for now: it need not wait for fuller batches. May block for a few milliseconds.
     fn hurry(&mut self);

@@ -1,22 +1,21 @@
 //! From Arrow batches to rows ready for a transport: plan, gate, encoding, keys, partitions, size.
 
-use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use kappaflow_avro::framing::Frame;
-use kappaflow_avro::{AvroSchema, CoercionPlan, Encoder, PlanOptions};
+use kappaflow_avro::{AvroSchema, CoercionPlan, Encoder, Extra, PlanOptions};
 use roaring::RoaringBitmap;
 
+use super::keys::Keys;
 use super::policy::RejectPolicy;
 use super::rejects::RejectRow;
+use super::routing::{Router, Routing, position};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, key_partition};
 use crate::kafka::transport::{Origin, Rows};
-
-/// Stands between the texts of several key columns.
-const KEY_SEPARATOR: char = '\u{1f}';
+use crate::rows;
 
 /// How rows become records: the same for every batch of a job.
 #[derive(Clone, Debug)]
@@ -24,8 +23,7 @@ pub struct Recipe {
     pub schema: AvroSchema,
     pub frame: Frame,
     pub plan: PlanOptions,
-    /// Key columns; empty: rows are spread in runs.
-    pub key: Vec<String>,
+    pub routing: Routing,
     /// What is kept of rejected rows.
     pub policy: RejectPolicy,
     pub partitions: u32,
@@ -35,6 +33,22 @@ pub struct Recipe {
     pub largest_for_topic: usize,
     /// That limit as the topic states it, for messages.
     pub max_message_bytes: u32,
+}
+
+impl Recipe {
+    /// Whether a column is wanted: by the schema, by what is declared of its fields, or to route rows by.
+    pub fn asks(&self, name: &str) -> bool {
+        rows::asked(&self.schema, &self.plan, name)
+            || self.routing.columns().any(|(_, column)| column == name)
+    }
+
+    /// How the payload is planned, whatever columns are there only to route rows by.
+    pub fn plan_of_payload(&self) -> PlanOptions {
+        PlanOptions {
+            extra: Extra::Ignore,
+            ..self.plan.clone()
+        }
+    }
 }
 
 /// What a batch has become.
@@ -48,35 +62,41 @@ pub struct Chunk {
 pub struct Maker {
     recipe: Recipe,
     encoder: Encoder,
-    /// Positions of the key columns.
-    key: Vec<usize>,
+    router: Router,
+    /// Positions of the columns that the payload is made of, if others are there to route by.
+    payload: Option<Vec<usize>>,
 }
 
 impl Maker {
     /// # Errors
-    /// [`Error::Plan`] if the columns can't become the schema's fields; [`Error::Schema`] if a key column is missing.
+    /// [`Error::Plan`] if the columns can't become the schema's fields; [`Error::Schema`] if a column that rows are
+    /// routed by is missing, or can't be what it is named for.
     pub fn new(recipe: Recipe, arrow: &Schema) -> Result<Self> {
-        let plan = CoercionPlan::new(arrow, &recipe.schema, &recipe.plan)?;
-        recipe.policy.check(arrow)?;
-        let position = |name: &String| {
-            let declared = recipe.plan.fields.get(name).and_then(|d| d.from.as_ref());
-            declared
-                .and_then(|from| arrow.index_of(from).ok())
-                .or_else(|| arrow.index_of(name).ok())
-                .ok_or_else(|| Error::Schema {
+        let payload = payload_columns(&recipe, arrow)?;
+        let plan = match &payload {
+            None => CoercionPlan::new(arrow, &recipe.schema, &recipe.plan)?,
+            Some(columns) => {
+                let columns = arrow.project(columns).map_err(|e| Error::Schema {
                     what: "of the source".into(),
-                    reason: format!(
-                        "has no column {name:?}, which topics.key names; it has: {}",
-                        names(arrow)
-                    ),
-                })
+                    reason: e.to_string(),
+                })?;
+                CoercionPlan::new(&columns, &recipe.schema, &recipe.plan)?
+            }
         };
-        let key = recipe.key.iter().map(position).collect::<Result<_>>()?;
+        recipe.policy.check(arrow)?;
+        let router = Router::new(
+            &recipe.routing,
+            recipe.partitions,
+            arrow,
+            &recipe.schema,
+            &recipe.plan,
+        )?;
         let encoder = Encoder::new(plan, recipe.frame);
         Ok(Self {
             recipe,
             encoder,
-            key,
+            router,
+            payload,
         })
     }
 
@@ -91,92 +111,98 @@ impl Maker {
         base: u32,
         done: &RoaringBitmap,
     ) -> Result<Chunk, String> {
-        let encoded = self.encoder.encode(batch).map_err(|e| e.to_string())?;
+        let encoded = match &self.payload {
+            None => self.encoder.encode(batch),
+            Some(columns) => {
+                let payload = batch.project(columns).map_err(|e| e.to_string())?;
+                self.encoder.encode(&payload)
+            }
+        };
+        let encoded = encoded.map_err(|e| e.to_string())?;
+        let mut routes = self.router.route(batch, &encoded.rows, now_ms())?;
         let seq_of = |row: u32| {
             base.checked_add(row)
                 .ok_or_else(|| "more rows than 2^32 can number; cut it".to_owned())
         };
+        let policy = &self.recipe.policy;
+        let reject = |row: u32, seq, column: String, value: String, reason| RejectRow {
+            row: seq,
+            payload: policy.payload(batch, row as usize),
+            value: policy.value(&column, value),
+            column,
+            reason,
+        };
         let mut rejects = Vec::new();
-        for reject in encoded.rejects {
-            let row = seq_of(reject.row)?;
-            if !done.contains(row) {
-                let policy = &self.recipe.policy;
-                rejects.push(RejectRow {
-                    row,
-                    payload: policy.payload(batch, reject.row as usize),
-                    value: policy.value(&reject.column, reject.value),
-                    column: reject.column,
-                    reason: reject.reason,
-                });
+        for refused in encoded.rejects {
+            let seq = seq_of(refused.row)?;
+            if !done.contains(seq) {
+                let (column, value) = (refused.column, refused.value);
+                rejects.push(reject(refused.row, seq, column, value, refused.reason));
             }
         }
-        let mut seqs = encoded
-            .rows
-            .iter()
-            .map(|row| seq_of(*row))
-            .collect::<Result<Vec<u32>, String>>()?;
         let mut rows = Rows {
             buffer: encoded.buffer,
             offsets: encoded.offsets,
             ..Rows::default()
         };
-        let (mut keys, keyless) = self.keys(batch, &encoded.rows)?;
-        let limit = self.recipe.largest_record;
-        let fits =
-            |rows: &Rows, keys: &Keys, i: usize| rows.payload(i).len() + keys.get(i).len() <= limit;
-        let keep: Vec<usize> = (0..seqs.len())
-            .filter(|i| !done.contains(seqs[*i]))
-            .collect();
-        let mut sent = Vec::with_capacity(keep.len());
-        for i in keep {
-            if let Some((column, reason)) = keyless.get(&i) {
-                let payload = self.recipe.policy.payload(batch, encoded.rows[i] as usize);
-                rejects.push(RejectRow {
-                    row: seqs[i],
-                    payload,
-                    column: column.clone(),
-                    value: String::new(),
-                    reason: reason.clone(),
-                });
-            } else if fits(&rows, &keys, i) {
-                sent.push(i);
+        // Which of the encoded rows are sent, and their numbers.
+        let mut sent = Vec::with_capacity(encoded.rows.len());
+        let mut seqs = Vec::with_capacity(encoded.rows.len());
+        for (i, row) in encoded.rows.iter().enumerate() {
+            let seq = seq_of(*row)?;
+            if done.contains(seq) {
+                continue;
+            }
+            let bytes = rows.payload(i).len() + routes.keys.get(i).len();
+            if let Some((column, value, reason)) = routes.refused.get(row) {
+                let (column, value) = (column.clone(), value.clone());
+                rejects.push(reject(*row, seq, column, value, reason.clone()));
+            } else if bytes > self.recipe.largest_record {
+                let value = format!("{bytes} bytes");
+                let why = self.too_large(bytes);
+                rejects.push(reject(*row, seq, String::new(), value, why));
             } else {
-                let bytes = rows.payload(i).len() + keys.get(i).len();
-                let payload = self.recipe.policy.payload(batch, encoded.rows[i] as usize);
-                rejects.push(self.too_large(seqs[i], bytes, payload));
+                sent.push(i);
+                seqs.push(seq);
             }
         }
-        if sent.len() < seqs.len() {
+        let keys = if sent.len() < encoded.rows.len() {
             let all = std::mem::take(&mut rows);
             rows.offsets.push(0);
             for i in &sent {
                 rows.buffer.extend_from_slice(all.payload(*i));
                 rows.offsets.push(rows.buffer.len());
             }
-            keys = keys.only(&sent);
-            seqs = sent.iter().map(|i| seqs[*i]).collect();
+            routes.keys.only(&sent)
+        } else {
+            std::mem::take(&mut routes.keys)
+        };
+        let of_batch = |i: &usize| encoded.rows[*i] as usize;
+        rows.partitions = match routes.partitions.as_slice() {
+            [] => self.partitions(origin, &seqs, &keys),
+            named => sent
+                .iter()
+                .map(|i| i32::try_from(named[of_batch(i)]).unwrap_or(0))
+                .collect(),
+        };
+        if !routes.timestamps.is_empty() {
+            let times = sent.iter().map(|i| routes.timestamps[of_batch(i)]);
+            rows.timestamps = times.collect();
         }
-        rows.partitions = self.partitions(origin, &seqs, &keys);
         rows.seqs = seqs;
         rows.keys = keys.bytes;
         rows.key_offsets = keys.offsets;
         Ok(Chunk { rows, rejects })
     }
 
-    fn too_large(&self, row: u32, bytes: usize, payload: Option<String>) -> RejectRow {
-        RejectRow {
-            row,
-            payload,
-            column: String::new(),
-            value: format!("{bytes} bytes"),
-            reason: if bytes > self.recipe.largest_for_topic {
-                format!(
-                    "larger than the topic takes (max.message.bytes = {})",
-                    self.recipe.max_message_bytes
-                )
-            } else {
-                "larger than the publisher's queue (limits.publish_queue_mib)".to_owned()
-            },
+    fn too_large(&self, bytes: usize) -> String {
+        if bytes > self.recipe.largest_for_topic {
+            format!(
+                "larger than the topic takes (max.message.bytes = {})",
+                self.recipe.max_message_bytes
+            )
+        } else {
+            "larger than the publisher's queue (limits.publish_queue_mib)".to_owned()
         }
     }
 
@@ -189,76 +215,31 @@ impl Maker {
         };
         seqs.iter().enumerate().map(of).collect()
     }
-
-    /// The key of each encoded row: the text of its key columns; and the rows that have a value without one, with its
-    /// column and why. A row whose key columns are all null has no key.
-    fn keys(&self, batch: &RecordBatch, rows: &[u32]) -> Result<(Keys, Keyless), String> {
-        let mut keys = Keys::default();
-        let mut keyless = Keyless::new();
-        if self.key.is_empty() {
-            return Ok((keys, keyless));
-        }
-        let columns: Vec<&ArrayRef> = self.key.iter().map(|i| batch.column(*i)).collect();
-        let options = FormatOptions::default();
-        let formatters = columns
-            .iter()
-            .map(|c| ArrayFormatter::try_new(c.as_ref(), &options))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| format!("a key column has no text form: {e}"))?;
-        let mut text = String::new();
-        keys.offsets.push(0);
-        for (number, row) in rows.iter().enumerate() {
-            let row = *row as usize;
-            if columns.iter().any(|c| !c.is_null(row)) {
-                text.clear();
-                for (i, formatter) in formatters.iter().enumerate() {
-                    if i > 0 {
-                        text.push(KEY_SEPARATOR);
-                    }
-                    // Its display would write the error into the key.
-                    if let Err(e) = formatter.value(row).write(&mut text) {
-                        let column = batch.schema_ref().field(self.key[i]).name().clone();
-                        keyless.insert(number, (column, format!("the key has no text form: {e}")));
-                    }
-                }
-                keys.bytes.extend_from_slice(text.as_bytes());
-            }
-            keys.offsets.push(keys.bytes.len());
-        }
-        Ok((keys, keyless))
-    }
 }
 
-/// Rows that have no key, with the column that is why, and the reason.
-type Keyless = BTreeMap<usize, (String, String)>;
-
-/// Keys one after the other; without offsets no row has one.
-#[derive(Default)]
-struct Keys {
-    bytes: Vec<u8>,
-    offsets: Vec<usize>,
+/// The columns that the payload is made of. Those that rows are only routed by are none that the schema lacks; `None`
+/// if there are none such.
+fn payload_columns(recipe: &Recipe, arrow: &Schema) -> Result<Option<Vec<usize>>> {
+    let mut routing = Vec::new();
+    for (setting, name) in recipe.routing.columns() {
+        routing.push(position(arrow, &recipe.plan, setting, name)?);
+    }
+    if routing.is_empty() || recipe.plan.extra == Extra::Ignore {
+        return Ok(None);
+    }
+    let plan = CoercionPlan::new(arrow, &recipe.schema, &recipe.plan_of_payload())?.describe();
+    let taken = |i: &usize| {
+        let name = arrow.field(*i).name();
+        !routing.contains(i) || plan.iter().any(|row| row.column.as_ref() == Some(name))
+    };
+    let columns: Vec<usize> = (0..arrow.fields().len()).filter(taken).collect();
+    Ok((columns.len() < arrow.fields().len()).then_some(columns))
 }
 
-impl Keys {
-    fn get(&self, i: usize) -> &[u8] {
-        match (self.offsets.get(i), self.offsets.get(i + 1)) {
-            (Some(from), Some(to)) => self.bytes.get(*from..*to).unwrap_or_default(),
-            _ => &[],
-        }
-    }
-
-    fn only(&self, rows: &[usize]) -> Self {
-        let mut kept = Self::default();
-        if self.offsets.is_empty() {
-            return kept;
-        }
-        kept.offsets.push(0);
-        for i in rows {
-            kept.bytes.extend_from_slice(self.get(*i));
-            kept.offsets.push(kept.bytes.len());
-        }
-        kept
-    }
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The columns, for a message.
@@ -268,101 +249,5 @@ pub fn names(schema: &Schema) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::JobId;
-    use arrow_array::{Int64Array, StringArray};
-    use std::sync::Arc;
-
-    const SCHEMA: &str = r#"{"type":"record","name":"R","fields":[
-        {"name":"id","type":"int"},{"name":"text","type":["null","string"]}]}"#;
-
-    fn recipe(key: &[&str], largest_record: usize) -> Recipe {
-        Recipe {
-            schema: AvroSchema::parse(SCHEMA).unwrap(),
-            frame: Frame::Id(1),
-            plan: PlanOptions::default(),
-            key: key.iter().map(|k| (*k).to_owned()).collect(),
-            policy: RejectPolicy::default(),
-            partitions: 4,
-            largest_record,
-            largest_for_topic: 500,
-            max_message_bytes: 1_000,
-        }
-    }
-
-    fn batch() -> RecordBatch {
-        let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 1 << 40, 3, 4]));
-        let text = [Some("a"), Some("b"), None, Some("a long one")];
-        let text: ArrayRef = Arc::new(StringArray::from_iter(text));
-        RecordBatch::try_from_iter([("id", id), ("text", text)]).unwrap()
-    }
-
-    fn origin() -> Origin {
-        Origin {
-            job: JobId(1),
-            split: 2,
-            slot: 0,
-        }
-    }
-
-    #[test]
-    fn rows_are_sent_rejected_or_left_out_each_once() {
-        let batch = batch();
-        let mut maker = Maker::new(recipe(&[], 1_000), &batch.schema()).unwrap();
-        let chunk = maker
-            .chunk(origin(), &batch, 10, &RoaringBitmap::new())
-            .unwrap();
-        assert_eq!(chunk.rows.seqs, [10, 12, 13]);
-        assert_eq!(chunk.rejects.len(), 1);
-        assert_eq!(
-            (chunk.rejects[0].row, chunk.rejects[0].column.as_str()),
-            (11, "id")
-        );
-        let whole = chunk.rows.payload(2).to_vec();
-
-        let done: RoaringBitmap = [10, 11].into_iter().collect();
-        let chunk = maker.chunk(origin(), &batch, 10, &done).unwrap();
-        assert_eq!(chunk.rows.seqs, [12, 13]);
-        assert_eq!(chunk.rows.payload(1), whole);
-        assert!(chunk.rejects.is_empty());
-    }
-
-    #[test]
-    fn what_the_topic_does_not_take_is_rejected_by_name() {
-        let batch = batch();
-        for (largest_for_topic, why) in [
-            (12, "max.message.bytes = 1000"),
-            (500, "limits.publish_queue_mib"),
-        ] {
-            let recipe = Recipe {
-                largest_for_topic,
-                ..recipe(&[], 12)
-            };
-            let mut maker = Maker::new(recipe, &batch.schema()).unwrap();
-            let chunk = maker
-                .chunk(origin(), &batch, 0, &RoaringBitmap::new())
-                .unwrap();
-            assert_eq!(chunk.rows.seqs, [0, 2]);
-            let large = &chunk.rejects[1];
-            assert_eq!(large.row, 3);
-            assert!(large.reason.contains(why), "{large:?}");
-        }
-    }
-
-    #[test]
-    fn keys_are_the_text_of_their_columns() {
-        let batch = batch();
-        let mut maker = Maker::new(recipe(&["text"], 1_000), &batch.schema()).unwrap();
-        let done = RoaringBitmap::from_iter([0]);
-        let chunk = maker.chunk(origin(), &batch, 0, &done).unwrap();
-        assert_eq!(chunk.rows.seqs, [2, 3]);
-        assert_eq!(chunk.rows.key(0), b"");
-        assert_eq!(chunk.rows.key(1), b"a long one");
-        assert_eq!(chunk.rows.partitions[1], key_partition(b"a long one", 4));
-        let missing = Maker::new(recipe(&["nope"], 1_000), &batch.schema())
-            .err()
-            .unwrap();
-        assert!(missing.to_string().contains("nope"), "{missing}");
-    }
-}
+#[path = "encode_tests.rs"]
+mod tests;

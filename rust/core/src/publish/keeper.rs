@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::letters::{Letters, Place};
+use super::meter::Meter;
 use super::pass::{Keeper, Slot};
 use super::region::RegionRun;
 use super::rejects::{self, RejectCounts, RejectFile, RejectRow};
@@ -114,14 +115,26 @@ impl Keeper for StoreKeeper<'_> {
         }
     }
 
-    fn progress(&mut self, acknowledged: u64) {
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str) {
+        let done = self.acknowledged_before + acknowledged;
+        let left = self.child.rows.saturating_sub(done);
         self.run.ctx.report(Progress {
             stage: "publish",
             label: self.child.name.clone(),
-            done: self.acknowledged_before + acknowledged,
+            done,
             total: Some(self.child.rows),
-            note: String::new(),
+            note: note(meter, Some(left), held),
         });
+    }
+}
+
+/// A line of progress: how fast, and what holds the publish back.
+pub fn note(meter: &Meter, left: Option<u64>, held: &str) -> String {
+    let rate = meter.show(left);
+    match (rate.is_empty(), held.is_empty()) {
+        (_, true) => rate,
+        (true, false) => held.to_owned(),
+        (false, false) => format!("{rate}; {held}"),
     }
 }
 

@@ -6,12 +6,18 @@
 
 mod encode;
 mod keeper;
+mod keys;
 mod letters;
+mod limits;
+mod meter;
+mod pacing;
 mod pass;
 mod policy;
 mod readback;
 mod region;
+mod rehearsal;
 mod rejects;
+mod routing;
 mod source;
 mod split;
 mod stream;
@@ -22,14 +28,23 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kappaflow_avro::AvroSchema;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::job::KeyFormat;
+use crate::registry::SchemaRegistry;
 use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
+use keys::KeySchema;
+use limits::PaceLimits;
+use routing::Routing;
+
+pub use meter::Waited;
 pub use policy::RejectPolicy;
+pub use rehearsal::{Rehearsal, rehearse};
 pub use rejects::RejectRow;
 pub use stream::{StreamReceipt, publish_stream};
 pub use target::StreamTarget;
@@ -60,6 +75,11 @@ pub struct PublishReceipt {
     pub rejects_sent: u64,
     /// Where the rejected rows are kept, if there are any.
     pub rejects_path: Option<String>,
+    /// Bytes of the payloads and keys that this call sent.
+    pub bytes: u64,
+    pub waited: Waited,
+    /// What this call waited for most: `source`, `encoder`, `broker` or `pacing`; `client`: its own work.
+    pub limit: &'static str,
     pub seconds: f64,
     /// Rows this call got acknowledged, by its seconds.
     pub rows_per_s: f64,
@@ -135,16 +155,15 @@ async fn chosen(session: &Session, child: Option<&str>) -> Result<Vec<Child>> {
             what: format!("child job {name} is placed in no region yet"),
             fix: "run `kappaflow dispatch` on the job file first".into(),
         }),
-        None => Err(Error::NotReady {
-            what: format!("there is no child job {name:?}"),
-            fix: format!(
-                "choose one of: {}",
-                all.iter()
-                    .map(|c| c.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        }),
+        None => Err(no_such_child(name, &all)),
+    }
+}
+
+fn no_such_child(name: &str, all: &[Child]) -> Error {
+    let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
+    Error::NotReady {
+        what: format!("there is no child job {name:?}"),
+        fix: format!("choose one of: {}", names.join(", ")),
     }
 }
 
@@ -184,6 +203,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         .await?;
     let file = &session.job.file;
     let plan = file.schema.plan_options();
+    let routing = routing(session, &registry, &topic.name, &settled.schema, ctx).await?;
     let rows = session.snapshot.rows();
     Ok(region::RegionRun {
         runtime: tokio::runtime::Handle::current(),
@@ -196,7 +216,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         stamp: settled.stamp,
         policy: RejectPolicy::new(&file.rejects, &file.topics.key, &plan),
         plan,
-        key: file.topics.key.clone(),
+        routing,
         compression: file.topics.compression.clone(),
         queue_mib: file.limits.publish_queue_mib,
         max_rejects: file
@@ -210,10 +230,35 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
             .await?
             .into_iter()
             .collect(),
+        pace: PaceLimits::of(&file.limits),
+        group: session.group(region),
         cluster,
         topic,
         dead_letter,
         ctx: ctx.clone(),
+    })
+}
+
+/// What rows are routed by; the schema of keys is registered now, before a record is sent.
+async fn routing(
+    session: &Session,
+    registry: &Arc<dyn SchemaRegistry>,
+    topic: &str,
+    schema: &AvroSchema,
+    ctx: &Context,
+) -> Result<Routing> {
+    let (topics, declared) = (&session.job.file.topics, &session.job.file.schema);
+    let key_schema = match topics.key_format {
+        KeyFormat::Avro if !topics.key.is_empty() => {
+            let key = KeySchema::of(schema, &topics.key)?;
+            let policy = declared.policy(Role::Ingress);
+            Some(Arc::new(key.settled(registry, policy, topic, ctx).await?))
+        }
+        _ => None,
+    };
+    Ok(Routing {
+        key_schema,
+        ..Routing::of(topics)
     })
 }
 
@@ -264,6 +309,9 @@ async fn receipt(
                 .into_owned()
         }),
         splits,
+        bytes: done.bytes,
+        waited: done.waited,
+        limit: done.waited.limit(done.seconds),
         seconds,
         rows_per_s: done.acknowledged as f64 / seconds.max(1e-9),
     })

@@ -1,9 +1,12 @@
 //! One pass: chunks from a source go to a transport, reports come back and are counted. Knows neither Kafka nor store.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use super::meter::{Meter, SourceTime, Waited};
+use super::pacing::{Out, Pacer};
 use super::rejects::RejectRow;
 use super::source::Step;
 use super::split::Tally;
@@ -65,8 +68,9 @@ pub trait Keeper {
     fn close(&mut self, slot: &Slot) -> Result<()>;
     /// Rows of the split were rejected, which it is told of once; an error stops the pass.
     fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()>;
-    /// Rows acknowledged by this pass so far; called a few times a second.
-    fn progress(&mut self, acknowledged: u64);
+    /// Rows acknowledged by this pass so far, how fast, and what holds it back, if anything does; called a few times a
+    /// second.
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str);
 }
 
 /// How a pass ended that was not stopped.
@@ -77,6 +81,10 @@ pub struct Ended {
     /// A batch was refused as too large: smaller ones may pass.
     pub batch_too_large: bool,
     pub acknowledged: u64,
+    /// Rows that were sent, and the bytes of their payloads and keys.
+    pub sent: u64,
+    pub bytes: u64,
+    pub waited: Waited,
 }
 
 /// A pass under way.
@@ -87,6 +95,8 @@ pub struct Pass<'a> {
     /// Where each partition ends at least; grows with acknowledgements.
     pub ends: &'a mut BTreeMap<i32, i64>,
     pub note_every: Duration,
+    pub pacer: &'a mut Pacer,
+    pub meter: &'a mut Meter,
     pub ctx: &'a Context,
 }
 
@@ -97,7 +107,12 @@ impl Pass<'_> {
     /// [`Error::Interrupted`], an error of the source, or one of the keeper. What was sent then may be unknown.
     pub fn run(mut self, steps: Receiver<Result<Step>>) -> Result<Ended> {
         let mut ended = Ended::default();
-        let result = self.send_all(steps, &mut ended);
+        let mut source = SourceTime::default();
+        let result = self.send_all(steps, &mut ended, &mut source);
+        let (read, encode) = (source.read.as_secs_f64(), source.encode.as_secs_f64());
+        let share = encode / (read + encode).max(1e-9);
+        ended.waited.encoder_s = ended.waited.source_s * share;
+        ended.waited.source_s -= ended.waited.encoder_s;
         if result.is_err() {
             let deadline = Instant::now() + LAST_WORDS;
             self.transport.hurry();
@@ -110,7 +125,12 @@ impl Pass<'_> {
         result.map(|()| ended)
     }
 
-    fn send_all(&mut self, steps: Receiver<Result<Step>>, ended: &mut Ended) -> Result<()> {
+    fn send_all(
+        &mut self,
+        steps: Receiver<Result<Step>>,
+        ended: &mut Ended,
+        source_time: &mut SourceTime,
+    ) -> Result<()> {
         let mut steps = Some(steps);
         let mut waiting: Option<(usize, Rows, usize)> = None;
         let mut shown = Instant::now();
@@ -120,7 +140,7 @@ impl Pass<'_> {
             self.take_reports(Duration::ZERO, ended);
             self.close_complete()?;
             if shown.elapsed() >= PROGRESS_EVERY {
-                self.keeper.progress(ended.acknowledged);
+                self.progress(ended);
                 shown = Instant::now();
             }
             if noted.elapsed() >= self.note_every && ended.failure.is_none() {
@@ -133,40 +153,67 @@ impl Pass<'_> {
                 waiting = None;
             }
             if let Some((slot, rows, from)) = waiting.take() {
-                match self.send(slot, &rows, from) {
+                let began = Instant::now();
+                let out = Out {
+                    ends: self.ends,
+                    in_flight: self.transport.in_flight(),
+                    rows: ended.sent,
+                    bytes: ended.bytes,
+                };
+                let room = self.pacer.room(began, out)?;
+                if room == 0 {
+                    self.take_reports(SOURCE_WAIT, ended);
+                    ended.waited.pacing_s += began.elapsed().as_secs_f64();
+                    waiting = Some((slot, rows, from));
+                    continue;
+                }
+                let to = rows.len().min(from.saturating_add(room));
+                match self.send(slot, &rows, from..to) {
                     Ok(0) => {
                         self.take_reports(SOURCE_WAIT, ended);
+                        ended.waited.broker_s += began.elapsed().as_secs_f64();
                         waiting = Some((slot, rows, from));
                     }
-                    Ok(taken) if from + taken < rows.len() => {
-                        waiting = Some((slot, rows, from + taken));
+                    Ok(taken) => {
+                        self.pacer.sent(taken as u64);
+                        ended.sent += taken as u64;
+                        ended.bytes += rows.bytes(from..from + taken) as u64;
+                        if from + taken < rows.len() {
+                            waiting = Some((slot, rows, from + taken));
+                        }
                     }
-                    Ok(_) => {}
                     Err(reason) => {
                         ended.failure.get_or_insert(reason);
                     }
                 }
                 continue;
             }
+            let began = Instant::now();
             let Some(source) = &steps else {
                 if self.transport.in_flight() == 0 {
-                    self.keeper.progress(ended.acknowledged);
+                    self.progress(ended);
                     return self.close_complete();
                 }
                 self.transport.hurry();
                 self.take_reports(SOURCE_WAIT, ended);
+                ended.waited.broker_s += began.elapsed().as_secs_f64();
                 continue;
             };
             let step = match source.try_recv() {
                 Err(TryRecvError::Empty) if self.transport.in_flight() > 0 => {
                     self.take_reports(REPORT_WAIT, ended);
+                    ended.waited.source_s += began.elapsed().as_secs_f64();
                     continue;
                 }
-                Err(TryRecvError::Empty) => match source.recv_timeout(SOURCE_WAIT) {
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => None,
-                    Ok(step) => Some(step?),
-                },
+                Err(TryRecvError::Empty) => {
+                    let step = source.recv_timeout(SOURCE_WAIT);
+                    ended.waited.source_s += began.elapsed().as_secs_f64();
+                    match step {
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => None,
+                        Ok(step) => Some(step?),
+                    }
+                }
                 Err(TryRecvError::Disconnected) => None,
                 Ok(step) => Some(step?),
             };
@@ -181,13 +228,22 @@ impl Pass<'_> {
                         waiting = Some((slot, chunk.rows, 0));
                     }
                 }
-                Some(Step::End(slot, rows)) => {
+                Some(Step::End(slot, rows, time)) => {
+                    source_time.read += time.read;
+                    source_time.encode += time.encode;
                     if let Some(slot) = self.slots.get_mut(slot) {
                         slot.rows = Some(rows);
                     }
                 }
             }
         }
+    }
+
+    fn progress(&mut self, ended: &Ended) {
+        self.meter
+            .sample(Instant::now(), ended.acknowledged, ended.bytes);
+        let held = self.pacer.note();
+        self.keeper.progress(ended.acknowledged, self.meter, held);
     }
 
     fn begin(&mut self, slot: usize) -> Result<()> {
@@ -221,14 +277,14 @@ impl Pass<'_> {
         self.keeper.rejected(slot, &rejects)
     }
 
-    fn send(&mut self, slot: usize, rows: &Rows, from: usize) -> Result<usize, String> {
+    fn send(&mut self, slot: usize, rows: &Rows, range: Range<usize>) -> Result<usize, String> {
         let Some(slot) = self.slots.get_mut(slot) else {
             return Err(format!(
                 "the source gave rows of slot {slot}, which there is not"
             ));
         };
         let before = self.transport.in_flight();
-        let taken = self.transport.send(slot.origin, rows, from);
+        let taken = self.transport.send(slot.origin, rows, range);
         // Counted by what is in flight now: a send that failed half-way has taken some rows too.
         slot.tally
             .sent(self.transport.in_flight().saturating_sub(before));

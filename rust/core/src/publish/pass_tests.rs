@@ -26,10 +26,10 @@ struct Flaky {
 }
 
 impl Transport for Flaky {
-    fn send(&mut self, origin: Origin, rows: &Rows, from: usize) -> Result<usize, String> {
+    fn send(&mut self, origin: Origin, rows: &Rows, range: Range<usize>) -> Result<usize, String> {
         let room = self.room.saturating_sub(self.queued.len());
-        let taken = room.min(rows.len() - from);
-        for seq in &rows.seqs[from..from + taken] {
+        let taken = room.min(range.len());
+        for seq in &rows.seqs[range.start..range.start + taken] {
             self.queued.push((origin.slot, *seq));
             *self.sent.entry((origin.slot, *seq)).or_default() += 1;
         }
@@ -131,7 +131,7 @@ impl Keeper for Books {
         Ok(())
     }
 
-    fn progress(&mut self, _: u64) {}
+    fn progress(&mut self, _: u64, _: &Meter, _: &str) {}
 }
 
 /// Chunks of the rows that the slots still want; every tenth row is rejected.
@@ -157,9 +157,31 @@ fn source(slots: &[Slot], rows: u32) -> Receiver<Result<Step>> {
                 .collect();
             to.send(Ok(Step::Rows(index, chunk))).unwrap();
         }
-        to.send(Ok(Step::End(index, rows))).unwrap();
+        to.send(Ok(Step::End(index, rows, SourceTime::default())))
+            .unwrap();
     }
     steps
+}
+
+/// A pass to its end.
+fn run(
+    transport: &mut Flaky,
+    slots: &mut [Slot],
+    keeper: &mut Books,
+    ends: &mut BTreeMap<i32, i64>,
+    steps: Receiver<Result<Step>>,
+) -> Result<Ended> {
+    let pass = Pass {
+        transport,
+        slots,
+        keeper,
+        ends,
+        note_every: Duration::ZERO,
+        pacer: &mut Pacer::default(),
+        meter: &mut Meter::default(),
+        ctx: &Context::default(),
+    };
+    pass.run(steps)
 }
 
 fn slots(count: u32) -> Vec<Slot> {
@@ -184,7 +206,6 @@ proptest! {
         let mut slots = slots(splits);
         let mut books = Books { most_rejects: usize::MAX, ..Books::default() };
         let mut ends = BTreeMap::new();
-        let ctx = Context::default();
         for round in 0.. {
             if slots.iter().all(|s| s.closed) {
                 break;
@@ -196,15 +217,7 @@ proptest! {
             }
             slots.iter_mut().for_each(|s| s.rows = None);
             let steps = source(&slots, rows);
-            let pass = Pass {
-                transport: &mut transport,
-                slots: &mut slots,
-                keeper: &mut books,
-                ends: &mut ends,
-                note_every: Duration::ZERO,
-                ctx: &ctx,
-            };
-            let ended = pass.run(steps).unwrap();
+            let ended = run(&mut transport, &mut slots, &mut books, &mut ends, steps).unwrap();
             prop_assert_eq!(ended.failure.is_some(), slots.iter().any(|s| !s.closed));
             for slot in slots.iter_mut().filter(|s| !s.tally.unknown.is_empty()) {
                 let mut seen = crate::publish::split::Seen::default();
@@ -270,15 +283,8 @@ proptest! {
                 }
             }
             let steps = source(&slots, rows);
-            let pass = Pass {
-                transport: &mut transport,
-                slots: &mut slots,
-                keeper: &mut books,
-                ends: &mut ends,
-                note_every: Duration::ZERO,
-                ctx: &Context::default(),
-            };
-            prop_assert_eq!(pass.run(steps).is_ok(), life.is_none() || books.closed.len() == 2);
+            let ran = run(&mut transport, &mut slots, &mut books, &mut ends, steps);
+            prop_assert_eq!(ran.is_ok(), life.is_none() || books.closed.len() == 2);
         }
         let mut log = transport.log.clone();
         log.sort_unstable();
@@ -297,18 +303,18 @@ fn one_reject_too_many_stops_the_pass_and_is_told() {
         most_rejects: 2,
         ..Books::default()
     };
-    let pass = Pass {
-        transport: &mut Flaky {
-            room: 1_000,
-            ..Flaky::default()
-        },
-        slots: &mut slots,
-        keeper: &mut books,
-        ends: &mut BTreeMap::new(),
-        note_every: NOTE_EVERY,
-        ctx: &Context::default(),
+    let mut transport = Flaky {
+        room: 1_000,
+        ..Flaky::default()
     };
-    assert!(pass.run(steps).is_err());
+    let ran = run(
+        &mut transport,
+        &mut slots,
+        &mut books,
+        &mut BTreeMap::new(),
+        steps,
+    );
+    assert!(ran.is_err());
     assert_eq!(books.rejected, 3);
     assert!(books.closed.is_empty());
     // What was sent before has been waited for.

@@ -12,17 +12,21 @@ use tokio::runtime::Handle;
 use super::encode::Recipe;
 use super::keeper::{SplitRejects, StoreKeeper};
 use super::letters::Letters;
+use super::limits::PaceLimits;
+use super::meter::{Meter, Waited};
+use super::pacing::Pacer;
 use super::pass::{Ended, NOTE_EVERY, Pass, Slot};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::RejectCounts;
+use super::routing::Routing;
 use super::source::{Source, Wanted};
 use super::split::{Seen, Tally};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
-use crate::kafka::{Cluster, KafkaTransport, ProduceOptions};
+use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, ahead_ms};
 use crate::registry::Stamp;
 use crate::snapshot::{Snapshot, Split};
 use crate::store::{Child, SplitRow, SplitState, Stage, Store, TopicRow};
@@ -44,7 +48,7 @@ pub struct RegionRun {
     pub schema: AvroSchema,
     pub stamp: Stamp,
     pub plan: PlanOptions,
-    pub key: Vec<String>,
+    pub routing: Routing,
     /// What is kept of rejected rows.
     pub policy: RejectPolicy,
     pub compression: String,
@@ -53,6 +57,9 @@ pub struct RegionRun {
     pub max_rejects: Option<(u64, String)>,
     /// What closed splits of the job have rejected.
     pub rejects_before: RejectCounts,
+    pub pace: PaceLimits,
+    /// The group that works on what is published.
+    pub group: String,
     pub cluster: Cluster,
     pub topic: TopicRow,
     /// Where rejects go.
@@ -68,6 +75,11 @@ pub struct Done {
     pub doubled: u64,
     /// Rejects that the dead-letter topic has acknowledged.
     pub rejects_sent: u64,
+    /// Of the payloads and keys that were sent.
+    pub bytes: u64,
+    pub waited: Waited,
+    /// How long rows were sent and waited for.
+    pub seconds: f64,
 }
 
 impl Done {
@@ -76,6 +88,9 @@ impl Done {
         self.read_back += other.read_back;
         self.doubled += other.doubled;
         self.rejects_sent += other.rejects_sent;
+        self.bytes += other.bytes;
+        self.waited.add(&other.waited);
+        self.seconds += other.seconds;
     }
 }
 
@@ -91,7 +106,8 @@ impl RegionRun {
     /// Publishes what is not closed of the children.
     pub fn publish(self, children: Vec<(Child, Vec<SplitRow>)>) -> Result<Done> {
         readback::check_topic(&self.cluster, &self.topic)?;
-        let mut produce = self.produce(&self.topic);
+        let options = self.options(&self.topic.name);
+        let mut produce = self.produce(&self.topic.name, &options);
         produce.schema_header = self.stamp.header;
         let source = Source {
             snapshot: self.snapshot.clone(),
@@ -100,7 +116,10 @@ impl RegionRun {
                 schema: self.schema.clone(),
                 frame: self.stamp.frame,
                 plan: self.plan.clone(),
-                key: self.key.clone(),
+                routing: Routing {
+                    ahead_ms: ahead_ms(&options),
+                    ..self.routing.clone()
+                },
                 policy: self.policy.clone(),
                 partitions: self.topic.partitions,
                 largest_record: produce.largest_record(),
@@ -112,7 +131,10 @@ impl RegionRun {
         let mut ends = readback::ends(&self.cluster, &self.topic)?;
         let mut letters = Letters::new(
             self.cluster.clone(),
-            self.produce(&self.dead_letter),
+            self.produce(
+                &self.dead_letter.name,
+                &self.options(&self.dead_letter.name),
+            ),
             self.dead_letter.partitions,
             self.ctx.clone(),
         );
@@ -121,6 +143,7 @@ impl RegionRun {
             transport: None,
             letters,
             rejects: self.rejects_before.clone(),
+            pacer: self.pace.pacer(&self.cluster, &self.group, &self.topic)?,
             done: Done::default(),
         };
         for (child, splits) in &children {
@@ -138,18 +161,13 @@ impl RegionRun {
         Ok(run.done)
     }
 
-    fn produce(&self, topic: &TopicRow) -> ProduceOptions {
-        let option = self.cluster.topic_option(&topic.name, "max.message.bytes");
-        let limit = self.runtime.block_on(option);
-        ProduceOptions {
-            topic: topic.name.clone(),
-            compression: self.compression.clone(),
-            queue_mib: self.queue_mib,
-            timeout: self.cluster.timeout(),
-            schema_header: None,
-            max_message_bytes: limit.and_then(|text| text.parse().ok()),
-            batch_bytes: None,
-        }
+    fn produce(&self, topic: &str, options: &BTreeMap<String, String>) -> ProduceOptions {
+        let timeout = self.cluster.timeout();
+        ProduceOptions::new(topic, options, &self.compression, self.queue_mib, timeout)
+    }
+
+    fn options(&self, topic: &str) -> BTreeMap<String, String> {
+        self.runtime.block_on(self.cluster.topic_options(topic))
     }
 
     /// What the topic has of the splits that a publisher before this one left open, read once for all of them.
@@ -266,6 +284,7 @@ impl RegionRun {
         run: &mut Running,
     ) -> Result<()> {
         let mut before = acknowledged_before;
+        let mut meter = Meter::default();
         for attempt in 1.. {
             let wanted: Vec<Wanted> = book
                 .splits
@@ -304,9 +323,15 @@ impl RegionRun {
                 keeper: &mut keeper,
                 ends,
                 note_every: NOTE_EVERY,
+                pacer: &mut run.pacer,
+                meter: &mut meter,
                 ctx: &self.ctx,
             };
+            let began = Instant::now();
             let ended = pass.run(source.clone().start(wanted)?)?;
+            run.done.seconds += began.elapsed().as_secs_f64();
+            run.done.bytes += ended.bytes;
+            run.done.waited.add(&ended.waited);
             before += ended.acknowledged;
             run.done.acknowledged += ended.acknowledged;
             let Some(failure) = ended.failure.clone() else {
@@ -404,5 +429,6 @@ struct Running {
     transport: Option<KafkaTransport>,
     letters: Letters,
     rejects: RejectCounts,
+    pacer: Pacer,
     done: Done,
 }

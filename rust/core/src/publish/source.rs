@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use arrow_schema::SchemaRef;
 use roaring::RoaringBitmap;
 
 use super::encode::{Chunk, Maker, Recipe};
+use super::meter::SourceTime;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
-use crate::rows::{self, BySchema, FileRows};
+use crate::rows::{BySchema, FileRows};
 use crate::snapshot::{Snapshot, Split};
 
 /// Chunks that wait for the sender.
@@ -22,8 +24,8 @@ pub enum Step {
     /// A split begins; nothing of it may be sent before this is noted.
     Begin(usize),
     Rows(usize, Chunk),
-    /// All rows of a split have been given: so many.
-    End(usize, u32),
+    /// All rows of a split have been given: so many, and what that took.
+    End(usize, u32, SourceTime),
 }
 
 /// A split to read, and the rows of it that need not be sent.
@@ -70,9 +72,7 @@ impl Source {
         };
         let groups = split.row_group_first..split.row_group_first + split.row_group_count;
         let recipe = &self.recipe;
-        let asked = |name: &str| {
-            rows::asked(&recipe.schema, &recipe.plan, name) || recipe.key.iter().any(|k| k == name)
-        };
+        let asked = |name: &str| recipe.asks(name);
         let rows = FileRows::open(
             &self.snapshot,
             split.file,
@@ -92,7 +92,13 @@ impl Source {
             return Ok(false);
         }
         let mut base = 0_u32;
-        for batch in rows {
+        let mut time = SourceTime::default();
+        let mut rows = rows;
+        loop {
+            let began = Instant::now();
+            let Some(batch) = rows.next() else { break };
+            time.read += began.elapsed();
+            let began = Instant::now();
             let batch = batch.map_err(|e| failed(format!("after row {base}: {e}")))?;
             let chunk = makers
                 .get(&batch.schema(), make)?
@@ -102,6 +108,7 @@ impl Source {
                 .ok()
                 .and_then(|n| base.checked_add(n))
                 .ok_or_else(|| failed("has 2^32 rows or more".into()))?;
+            time.encode += began.elapsed();
             if !to.give(Step::Rows(wanted.slot, chunk)) {
                 return Ok(false);
             }
@@ -112,7 +119,7 @@ impl Source {
                 split.rows
             )));
         }
-        Ok(to.give(Step::End(wanted.slot, base)))
+        Ok(to.give(Step::End(wanted.slot, base, time)))
     }
 }
 

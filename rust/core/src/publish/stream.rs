@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatchReader;
@@ -12,7 +13,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::encode::{Maker, Recipe};
+use super::keeper::note;
+use super::keys::KeySchema;
 use super::letters::{Letters, Place};
+use super::meter::{Meter, SourceTime, Waited};
+use super::pacing::Pacer;
 use super::pass::{Keeper, NOTE_EVERY, Pass, Slot};
 use super::policy::RejectPolicy;
 use super::readback;
@@ -22,9 +27,9 @@ use super::target::StreamTarget;
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::job::{Region, RejectLimit};
+use crate::job::{KeyFormat, Region, RejectLimit};
 use crate::kafka::transport::Origin;
-use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, TopicFacts};
+use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, ahead_ms};
 use crate::registry;
 use crate::rows::BySchema;
 use crate::store::{RejectCount, Role, TopicRow};
@@ -34,8 +39,6 @@ use crate::text;
 const REJECTS_SHOWN: usize = 100;
 /// Larger batches are cut, so that queues stay bounded in bytes.
 const SLICE_ROWS: usize = 8_192;
-/// How long a topic that was just created may take to be known.
-const TOPIC_WAIT: Duration = Duration::from_secs(5);
 
 /// What a stream has become: `rows = acknowledged + rejected`.
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +57,11 @@ pub struct StreamReceipt {
     pub rejects_sent: u64,
     /// `(partition, first offset, last offset)` of the acknowledged rows.
     pub ranges: Vec<(i32, i64, i64)>,
+    /// Bytes of the payloads and keys that were sent.
+    pub bytes: u64,
+    pub waited: Waited,
+    /// What it waited for most: `source`, `encoder`, `broker` or `pacing`; `client`: its own work.
+    pub limit: &'static str,
     pub seconds: f64,
 }
 
@@ -98,13 +106,14 @@ pub async fn publish_stream(
         frame: Frame::Id(0),
         policy: RejectPolicy::new(&target.rejects, &target.key, &plan),
         plan,
-        key: target.key.clone(),
+        routing: target.routing(),
         partitions: 1,
         largest_record: 0,
         largest_for_topic: 0,
         max_message_bytes: 0,
     };
     Maker::new(recipe.clone(), &schema)?;
+    let (pace, group) = target.pace()?;
     let limit = target.max_rejects.clone();
     if let Some(limit) = &limit {
         limit.check().map_err(|reason| Error::JobFile {
@@ -125,34 +134,60 @@ pub async fn publish_stream(
     .await?;
     recipe.schema = settled.schema;
     recipe.frame = settled.stamp.frame;
-    let facts = topic(&cluster, &target, &target.topic).await?;
-    let mut produce = produce(&cluster, &target, &target.topic).await;
-    produce.schema_header = settled.stamp.header;
+    if target.key_format == KeyFormat::Avro && !target.key.is_empty() {
+        let key = KeySchema::of(&recipe.schema, &target.key)?;
+        let key = key
+            .settled(&registry, target.policy(), &target.topic, ctx)
+            .await?;
+        recipe.routing.key_schema = Some(Arc::new(key));
+    }
+    let facts = cluster.ensure_topic(&target.topic, &target.wish()).await?;
+    let options = cluster.topic_options(&target.topic).await;
+    recipe.routing.ahead_ms = ahead_ms(&options);
+    let produce = |topic: &str, options: &BTreeMap<String, String>| {
+        ProduceOptions::new(
+            topic,
+            options,
+            &target.compression,
+            target.queue_mib,
+            timeout,
+        )
+    };
+    let mut produce_rows = produce(&target.topic, &options);
+    produce_rows.schema_header = settled.stamp.header;
     let letters = match &target.dead_letter {
         None => None,
         Some(name) => {
-            let facts = topic(&cluster, &target, name).await?;
-            let produce = self::produce(&cluster, &target, name).await;
+            let mut wish = target.wish();
+            wish.own_times = false;
+            let facts = cluster.ensure_topic(name, &wish).await?;
+            let produce = produce(name, &cluster.topic_options(name).await);
             let (cluster, ctx) = (cluster.clone(), ctx.clone());
             Some(Letters::new(cluster, produce, facts.partitions, ctx))
         }
     };
     recipe.partitions = facts.partitions;
-    recipe.largest_record = produce.largest_record();
-    recipe.largest_for_topic = produce.largest_for_topic();
-    recipe.max_message_bytes = produce.message_limit();
+    recipe.largest_record = produce_rows.largest_record();
+    recipe.largest_for_topic = produce_rows.largest_for_topic();
+    recipe.max_message_bytes = produce_rows.message_limit();
+    let (name, partitions) = (target.topic.clone(), facts.partitions);
+    let now = cluster
+        .blocking(move |c| c.watermarks(&name, partitions))
+        .await?;
+    let topic = TopicRow {
+        region: target.bootstrap_servers.clone(),
+        role: Role::Ingress,
+        name: target.topic.clone(),
+        cluster_id: facts.cluster_id,
+        topic_id: facts.topic_id,
+        partitions: facts.partitions,
+        start: now.iter().map(|(p, _, end)| (*p, *end)).collect(),
+    };
     let run = StreamRun {
         job: new_job(),
-        topic: TopicRow {
-            region: target.bootstrap_servers.clone(),
-            role: Role::Ingress,
-            name: target.topic.clone(),
-            cluster_id: facts.cluster_id,
-            topic_id: facts.topic_id,
-            partitions: facts.partitions,
-            start: Vec::new(),
-        },
-        produce,
+        pacer: pace.pacer(&cluster, &group, &topic)?,
+        topic,
+        produce: produce_rows,
         letters,
         limit,
         cluster: cluster.clone(),
@@ -161,59 +196,6 @@ pub async fn publish_stream(
     tokio::task::spawn_blocking(move || run.publish(recipe, batches, began))
         .await
         .map_err(|e| cluster.error("publish", format!("the publisher ended unexpectedly: {e}")))?
-}
-
-async fn produce(cluster: &Cluster, target: &StreamTarget, topic: &str) -> ProduceOptions {
-    let limit = cluster.topic_option(topic, "max.message.bytes").await;
-    ProduceOptions {
-        topic: topic.to_owned(),
-        compression: target.compression.clone(),
-        queue_mib: target.queue_mib,
-        timeout: cluster.timeout(),
-        schema_header: None,
-        max_message_bytes: limit.and_then(|text| text.parse().ok()),
-        batch_bytes: None,
-    }
-}
-
-/// A topic's facts; it is made if it is missing.
-async fn topic(cluster: &Cluster, target: &StreamTarget, topic: &str) -> Result<TopicFacts> {
-    let look = || {
-        let (cluster, name) = (cluster.clone(), topic.to_owned());
-        async move {
-            tokio::task::spawn_blocking(move || cluster.topic(&name))
-                .await
-                .unwrap_or_else(|e| {
-                    Err(Error::Kafka {
-                        region: target.bootstrap_servers.clone(),
-                        what: "look at the topic".into(),
-                        reason: e.to_string(),
-                    })
-                })
-        }
-    };
-    if let Some(facts) = look().await? {
-        return Ok(facts);
-    }
-    cluster
-        .create_topic(topic, target.partitions, target.replication)
-        .await?;
-    let deadline = Instant::now() + TOPIC_WAIT;
-    while Instant::now() < deadline {
-        if let Some(facts) = look().await? {
-            return Ok(facts);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err(Error::Topic {
-        topic: topic.to_owned(),
-        partition: None,
-        offset: None,
-        reason: format!(
-            "was created but the broker does not know it after {} s",
-            TOPIC_WAIT.as_secs()
-        ),
-    })
 }
 
 /// A job number that no other call has.
@@ -243,6 +225,7 @@ struct StreamRun {
     produce: ProduceOptions,
     letters: Option<Letters>,
     limit: Option<RejectLimit>,
+    pacer: Pacer,
     cluster: Cluster,
     ctx: Context,
 }
@@ -262,7 +245,8 @@ impl StreamRun {
         let steps = source::spawn(PathBuf::from("the stream"), move |to| {
             read(&recipe, batches, origin, to)
         })?;
-        let mut ends = readback::ends(&self.cluster, &self.topic)?;
+        let mut ends = self.topic.start.iter().copied().collect();
+        let sending = Instant::now();
         let mut transport = KafkaTransport::new(&self.cluster, &self.produce)?;
         let mut slots = [Slot::new(origin)];
         let mut keeper = StreamKeeper {
@@ -280,6 +264,8 @@ impl StreamRun {
             keeper: &mut keeper,
             ends: &mut ends,
             note_every: NOTE_EVERY,
+            pacer: &mut self.pacer,
+            meter: &mut Meter::default(),
             ctx: &self.ctx,
         };
         let ended = pass.run(steps)?;
@@ -323,6 +309,9 @@ impl StreamRun {
             reject_counts: counts.list(),
             rejects_sent: self.letters.as_ref().map_or(0, |l| l.delivered),
             ranges: slot.tally.extents.ranges(),
+            bytes: ended.bytes,
+            waited: ended.waited,
+            limit: ended.waited.limit(sending.elapsed().as_secs_f64()),
             seconds: began.elapsed().as_secs_f64(),
         })
     }
@@ -356,19 +345,26 @@ fn read(
     if !to.give(Step::Begin(0)) {
         return Ok(());
     }
-    for batch in batches {
+    let mut time = SourceTime::default();
+    let mut batches = batches;
+    loop {
+        let began = Instant::now();
+        let Some(batch) = batches.next() else { break };
+        time.read += began.elapsed();
         let batch = batch.map_err(|e| failed(base, e.to_string()))?;
         text::fits(&planned, batch.schema_ref()).map_err(|e| failed(base, e))?;
         let mut from = 0;
         while from < batch.num_rows() {
             let count = SLICE_ROWS.min(batch.num_rows() - from);
             let slice = batch.slice(from, count);
+            let began = Instant::now();
             let chunk = makers
                 .get(slice.schema_ref(), |columns| {
                     Maker::new(recipe.clone(), columns)
                 })?
                 .chunk(origin, &slice, base, &none)
                 .map_err(|e| failed(base, e))?;
+            time.encode += began.elapsed();
             from += count;
             base = u32::try_from(count)
                 .ok()
@@ -379,7 +375,7 @@ fn read(
             }
         }
     }
-    to.give(Step::End(0, base));
+    to.give(Step::End(0, base, time));
     Ok(())
 }
 
@@ -444,13 +440,13 @@ impl Keeper for StreamKeeper<'_> {
         }
     }
 
-    fn progress(&mut self, acknowledged: u64) {
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str) {
         self.ctx.report(Progress {
             stage: "publish",
             label: self.topic.to_owned(),
             done: acknowledged,
             total: None,
-            note: String::new(),
+            note: note(meter, None, held),
         });
     }
 }

@@ -7,7 +7,11 @@ use serde::Deserialize;
 
 use kappaflow_avro::{Extra, FieldDeclaration, Mode};
 
-use crate::job::{Limits, RejectLimit, Rejects, Topics};
+use super::limits::PaceLimits;
+use super::routing::Routing;
+use crate::error::{Error, Result};
+use crate::job::{KeyFormat, Limits, RejectLimit, Rejects, Topics};
+use crate::kafka::{IfMissing, Wish};
 use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
 
 /// Where a stream goes, and how.
@@ -19,12 +23,15 @@ pub struct StreamTarget {
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,
     pub topic: String,
-    /// Partitions of the topic if it has to be made (default 6); one that is there keeps its own.
-    #[serde(default = "default_partitions")]
-    pub partitions: u32,
-    /// Replicas of the topic if it has to be made (default 1).
-    #[serde(default = "default_replication")]
-    pub replication: u32,
+    /// Partitions of the topic: 6 where it is made, its own where it is there. If given, another number is refused.
+    #[serde(default)]
+    pub partitions: Option<u32>,
+    /// Replicas of each partition: 1 where the topic is made. If given, fewer are refused.
+    #[serde(default)]
+    pub replication: Option<u32>,
+    /// How long the topic keeps records, in milliseconds; -1: for ever. A topic that keeps them shorter is refused.
+    #[serde(default)]
+    pub retention_ms: Option<i64>,
     /// Avro schema, JSON.
     pub schema: String,
     /// Schema registry: `dir:PATH` (relative to `base`), `https://…`, or a table as in a job file.
@@ -61,6 +68,15 @@ pub struct StreamTarget {
     /// Key columns; empty: rows are spread in runs.
     #[serde(default)]
     pub key: Vec<String>,
+    /// What a key is made of its columns (default: their text).
+    #[serde(default)]
+    pub key_format: KeyFormat,
+    /// The column that names each row's partition.
+    #[serde(default)]
+    pub partition_column: Option<String>,
+    /// The column that is the time of each record; needs a topic that keeps records for ever.
+    #[serde(default)]
+    pub timestamp_column: Option<String>,
     /// What is kept of rejected rows.
     #[serde(default)]
     pub rejects: Rejects,
@@ -74,12 +90,77 @@ pub struct StreamTarget {
     /// Memory for queued records, in MiB (default 64).
     #[serde(default = "default_queue_mib")]
     pub queue_mib: u32,
+    /// Rows a second that are sent at most.
+    #[serde(default)]
+    pub max_rows_per_s: Option<u32>,
+    /// Records that may wait for `group`.
+    #[serde(default)]
+    pub max_lag_records: Option<u64>,
+    /// The same in MiB.
+    #[serde(default)]
+    pub max_lag_mib: Option<u64>,
+    /// The group that works on what is published; needed for a limit on its lag.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// How long to be held back by a group without members before it fails (default 600,000).
+    #[serde(default = "default_consumer_timeout_ms")]
+    pub consumer_timeout_ms: u64,
     /// Longest wait for a broker's answer (default 30,000).
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
 }
 
 impl StreamTarget {
+    /// What is asked of the topic.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            if_missing: IfMissing::Create,
+            partitions: self.partitions,
+            replication: self.replication,
+            retention_ms: self.retention_ms,
+            deadline_ms: 0,
+            own_times: self.timestamp_column.is_some(),
+        }
+    }
+
+    /// How fast it may go.
+    ///
+    /// # Errors
+    /// [`Error::JobFile`] if the lag of no group is limited.
+    pub fn pace(&self) -> Result<(PaceLimits, String)> {
+        let limits = PaceLimits {
+            max_rows_per_s: self.max_rows_per_s,
+            max_lag_records: self.max_lag_records,
+            max_lag_mib: self.max_lag_mib,
+            consumer_timeout_ms: self.consumer_timeout_ms,
+        };
+        match &self.group {
+            Some(group) => Ok((limits, group.clone())),
+            None if self.max_lag_records.or(self.max_lag_mib).is_none() => {
+                Ok((limits, String::new()))
+            }
+            None => Err(Error::JobFile {
+                path: "publish".into(),
+                key: "group".into(),
+                reason:
+                    "is missing: max_lag_records and max_lag_mib count what it has not worked on"
+                        .into(),
+            }),
+        }
+    }
+
+    /// What rows are routed by, as far as it is known before the topic and the registry are.
+    pub fn routing(&self) -> Routing {
+        Routing {
+            key: self.key.clone(),
+            key_format: self.key_format,
+            key_schema: None,
+            partition: self.partition_column.clone(),
+            timestamp: self.timestamp_column.clone(),
+            ahead_ms: 0,
+        }
+    }
+
     /// How the schema of the records is found in the registry.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -99,17 +180,14 @@ impl StreamTarget {
 fn yes() -> bool {
     true
 }
-fn default_partitions() -> u32 {
-    Topics::default().partitions
-}
-fn default_replication() -> u32 {
-    Topics::default().replication
-}
 fn default_compression() -> String {
     Topics::default().compression
 }
 fn default_queue_mib() -> u32 {
     Limits::default().publish_queue_mib
+}
+fn default_consumer_timeout_ms() -> u64 {
+    Limits::default().consumer_timeout_ms
 }
 fn default_timeout_ms() -> u64 {
     Limits::default().broker_timeout_ms

@@ -135,7 +135,7 @@ async fn gather(
                 cluster: session.cluster(&region.name)?,
                 topics,
                 group: session.group(&region.name),
-                keyed: !session.job.file.topics.key.is_empty(),
+                keyed: session.job.file.topics.routed_by_columns(),
             });
         }
     }

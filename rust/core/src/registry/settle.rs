@@ -97,13 +97,48 @@ pub async fn settle(
     ctx: &Context,
     stage: &'static str,
 ) -> Result<Settled> {
-    let (registry, topic, schema) = (Arc::clone(registry), topic.to_owned(), schema.clone());
+    let (topic, schema) = (topic.to_owned(), schema.clone());
+    blocking(registry, ctx, stage, move |registry| {
+        ask(registry, policy, &topic, &schema)
+    })
+    .await
+}
+
+/// The id of the schema of a topic's keys, under the subject `TOPIC-key`: registered, or looked up, as the policy says
+/// of the values' own. `text` is its JSON, which need not be a record.
+///
+/// # Errors
+/// [`Error::Registry`], [`Error::Interrupted`].
+pub async fn settle_key(
+    registry: &Arc<dyn SchemaRegistry>,
+    policy: Policy,
+    topic: &str,
+    text: &str,
+    ctx: &Context,
+) -> Result<u32> {
+    let (subject, text) = (format!("{topic}-key"), SchemaText::whole(text));
+    blocking(registry, ctx, "publish", move |registry| {
+        if policy.writer == Writer::Registered {
+            return Ok(registry.register(&subject, &text, policy.normalize)?.id);
+        }
+        let version = registry.lookup(&subject, &text, policy.normalize);
+        Ok(version.map_err(with_way_out)?.id)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    registry: &Arc<dyn SchemaRegistry>,
+    ctx: &Context,
+    stage: &'static str,
+    ask: impl FnOnce(&dyn SchemaRegistry) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let registry = Arc::clone(registry);
     let url = registry.url().to_owned();
-    let asked =
-        tokio::task::spawn_blocking(move || ask(registry.as_ref(), policy, &topic, &schema));
+    let asked = tokio::task::spawn_blocking(move || ask(registry.as_ref()));
     tokio::select! {
         () = ctx.cancel.cancelled() => Err(Error::Interrupted { stage }),
-        settled = asked => settled.unwrap_or_else(|e| {
+        answer = asked => answer.unwrap_or_else(|e| {
             let reason = format!("the call ended unexpectedly: {e}");
             Err(RegistryError::Unavailable { url, tries: 1, reason }.into())
         }),

@@ -64,7 +64,7 @@ pub async fn worker(session: &Session, options: &WorkOptions) -> Result<Arc<Work
     let limits = &session.job.file.limits;
     let topic = session.topic(&options.region, Role::Ingress).await?;
     // Records with keys meet the service in the order of their partition.
-    let serial = !session.job.file.topics.key.is_empty();
+    let serial = session.job.file.topics.routed_by_columns();
     Ok(Arc::new(Worker::new(
         topic.name,
         session.store.clone(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kappaflow_avro::framing;
 use kappaflow_core::identity::{EgressIdentity, HEADER};
+use kappaflow_core::job::Topics;
+use kappaflow_core::kafka::Wish;
 use kappaflow_core::land::{LandOptions, land};
 use kappaflow_core::registry::SchemaText;
 use kappaflow_core::store::Role;
@@ -115,7 +117,12 @@ async fn what_cannot_be_landed_is_named() {
     admin.delete_topics(&[&topic], &options).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     let cluster = w.session.cluster("east").unwrap();
-    cluster.create_topic(&topic, 3, 1).await.unwrap();
+    let three = Topics {
+        partitions: Some(3),
+        ..Topics::default()
+    };
+    let wish = Wish::of(&three, 0);
+    cluster.ensure_topic(&topic, &wish).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     let e = refused(&w).await;
     assert!(e.contains("recreated"), "{e}");

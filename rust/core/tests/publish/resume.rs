@@ -54,7 +54,7 @@ async fn what_a_dead_publisher_sent_is_not_sent_again() {
                 seqs,
                 ..Rows::default()
             };
-            assert_eq!(transport.send(origin, &rows, 0), Ok(rows.len()));
+            assert_eq!(transport.send(origin, &rows, 0..rows.len()), Ok(rows.len()));
             let mut reports = Vec::new();
             while transport.in_flight() > 0 {
                 transport.reports(Duration::from_millis(100), &mut reports);

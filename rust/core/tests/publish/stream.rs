@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchIterator, StringArray};
 use kappaflow_core::identity::key_partition;
+use kappaflow_core::job::KeyFormat;
 use kappaflow_core::kafka::Cluster;
 use kappaflow_core::publish::{StreamTarget, publish_stream};
 use kappaflow_core::registry::{Framing, RegistryConfig, SubjectStrategy};
@@ -19,8 +20,9 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         bootstrap_servers: kafka(),
         kafka: BTreeMap::new(),
         topic: topic.to_owned(),
-        partitions: 3,
-        replication: 1,
+        partitions: Some(3),
+        replication: None,
+        retention_ms: None,
         schema: INGRESS.replace(
             r#"{"name":"m","type":"string"}"#,
             r#"{"name":"m","type":"string","default":""}"#,
@@ -37,6 +39,14 @@ fn target(dir: &TempDir, topic: &str) -> StreamTarget {
         extra: Default::default(),
         fields: BTreeMap::new(),
         key: vec!["id".into()],
+        key_format: KeyFormat::String,
+        partition_column: None,
+        timestamp_column: None,
+        max_rows_per_s: None,
+        max_lag_records: None,
+        max_lag_mib: None,
+        group: None,
+        consumer_timeout_ms: 1_000,
         compression: "zstd".into(),
         queue_mib: 64,
         timeout_ms: 30_000,
@@ -85,7 +95,8 @@ async fn a_stream_is_published_with_keys() {
     for (identity, copies) in &records {
         assert_eq!(identity.job.to_string(), receipt.job);
         let key = copies[0].1.as_deref().unwrap();
-        assert_eq!(key, format!("{}.0", identity.seq).as_bytes());
+        // The column has floats, the field a whole number.
+        assert_eq!(key, identity.seq.to_string().as_bytes());
         assert_eq!(copies[0].0, key_partition(key, 3));
     }
 }
