@@ -1,74 +1,24 @@
 """Queries of a real PostgreSQL, kept as Parquet."""
 
 import datetime
-import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from kappaflow.dev import ports
 from kappaflow.errors import SourceError
 from tests.unit.planned import plan, rows
 
 pytestmark = pytest.mark.integration
 
 
-def server_program(name: str) -> str:
-    """Debian keeps the server's programs off the PATH."""
-    found = shutil.which(name) or max(
-        map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None
-    )
-    assert found is not None, "no PostgreSQL server here: apt-get install postgresql"
-    return found
-
-
-@pytest.fixture(scope="module")
-def uri() -> Iterator[str]:
-    """A server of our own on loopback, which asks for a password."""
-    # PostgreSQL refuses to run as root, and its user must reach the directory.
-    directory = Path(tempfile.mkdtemp(prefix="kappaflow-pg-"))
-    password = secrets.token_hex(8)
-    (directory / "password").write_text(password)
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        for path in (directory, directory / "password"):
-            shutil.chown(path, "postgres", "postgres")
-        as_user = {"user": "postgres", "group": "postgres", "cwd": directory}
-    data, port = directory / "data", ports.choose_free(())
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120, **as_user)
-
-    run(
-        server_program("initdb"),
-        "-D",
-        str(data),
-        "-U",
-        "kf",
-        "-A",
-        "scram-sha-256",
-        f"--pwfile={directory}/password",
-    )
-    options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-    run(server_program("pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(directory / "log"), "start")
-    try:
-        yield f"postgresql://kf:{password}@127.0.0.1:{port}/postgres"
-    finally:
-        run(server_program("pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
-        shutil.rmtree(directory)
-
-
 @pytest.fixture
-def planned(tmp_path: Path, uri: str) -> Callable[..., dict[str, Any]]:
-    (tmp_path / "uri").write_text(uri + "\n")
+def planned(tmp_path: Path, postgresql: str) -> Callable[..., dict[str, Any]]:
+    (tmp_path / "uri").write_text(postgresql + "\n")
 
     def of(query: str, **keys: object) -> dict[str, Any]:
         given = {"format": "sql", "driver": "postgresql", "connection": "file:uri", "snapshot_path": "kept"}
@@ -88,9 +38,9 @@ def execute(uri: str, *statements: str) -> None:
 Planned = Callable[..., dict[str, Any]]
 
 
-def test_a_query_is_run_once_whatever_becomes_of_its_table(uri: str, planned: Planned) -> None:
+def test_a_query_is_run_once_whatever_becomes_of_its_table(postgresql: str, planned: Planned) -> None:
     execute(
-        uri,
+        postgresql,
         "CREATE TABLE flights (day date, carrier text, delay int, fee numeric(10,2), at timestamptz, ok boolean)",
         "INSERT INTO flights VALUES ('2013-01-01', 'AA', 1, 1.50, '2013-01-01 05:00+00', true), "
         "('2013-01-02', NULL, NULL, NULL, NULL, NULL)",
@@ -116,7 +66,7 @@ def test_a_query_is_run_once_whatever_becomes_of_its_table(uri: str, planned: Pl
         },
     ]
     assert rows(found) == sorted(expected, key=repr)
-    execute(uri, "DROP TABLE flights")
+    execute(postgresql, "DROP TABLE flights")
     assert planned(query) == found
     with pytest.raises(
         SourceError, match=r'the postgresql query of source.query failed.*"flights" does not exist'
@@ -130,9 +80,9 @@ def test_a_type_without_an_arrow_type_is_refused_and_a_cast_helps(planned: Plann
     assert rows(planned("SELECT 1 AS x, '10.0.0.1'::inet::text AS ip")) == [{"x": 1, "ip": "10.0.0.1/32"}]
 
 
-def test_a_wrong_password_is_told_and_not_shown(uri: str, planned: Planned, tmp_path: Path) -> None:
-    password = uri.split(":")[2].partition("@")[0]
-    (tmp_path / "wrong").write_text(uri.replace(password, "guessed-it"))
+def test_a_wrong_password_is_told_and_not_shown(postgresql: str, planned: Planned, tmp_path: Path) -> None:
+    password = postgresql.split(":")[2].partition("@")[0]
+    (tmp_path / "wrong").write_text(postgresql.replace(password, "guessed-it"))
     with pytest.raises(SourceError, match="password authentication failed") as caught:
         planned("SELECT 1 AS x", connection="file:wrong")
     assert "guessed-it" not in str(caught.value)
@@ -148,8 +98,8 @@ def test_a_query_that_fails_half_way_leaves_nothing_behind(planned: Planned, tmp
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-def test_memory_is_bounded_whatever_the_result_has(uri: str, tmp_path: Path) -> None:
-    (tmp_path / "uri").write_text(uri)
+def test_memory_is_bounded_whatever_the_result_has(postgresql: str, tmp_path: Path) -> None:
+    (tmp_path / "uri").write_text(postgresql)
     # 3 M rows of 300 bytes: 900 MB that never are in memory at once.
     program = f"""
 import json, resource, sys

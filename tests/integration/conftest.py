@@ -1,0 +1,59 @@
+"""Servers that tests of sources share."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kappaflow.dev import ports
+
+
+def server_program(name: str) -> str:
+    """Debian keeps the server's programs off the PATH."""
+    found = shutil.which(name) or max(
+        map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None
+    )
+    assert found is not None, "no PostgreSQL server here: apt-get install postgresql"
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URI of a PostgreSQL of our own on loopback, which asks for a password."""
+    # PostgreSQL refuses to run as root, and its user must reach the directory.
+    directory = Path(tempfile.mkdtemp(prefix="kappaflow-pg-"))
+    password = secrets.token_hex(8)
+    (directory / "password").write_text(password)
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        for path in (directory, directory / "password"):
+            shutil.chown(path, "postgres", "postgres")
+        as_user = {"user": "postgres", "group": "postgres", "cwd": directory}
+    data, port = directory / "data", ports.choose_free(())
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120, **as_user)
+
+    run(
+        server_program("initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "kf",
+        "-A",
+        "scram-sha-256",
+        f"--pwfile={directory}/password",
+    )
+    options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
+    run(server_program("pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(directory / "log"), "start")
+    try:
+        yield f"postgresql://kf:{password}@127.0.0.1:{port}/postgres"
+    finally:
+        run(server_program("pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+        shutil.rmtree(directory)
