@@ -1,9 +1,10 @@
 //! Elements of arrays, and entries of maps.
 
 use super::block::{Across, Ahead, Cursor};
-use super::column::{Column, Offsets};
+use super::column::{Column, Offsets, Store};
+use super::fault::Fault;
 use super::feed::{Along, One, Optional};
-use super::read::{Done, Op, Read};
+use super::read::{Action, Done, Op, Read};
 use super::reader::Reader;
 use super::skip::Skip;
 use super::source::Source;
@@ -111,32 +112,20 @@ impl<'c> Lists<'c> {
             min_size: self.min_size,
             cost: self.cost,
         };
-        let keyed = matches!(self.into, Inside::Entries(..));
-        let mut found = Found {
-            op: &self.elements.op,
-            into: self.into,
-            bytes: across.bytes,
-            cursors: Vec::with_capacity(SIDE_BY_SIDE),
-        };
+        let mut found = Found::new(self.into, &self.elements.op, across.bytes);
         let mut len = self.offsets.last();
         for cursor in across.cursors {
             let mut r = Ahead::new(across.bytes, *cursor, *across.free);
             blocks.each(&mut r, &mut optional, self.path, |r, count| {
                 len += count;
-                for _ in 0..count {
-                    found.add(r.cursor())?;
-                    if keyed {
-                        r.skip_bytes().map_err(|fault| fault.of(self.path))?;
-                    }
-                    over.skip(r).map_err(|fault| fault.of(self.path))?;
-                }
-                Ok(())
+                found.elements(r, count, over, self.path)
             })?;
             *cursor = r.cursor();
             *across.free = *r.free();
             let end = Offsets::of(len).map_err(|fault| fault.of(self.path))?;
             self.offsets.0.push(end);
         }
+        found.end().map_err(|fault| fault.of(self.path))?;
         found.read()
     }
 
@@ -148,38 +137,114 @@ impl<'c> Lists<'c> {
     }
 }
 
-/// Elements that were found and not read yet.
+/// Elements as they are found. Text that one begins with, as a map's entry does with its key, is read at once; what is
+/// left of it is read later, side by side with that of others.
 struct Found<'f, 'a> {
-    op: &'f Op,
-    into: Inside<'f>,
+    texts: Option<Texts<'f>>,
+    rest: Option<(&'f Op, &'f mut Column)>,
     bytes: &'a [u8],
+    /// Where what is left of an element begins.
     cursors: Vec<Cursor>,
 }
 
-impl Found<'_, '_> {
+/// A column of text.
+struct Texts<'f> {
+    valid: Option<&'f mut Vec<bool>>,
+    offsets: &'f mut Offsets,
+    data: &'f mut Vec<u8>,
+    /// Where the text ends; behind it there may be anything.
+    end: usize,
+}
+
+impl Texts<'_> {
     #[inline(always)]
-    fn add(&mut self, element: Cursor) -> Done {
+    fn read(&mut self, r: &mut Ahead<'_>) -> Result<(), Fault> {
+        r.bytes_to(self.data, &mut self.end)?;
+        // All are in range if the last one is.
+        self.offsets.0.push(self.end as i32);
+        Ok(())
+    }
+}
+
+impl<'f, 'a> Found<'f, 'a> {
+    fn new(into: Inside<'f>, op: &'f Op, bytes: &'a [u8]) -> Self {
+        let (first, rest) = match into {
+            Inside::Items(items) if matches!(op, Op::One(Action::Value(Read::Text))) => {
+                (Some(items), None)
+            }
+            Inside::Items(items) => (None, Some((op, items))),
+            Inside::Entries(keys, values) => (Some(keys), Some((op, values))),
+        };
+        let texts = first.and_then(|column| match &mut column.store {
+            Store::Bytes(offsets, data) => Some(Texts {
+                valid: column.valid.as_mut(),
+                end: data.len(),
+                offsets,
+                data,
+            }),
+            _ => None,
+        });
+        Self {
+            texts,
+            rest,
+            bytes,
+            cursors: Vec::with_capacity(SIDE_BY_SIDE),
+        }
+    }
+
+    /// Takes the elements of a block. The loops are apart, so that each has in registers what it needs.
+    #[inline(always)]
+    fn elements(&mut self, r: &mut Ahead<'a>, count: usize, over: &Skip, path: &str) -> Done {
+        match (&mut self.texts, &self.rest) {
+            (Some(texts), None) => (0..count)
+                .try_for_each(|_| texts.read(r))
+                .map_err(|fault| fault.of(path)),
+            (None, _) => (0..count).try_for_each(|_| {
+                self.add(r.cursor())?;
+                over.skip(r).map_err(|fault| fault.of(path))
+            }),
+            (Some(_), Some(_)) => (0..count).try_for_each(|_| {
+                if let Some(texts) = &mut self.texts {
+                    texts.read(r).map_err(|fault| fault.of(path))?;
+                }
+                self.add(r.cursor())?;
+                over.skip(r).map_err(|fault| fault.of(path))
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, rest: Cursor) -> Done {
         if self.cursors.len() == SIDE_BY_SIDE {
             self.read()?;
         }
-        self.cursors.push(element);
+        self.cursors.push(rest);
         Ok(())
     }
 
+    /// Ends the text.
+    fn end(&mut self) -> Result<(), Fault> {
+        let Some(texts) = &mut self.texts else {
+            return Ok(());
+        };
+        texts.data.truncate(texts.end);
+        if let Some(valid) = &mut texts.valid {
+            valid.resize(texts.offsets.0.len() - 1, true);
+        }
+        Offsets::of(texts.end).map(drop)
+    }
+
     fn read(&mut self) -> Done {
-        let mut across = Across {
+        let Some((op, column)) = &mut self.rest else {
+            return Ok(());
+        };
+        let across = Across {
             bytes: self.bytes,
             cursors: &mut self.cursors,
             // There are no lists in what can be passed over without reading it.
             free: &mut 0,
         };
-        match &mut self.into {
-            Inside::Items(items) => self.op.read(items, across)?,
-            Inside::Entries(keys, values) => {
-                Read::Text.values(keys, across.again())?;
-                self.op.read(values, across)?;
-            }
-        }
+        op.read(column, across)?;
         self.cursors.clear();
         Ok(())
     }

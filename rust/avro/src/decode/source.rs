@@ -118,6 +118,18 @@ pub(super) trait Source<'a>: Copy {
         }
     }
 
+    /// A number that is not negative, if it has one byte.
+    #[inline(always)]
+    fn short_count(&mut self) -> Option<usize> {
+        match self.first() {
+            Some(twice) if twice & 0x81 == 0 => {
+                self.pass(1);
+                Some(usize::from(twice >> 1))
+            }
+            _ => None,
+        }
+    }
+
     /// Of a union of two, whether the branch is not `null`.
     #[inline(always)]
     fn present(&mut self, null: u8) -> Result<bool, Fault> {
@@ -254,7 +266,11 @@ pub(super) trait Source<'a>: Copy {
     /// The length of bytes or of a string, which the message holds.
     #[inline(always)]
     fn length(&mut self) -> Result<usize, Fault> {
-        let length = self.short_long()?;
+        let length = match self.short_count() {
+            Some(size) if size <= self.remaining() => return Ok(size),
+            Some(size) => size as i64,
+            None => self.long()?,
+        };
         match usize::try_from(length) {
             Ok(size) if size <= self.remaining() => Ok(size),
             _ => Err(self.no_length(length)),
@@ -354,7 +370,10 @@ pub(super) trait Source<'a>: Copy {
     /// The number of elements, negative where the writer says how many bytes they are, and where those end.
     #[inline(always)]
     fn block_length(&mut self) -> Result<(i64, Option<usize>), Fault> {
-        let length = self.short_long()?;
+        let length = match self.short_count() {
+            Some(count) => return Ok((count as i64, None)),
+            None => self.long()?,
+        };
         match length >= 0 {
             true => Ok((length, None)),
             false => {
