@@ -63,10 +63,6 @@ def test_keys_in_avro_are_read_by_the_stock_deserializer_and_routed_as_its_clien
 
     table = trips(500).select(["id", "plate"])
     topic, _ = publish(table, regions["east"], registry_url, key=["plate"], key_format="avro", partitions=4)
-    client = SchemaRegistryClient({"url": registry_url})
-    assert client.get_latest_version(f"{topic}-key").schema.schema_str == '"string"'
-    key_of, value_of = AvroDeserializer(client), AvroDeserializer(client)
-
     # The partition that a stock client with Java's partitioner gives the same bytes.
     producer = Producer({"bootstrap.servers": regions["east"], "partitioner": "murmur2_random"})
     chosen: dict[Any, Any] = {}
@@ -85,12 +81,15 @@ def test_keys_in_avro_are_read_by_the_stock_deserializer_and_routed_as_its_clien
         )
     producer.flush(30)
     assert len(chosen) == 37
-    for message in messages:
-        key = key_of(message.key(), SerializationContext(topic, MessageField.KEY))
-        value = value_of(message.value(), SerializationContext(topic, MessageField.VALUE))
-        assert value is not None
-        assert key == value["plate"]
-        assert message.partition() == chosen[message.key()]
+    with SchemaRegistryClient({"url": registry_url}) as client:
+        assert client.get_latest_version(f"{topic}-key").schema.schema_str == '"string"'
+        key_of, value_of = AvroDeserializer(client), AvroDeserializer(client)
+        for message in messages:
+            key = key_of(message.key(), SerializationContext(topic, MessageField.KEY))
+            value = value_of(message.value(), SerializationContext(topic, MessageField.VALUE))
+            assert value is not None
+            assert key == value["plate"]
+            assert message.partition() == chosen[message.key()]
 
 
 def test_partitions_and_times_of_records_are_those_of_their_columns(
@@ -144,18 +143,12 @@ def test_the_publisher_waits_for_the_service(regions: dict[str, str], tmp_path: 
         "registry": f"dir:{tmp_path}",
     }
 
+    consumer = Consumer({"bootstrap.servers": server, "group.id": group, "enable.auto.commit": False})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
     # Nobody is there: what fits is sent, then it ends with its name.
     with pytest.raises(kappaflow.errors.NoConsumerError, match=f"200 records wait for group {group}"):
         kappaflow.publish(table, **common, max_lag_records=200, group=group, consumer_timeout_ms=1_000)
 
-    consumer = Consumer(
-        {
-            "bootstrap.servers": server,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-        }
-    )
     consumer.subscribe([topic])
     ahead = []
     done = threading.Event()

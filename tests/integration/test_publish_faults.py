@@ -1,0 +1,380 @@
+"""Whatever dies under a publish: exact counts, or a clear failure and then an exact resume."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from kappaflow.dev import DevStack
+from tests.integration.stock import eventually
+
+pytestmark = pytest.mark.integration
+
+ROWS = 60_000
+SCHEMA = """{"type": "record", "name": "Row", "fields": [
+    {"name": "id", "type": "long"}, {"name": "text", "type": "string"}]}"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A job of 60,000 rows in 12 splits, sent at 10,000 rows a second so that there is time to break something."""
+
+    dir: Path
+    server: str
+    name: str
+
+    def command(self, stage: str) -> list[str]:
+        return [sys.executable, "-m", "kappaflow", stage, str(self.dir / "job.toml"), "--json", "--quiet"]
+
+    def run(self, stage: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(stage), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    def ok(self, stage: str) -> dict[str, Any]:
+        done = self.run(stage)
+        assert done.returncode == 0, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return summary
+
+    def start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command("publish"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def edit(self, old: str, new: str) -> None:
+        text = (self.dir / "job.toml").read_text()
+        assert old in text
+        (self.dir / "job.toml").write_text(text.replace(old, new))
+
+    def ingress(self) -> Counter[int]:
+        """How often each row's id is in the topic, by a stock client."""
+        consumer = Consumer({"bootstrap.servers": self.server, "group.id": "reader"})
+        topic = f"{self.name}.ingress"
+        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in partitions]
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        left = sum(end - begin for begin, end in ends)
+        ids: Counter[int] = Counter()
+        while left > 0:
+            messages = consumer.consume(10_000, timeout=10)
+            assert messages, f"{left} records did not come"
+            left -= len(messages)
+            ids.update(_id(message.value() or b"") for message in messages)
+        consumer.close()
+        return ids
+
+    def exact(self, receipt: dict[str, Any], doubled: int = 0) -> None:
+        """Every row is there; more than once only as often as was told."""
+        assert (receipt["rows"], receipt["acknowledged"], receipt["rejected"]) == (ROWS, ROWS, 0)
+        ids = self.ingress()
+        assert set(ids) == set(range(ROWS))
+        assert sum(ids.values()) - ROWS == doubled
+
+
+def _id(message: bytes) -> int:
+    value = shift = 0
+    for byte in message[5:]:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return (value >> 1) ^ -(value & 1)
+
+
+def make(directory: Path, server: str, name: str, *, replication: int = 1, kafka: str = "") -> Case:
+    directory.mkdir()
+    (directory / "in.avsc").write_text(SCHEMA)
+    (directory / "out.avsc").write_text(SCHEMA.replace('"Row"', '"Answer"'))
+    table = pa.table({"id": pa.array(range(ROWS)), "text": [f"row {i}" for i in range(ROWS)]})
+    (directory / "data").mkdir()
+    pq.write_table(table, directory / "data" / "rows.parquet", row_group_size=5_000)
+    (directory / "job.toml").write_text(f"""
+name = "{name}"
+side_effects = "none"
+[source]
+path = "data"
+split_rows = 5000
+[schema]
+ingress = "in.avsc"
+egress = "out.avsc"
+[topics]
+template = "{{name}}.{{role}}"
+partitions = 4
+replication = {replication}
+[service]
+version = "1"
+callable = "module:function"
+[output]
+path = "landed"
+[[regions]]
+name = "east"
+bootstrap_servers = "{server}"
+cap_max = 1000000
+{kafka}
+[limits]
+max_rows_per_s = 10000
+broker_timeout_ms = 60000
+""")
+    return Case(directory, server, name)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+    """A Kafka of these tests alone."""
+    with DevStack(tmp_path_factory.mktemp("dev")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def case(one: DevStack, tmp_path: Path, request: pytest.FixtureRequest) -> Case:
+    name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")[:60]
+    case = make(tmp_path / "job", one.bootstrap(), name)
+    case.ok("dispatch")
+    return case
+
+
+def finished(publisher: "subprocess.Popen[str]", timeout_s: float = 120) -> tuple[int, str, str]:
+    out, err = publisher.communicate(timeout=timeout_s)
+    return publisher.returncode, out, err
+
+
+def test_a_broker_that_is_away_for_twenty_seconds(one: DevStack, case: Case) -> None:
+    publisher = case.start()
+    time.sleep(3)
+    one.stop("local")
+    time.sleep(20)
+    one.start("local")
+    code, out, err = finished(publisher)
+    assert code == 0, err
+    case.exact(json.loads(out.splitlines()[-1]))
+
+
+def test_a_broker_that_dies_for_good(one: DevStack, case: Case) -> None:
+    case.edit("broker_timeout_ms = 60000", "broker_timeout_ms = 4000")
+    publisher = case.start()
+    time.sleep(3)
+    one.kill("local")
+    try:
+        code, _, err = finished(publisher)
+        assert code == 1
+        assert "acknowledged" in err, err
+        assert "Traceback" not in err
+    finally:
+        one.start("local")
+    case.edit("broker_timeout_ms = 4000", "broker_timeout_ms = 60000")
+    receipt = case.ok("publish")
+    case.exact(receipt, receipt["doubled"])
+
+
+def test_kill_9_at_twenty_random_moments(case: Case) -> None:
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    case.edit("max_rows_per_s = 10000", "max_rows_per_s = 4000")
+    for _ in range(20):
+        publisher = case.start()
+        time.sleep(moments.uniform(0.3, 1.6))
+        publisher.send_signal(signal.SIGKILL)
+        finished(publisher)
+    case.edit("max_rows_per_s = 4000", "max_rows_per_s = 1000000")
+    receipt = case.ok("publish")
+    # A killed client's last batches may arrive after its successor has looked: they are there twice, and landing keeps
+    # one. What the receipt tells is what the last publisher saw.
+    ids = case.ingress()
+    assert set(ids) == set(range(ROWS))
+    assert (receipt["acknowledged"], receipt["rejected"]) == (ROWS, 0)
+
+
+def test_sigterm_stops_it_within_five_seconds_and_it_goes_on(case: Case) -> None:
+    publisher = case.start()
+    time.sleep(3)
+    begun = time.monotonic()
+    publisher.terminate()
+    code, _, err = finished(publisher)
+    assert time.monotonic() - begun < 5
+    assert code == 130, err
+    case.exact(case.ok("publish"))
+
+
+def test_two_publishers_at_once_one_says_so(case: Case) -> None:
+    first = case.start()
+    time.sleep(2.5)
+    second = case.run("publish")
+    assert second.returncode == 1
+    assert "being published by another process" in second.stderr
+    code, out, err = finished(first)
+    assert code == 0, err
+    case.exact(json.loads(out.splitlines()[-1]))
+
+
+def test_a_topic_that_is_deleted_under_way(one: DevStack, case: Case) -> None:
+    case.edit("broker_timeout_ms = 60000", "broker_timeout_ms = 5000")
+    publisher = case.start()
+    time.sleep(3)
+    topic = f"{case.name}.ingress"
+    AdminClient({"bootstrap.servers": one.bootstrap()}).delete_topics([topic])[topic].result(20)
+    code, _, err = finished(publisher)
+    assert code == 1
+    assert topic in err
+    again = case.run("publish")
+    assert again.returncode == 1
+    assert "is gone" in again.stderr, again.stderr
+
+
+def test_partitions_that_are_added_under_way(one: DevStack, case: Case) -> None:
+    publisher = case.start()
+    time.sleep(3)
+    topic = f"{case.name}.ingress"
+    admin = AdminClient({"bootstrap.servers": one.bootstrap()})
+    admin.create_partitions([NewPartitions(topic, 8)])[topic].result(20)
+    code, out, err = finished(publisher)
+    # Routing goes on by the number that was frozen; the next stage says what has changed.
+    assert code == 0, err
+    case.exact(json.loads(out.splitlines()[-1]))
+    refused = case.run("dispatch")
+    assert refused.returncode == 1
+    assert "8 partitions" in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize("fault", ["gone", "truncated", "another"])
+def test_a_source_that_changes_between_two_runs(case: Case, fault: str) -> None:
+    publisher = case.start()
+    time.sleep(3)
+    publisher.terminate()
+    finished(publisher)
+    path = case.dir / "data" / "rows.parquet"
+    whole = path.read_bytes()
+    if fault == "gone":
+        path.unlink()
+    elif fault == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        pq.write_table(pa.table({"id": pa.array(range(ROWS)), "text": ["x"] * ROWS}), path)
+    refused = case.run("publish")
+    assert refused.returncode == 1
+    assert "rows.parquet" in refused.stderr, refused.stderr
+    path.write_bytes(whole)
+    case.exact(case.ok("publish"))
+
+
+def test_a_broker_without_room(tmp_path: Path) -> None:
+    with DevStack(tmp_path / "dev") as stack:
+        case = make(tmp_path / "job", stack.bootstrap(), "room")
+        case.edit("max_rows_per_s = 10000\nbroker_timeout_ms = 60000", "broker_timeout_ms = 8000")
+        case.edit("partitions = 4", 'partitions = 4\ncompression = "none"')
+        case.ok("dispatch")
+        stack.fill("local", file_mib=1)
+        refused = case.run("publish")
+        assert refused.returncode == 1
+        assert "acknowledged" in refused.stderr, refused.stderr
+        stack.start("local")
+        receipt = case.ok("publish")
+        case.exact(receipt, receipt["doubled"])
+
+
+def test_one_of_three_brokers_dies_and_the_leaders_move(tmp_path: Path) -> None:
+    with DevStack(tmp_path / "dev", brokers=3) as stack:
+        case = make(tmp_path / "job", stack.bootstrap(), "three", replication=3)
+        case.ok("dispatch")
+        publisher = case.start()
+        time.sleep(3)
+        stack.kill("local", 2)
+        code, out, err = finished(publisher)
+        assert code == 0, err
+        receipt = json.loads(out.splitlines()[-1])
+        case.exact(receipt, receipt["doubled"])
+        # With one left nothing is acknowledged, and nothing is said to be.
+        stack.start("local", 2)
+        second = make(tmp_path / "second", stack.bootstrap(), "second", replication=3)
+        second.edit("broker_timeout_ms = 60000", "broker_timeout_ms = 6000")
+        eventually(lambda: second.run("dispatch").returncode == 0)
+        for broker in (2, 3):
+            stack.pause("local", broker)
+        try:
+            refused = second.run("publish")
+            assert refused.returncode == 1
+        finally:
+            for broker in (2, 3):
+                stack.resume("local", broker)
+        second.edit("broker_timeout_ms = 6000", "broker_timeout_ms = 60000")
+        eventually(lambda: stack.status()[0].state == "running")
+        receipt = second.ok("publish")
+        second.exact(receipt, receipt["doubled"])
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+    with DevStack(tmp_path_factory.mktemp("dev"), secure=True) as stack:
+        yield stack
+
+
+def secured(stack: DevStack, directory: Path, options: dict[str, str], name: str) -> Case:
+    server = options["bootstrap.servers"]
+    lines = [f'"{k}" = {json.dumps(v)}' for k, v in options.items() if k != "bootstrap.servers"]
+    case = make(directory, server, name, kafka="[regions.kafka]\n" + "\n".join(lines))
+    case.edit("max_rows_per_s = 10000\nbroker_timeout_ms = 60000", "broker_timeout_ms = 8000")
+    # What looks at the topic comes by the listener without passwords.
+    return Case(case.dir, stack.bootstrap(), name)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN", "SSL"])
+def test_passwords_and_certificates(secure: DevStack, tmp_path: Path, mechanism: str) -> None:
+    options = secure.access().options("admin", mechanism)
+    case = secured(secure, tmp_path / "job", options, f"by-{mechanism.lower()}")
+    case.ok("dispatch")
+    case.exact(case.ok("publish"))
+    # No file that was written for the job has the secret itself.
+    secret = (Path(secure.access().directory) / "admin.password").read_bytes().strip()
+    for path in case.dir.rglob("*"):
+        assert not path.is_file() or secret not in path.read_bytes(), path
+
+
+def test_a_wrong_password_is_told(secure: DevStack, tmp_path: Path) -> None:
+    options = secure.access().options("admin", "SCRAM-SHA-512")
+    (tmp_path / "wrong").write_text("guessed")
+    options["sasl.password"] = f"file:{tmp_path / 'wrong'}"
+    case = secured(secure, tmp_path / "job", options, "wrong-password")
+    refused = case.run("dispatch")
+    assert refused.returncode == 1
+    assert "uthentication failed" in refused.stderr, refused.stderr
+    assert "guessed" not in refused.stderr
+
+
+def test_an_expired_certificate_is_told(secure: DevStack, tmp_path: Path) -> None:
+    access = secure.access()
+    options = {**access.options("admin", "PLAIN"), "bootstrap.servers": access.expired}
+    refused = secured(secure, tmp_path / "job", options, "expired").run("dispatch")
+    assert refused.returncode == 1
+    assert "certificate has expired" in refused.stderr, refused.stderr
+
+
+def test_a_right_that_is_missing_is_told(secure: DevStack, tmp_path: Path) -> None:
+    admin = secure.access().options("admin", "SCRAM-SHA-512")
+    case = secured(secure, tmp_path / "job", admin, "denied")
+    case.ok("dispatch")
+    reader = secure.access().options("reader", "SCRAM-SHA-512")
+    for name in ("sasl.username", "sasl.password"):
+        case.edit(json.dumps(admin[name]), json.dumps(reader[name]))
+    refused = case.run("publish")
+    assert refused.returncode == 1
+    assert "denied.ingress" in refused.stderr
+    assert "uthoriz" in refused.stderr, refused.stderr
+    # The right is given: the same job goes on.
+    for name in ("sasl.username", "sasl.password"):
+        case.edit(json.dumps(reader[name]), json.dumps(admin[name]))
+    case.exact(case.ok("publish"))
