@@ -1,6 +1,7 @@
 """Whatever dies under a publish: exact counts, or a clear failure and then an exact resume."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -96,11 +97,13 @@ def _id(message: bytes) -> int:
     return (value >> 1) ^ -(value & 1)
 
 
-def make(directory: Path, server: str, name: str, *, replication: int = 1, kafka: str = "") -> Case:
+def make(
+    directory: Path, server: str, name: str, *, replication: int = 1, kafka: str = "", width: int = 1
+) -> Case:
     directory.mkdir()
     (directory / "in.avsc").write_text(SCHEMA)
     (directory / "out.avsc").write_text(SCHEMA.replace('"Row"', '"Answer"'))
-    table = pa.table({"id": pa.array(range(ROWS)), "text": [f"row {i}" for i in range(ROWS)]})
+    table = pa.table({"id": pa.array(range(ROWS)), "text": [f"row {i}".ljust(width) for i in range(ROWS)]})
     (directory / "data").mkdir()
     pq.write_table(table, directory / "data" / "rows.parquet", row_group_size=5_000)
     (directory / "job.toml").write_text(f"""
@@ -227,7 +230,8 @@ def test_a_topic_that_is_deleted_under_way(one: DevStack, case: Case) -> None:
     publisher = case.start()
     time.sleep(3)
     topic = f"{case.name}.ingress"
-    AdminClient({"bootstrap.servers": one.bootstrap()}).delete_topics([topic])[topic].result(20)
+    admin = AdminClient({"bootstrap.servers": one.bootstrap()})
+    admin.delete_topics([topic])[topic].result(20)
     code, _, err = finished(publisher)
     assert code == 1
     assert topic in err
@@ -258,7 +262,7 @@ def test_a_source_that_changes_between_two_runs(case: Case, fault: str) -> None:
     publisher.terminate()
     finished(publisher)
     path = case.dir / "data" / "rows.parquet"
-    whole = path.read_bytes()
+    whole, written = path.read_bytes(), path.stat()
     if fault == "gone":
         path.unlink()
     elif fault == "truncated":
@@ -268,17 +272,20 @@ def test_a_source_that_changes_between_two_runs(case: Case, fault: str) -> None:
     refused = case.run("publish")
     assert refused.returncode == 1
     assert "rows.parquet" in refused.stderr, refused.stderr
+    assert "--new-snapshot" in refused.stderr
     path.write_bytes(whole)
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
     case.exact(case.ok("publish"))
 
 
 def test_a_broker_without_room(tmp_path: Path) -> None:
     with DevStack(tmp_path / "dev") as stack:
-        case = make(tmp_path / "job", stack.bootstrap(), "room")
+        # 60 MB, in four partitions whose files may have 11 MiB.
+        case = make(tmp_path / "job", stack.bootstrap(), "room", width=1_000)
         case.edit("max_rows_per_s = 10000\nbroker_timeout_ms = 60000", "broker_timeout_ms = 8000")
         case.edit("partitions = 4", 'partitions = 4\ncompression = "none"')
         case.ok("dispatch")
-        stack.fill("local", file_mib=1)
+        stack.fill("local", file_mib=11)
         refused = case.run("publish")
         assert refused.returncode == 1
         assert "acknowledged" in refused.stderr, refused.stderr

@@ -1,12 +1,13 @@
 //! The cluster of a region: configuration, first contact, topics and offsets.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -144,12 +145,21 @@ impl Cluster {
     }
 
     /// Makes sure that a broker answers, and gives the cluster's id.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] with what the client says of its connections: a refused password, a certificate that has expired.
     pub fn contact(&self) -> Result<String> {
-        let reader = self.reader(None)?;
+        let reader: BaseConsumer<Hearing> = self
+            .config()?
+            .create_with_context(Hearing::default())
+            .map_err(|e| self.error("make a consumer", e))?;
         reader
             .client()
             .fetch_metadata(Some("kappaflow.contact"), FIRST_CONTACT)
-            .map_err(|e| self.no_answer(e))?;
+            .map_err(|e| match reader.context().last() {
+                Some(heard) => self.no_answer(heard),
+                None => self.no_answer(e),
+            })?;
         reader
             .client()
             .fetch_cluster_id(FIRST_CONTACT)
@@ -280,6 +290,29 @@ impl Cluster {
             .map_err(|e| self.error(format!("seed the offsets of group {group}"), e))
     }
 }
+
+/// Hears what a client says of its connections, which the errors of its calls don't.
+#[derive(Default)]
+struct Hearing(Mutex<Option<String>>);
+
+impl Hearing {
+    fn last(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl ClientContext for Hearing {
+    fn log(&self, _: RDKafkaLogLevel, subject: &str, message: &str) {
+        if matches!(subject, "FAIL" | "ERROR") {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Hearing {}
 
 fn leaderless(error: &KafkaError) -> bool {
     matches!(
