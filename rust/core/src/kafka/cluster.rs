@@ -151,6 +151,8 @@ impl Cluster {
     pub fn contact(&self) -> Result<String> {
         let reader: BaseConsumer<Hearing> = self
             .config()?
+            // By default as much as is logged, which may be nothing.
+            .set_log_level(RDKafkaLogLevel::Error)
             .create_with_context(Hearing::default())
             .map_err(|e| self.error("make a consumer", e))?;
         reader
