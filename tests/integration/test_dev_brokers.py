@@ -99,6 +99,8 @@ def test_what_a_region_was_made_with_is_kept(stack: DevStack) -> None:
 def test_a_broker_that_is_not_there_is_named(stack: DevStack) -> None:
     with pytest.raises(DevStackError, match=r"no broker 4 in region 'local'; its brokers: 1, 2, 3"):
         stack.kill("local", 4)
+    with pytest.raises(DevStackError, match=r"no broker 4 in region 'local'"):
+        stack.start("local", 4)
     done = cli("kill", "local/x", "--dir", str(stack.directory))
     assert done.returncode == 1
     assert "REGION/N" in done.stderr
@@ -134,3 +136,12 @@ def test_a_broker_without_room_gives_up_and_comes_back_with_what_it_acknowledged
         assert produce(client, large)[0] == 200, "the limit went with the process"
         with pytest.raises(DevStackError, match="11 or more"):
             stack.fill("local", file_mib=1)
+
+
+def test_leaving_the_block_stops_only_the_brokers_that_it_started(tmp_path: Path) -> None:
+    with DevStack(tmp_path / "dev", brokers=3) as outer:
+        outer.kill("local", 2)
+        with DevStack(tmp_path / "dev") as inner:
+            assert [region.state for region in inner.status()] == ["running"]
+        (region,) = outer.status()
+        assert [broker.state for broker in region.brokers] == ["running", "stopped", "running"]

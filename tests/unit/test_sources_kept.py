@@ -62,6 +62,12 @@ def test_what_is_no_stream_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"file can't be written \(File exists\)"):
+        materialise(TABLE, tmp_path / "file" / "kept")
+
+
 def test_no_rows_keep_their_columns(tmp_path: Path) -> None:
     kept = materialise(TABLE.slice(0, 0), tmp_path / "kept")
     assert kept.rows == 0
@@ -107,6 +113,29 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path, kind: type[Exception
         materialise(pa.RecordBatchReader.from_batches(TABLE.schema, batches()), tmp_path / "kept")
     assert list(tmp_path.iterdir()) == []
     assert materialise(TABLE, tmp_path / "kept").rows == 3
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    program = """
+import sys, time, pyarrow as pa
+from kappaflow.sources import materialise
+def batches():
+    yield pa.record_batch({"x": range(200_000)})
+    print("written", flush=True)
+    time.sleep(60)
+schema = pa.schema({"x": pa.int64()})
+materialise(pa.RecordBatchReader.from_batches(schema, batches()), sys.argv[1])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "kept")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "written\n"
+        (left,) = tmp_path.iterdir()
+        materialise(TABLE, tmp_path / "kept[0]")
+        assert left.exists()
+        killed.kill()
+    assert materialise(TABLE, tmp_path / "kept").rows == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "kept[0]"]
 
 
 def test_a_type_that_parquet_lacks_is_named(tmp_path: Path) -> None:

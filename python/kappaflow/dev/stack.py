@@ -111,7 +111,7 @@ class DevStack:
         self._ready_timeout_s = ready_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._on_event: Callable[[str], None] = on_event or (lambda _: None)
-        self._started_here: set[str] = set()
+        self._started_here: set[tuple[str, int]] = set()
         self._servers = Servers(
             self.directory,
             registry=registry,
@@ -151,7 +151,7 @@ class DevStack:
             return []
         with self._at_work() as state:
             names = [name for name in (self._names or list(state.regions)) if name in state.regions]
-            self._stop(state, _all(state, names))
+            self._stop(state, {name: list(state.regions[name].brokers) for name in names})
             if not self._names:
                 self._servers.stop(self._stop_timeout_s, remove=wipe)
             if wipe:
@@ -172,7 +172,7 @@ class DevStack:
         if not self.directory.exists() or not (self._started_here or self._servers.started_here):
             return
         with self._at_work() as state:
-            self._stop(state, _all(state, self._started_here))
+            self._stop(state, _known(state, self._started_here))
             self._servers.release(self._stop_timeout_s)
 
     def servers(self) -> list[ServerStatus]:
@@ -311,7 +311,7 @@ class DevStack:
             with self._servers.starting(state.ports(), self._ready_timeout_s, self._stop_timeout_s):
                 yield
         except BaseException:
-            self._stop(state, _all(state, self._started_here - before))
+            self._stop(state, _known(state, self._started_here - before))
             raise
 
     def _start(self, state: StackState, targets: Mapping[str, int | None]) -> None:
@@ -322,16 +322,15 @@ class DevStack:
         for name, broker in targets.items():
             record = state.regions.get(name)
             shape = self._shape(name, record)
-            numbers = [broker] if broker is not None else list(range(1, shape.brokers + 1))
-            if record is None and broker is not None:
-                numbers = self._numbers(state, name, broker)
+            every = list(range(1, shape.brokers + 1))
+            numbers = every if broker is None else self._numbers(state, name, broker)
             dead: list[int] = []
             for number in numbers:
                 known = record.brokers.get(number) if record is not None else None
                 if known is None or known.process is None or not known.runs():
                     dead.append(number)
                     continue
-                self._refuse_to_move(name, number, known)
+                self._refuse_to_move(name, number, known, shape)
                 process.send(known.process, process.CONTINUE)  # in case it is paused
             if dead:
                 fresh[name] = Wanted(shape, dead, self._wanted_port(name, shape))
@@ -342,7 +341,9 @@ class DevStack:
                 self._on_event(f"{name} is already up at {state.regions[name].bootstrap_servers}")
         if fresh:
             start.run(fresh)
-            self._started_here.update(fresh)
+            self._started_here |= {
+                (name, number) for name, wanted in fresh.items() for number in wanted.brokers
+            }
 
     def _shape(self, name: str, record: RegionRecord | None) -> Shape:
         """What the region is to be made with; refuses what it was not made with."""
@@ -363,8 +364,8 @@ class DevStack:
             )
         return shape
 
-    def _refuse_to_move(self, name: str, number: int, broker: BrokerRecord) -> None:
-        first = self._wanted_port(name, Shape(self._brokers or 1))
+    def _refuse_to_move(self, name: str, number: int, broker: BrokerRecord, shape: Shape) -> None:
+        first = self._wanted_port(name, shape)
         if first is not None and first + number - 1 != broker.port:
             raise DevStackError(
                 f"region {name!r} already runs on port {broker.port}; to move it to {first + number - 1}, "
@@ -390,7 +391,7 @@ class DevStack:
                 )
         for _, broker in chosen:
             broker.process = None
-        self._started_here.difference_update(targets)
+        self._started_here -= {(name, number) for name, numbers in targets.items() for number in numbers}
         if targets:
             save_state(self.directory, state)
 
@@ -463,6 +464,10 @@ class DevStack:
         return found
 
 
-def _all(state: StackState, names: Collection[str]) -> dict[str, list[int]]:
-    """Every broker of these regions, as far as they are known."""
-    return {name: list(region.brokers) for name, region in state.regions.items() if name in names}
+def _known(state: StackState, brokers: Collection[tuple[str, int]]) -> dict[str, list[int]]:
+    """Those of these brokers that are (still) known, by region."""
+    return {
+        name: numbers
+        for name, region in state.regions.items()
+        if (numbers := [number for number in region.brokers if (name, number) in brokers])
+    }

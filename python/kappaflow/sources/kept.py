@@ -1,6 +1,8 @@
 """Rows kept as Parquet, so that they can be read twice: a snapshot of a stream, a query or a table."""
 
 import datetime
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COMPLETE = "_COMPLETE"
+_UNFINISHED = ".unfinished"
 GROUP_ROWS = 131_072
 _GROUP_BYTES = 128 << 20
 _FILE_GROUPS = 64
@@ -73,9 +76,11 @@ def materialise(source: object, snapshot_path: str | Path, *, what: str = "a str
     found = find(path, what)
     if found is not None:
         return found
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        beside.mkdir(parents=True)
+        beside, held = _begin(path)
+    except OSError as error:
+        raise SourceError(f"{path.parent} can't be written ({error.strerror or error})") from error
+    try:
         schema, files = _write(_batches(source, what), beside, what)
         note = Kept(
             path=path,
@@ -94,6 +99,7 @@ def materialise(source: object, snapshot_path: str | Path, *, what: str = "a str
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        os.close(held)
     # Of two at once one wins, and both go on with what it kept.
     winner = find(path, what)
     return note if winner is None or winner.digest == note.digest else winner
@@ -215,6 +221,42 @@ def _groups(reader: "pa.RecordBatchReader") -> "Iterator[pa.Table]":
                 waiting, rows, size = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting, reader.schema)
+
+
+def _begin(path: Path) -> tuple[Path, int]:
+    """A new directory beside `path`, and the handle that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    while True:
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_UNFINISHED}")
+        beside.mkdir()
+        held = _hold(beside)
+        if held is None:  # another's sweep was faster
+            continue
+        if beside.exists():
+            return beside, held
+        os.close(held)
+
+
+def _hold(directory: Path) -> int | None:
+    """Marks an unfinished snapshot as somebody's, until this process ends; None if another has it."""
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sweep(path: Path) -> None:
+    """Removes what those left unfinished who were killed while they kept the same snapshot."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        with suppress(FileNotFoundError):
+            held = _hold(left)
+            if held is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(held)
 
 
 def _name(number: int) -> str:
