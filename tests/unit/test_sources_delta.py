@@ -134,6 +134,8 @@ def test_partitions_of_any_name_and_type_are_told_as_text(tmp_path: Path, planne
     assert [row["x"] for row in rows(planned(filter=[["day", "=", "2013-01-02"]]))] == [3]
     assert [row["x"] for row in rows(planned(filter=[["flag", "=", "true"], ["x", "<", 5]]))] == [1]
     assert rows(planned(filter=[["x", "in", [7, 8]]])) == []
+    assert {row["x"] for row in rows(planned(filter=[["day", "is null"], ["x", ">", 1]]))} == {2, 3}
+    assert len(rows(planned(filter=[[["day", "is null"]], [["x", "=", 1]]]))) == 3
     with pytest.raises(SourceError, match="names 'y'; the columns of delta flights"):
         planned(filter=[["y", "=", 1]])
 

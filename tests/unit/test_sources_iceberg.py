@@ -203,6 +203,8 @@ def test_partitions_are_told_where_they_are_columns_and_may_change(
     )
     assert {row["carrier"] for row in rows(either)} == {"AA", "B6"}
     assert rows(planned(filter=[["delay", "in", [98, 99]]])) == []
+    assert {row["carrier"] for row in rows(planned(filter=[["day", "is null"]]))} == {"UA"}
+    assert {row["carrier"] for row in rows(planned(filter=[["day", "is not null"]]))} == {"AA", "B6"}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,8 @@ def test_partitions_are_told_where_they_are_columns_and_may_change(
         ("day = 1", r"'day = 1', expected a list"),
         ([["day", "~", 1]], r"operator '~' on 'day', expected one of =, !="),
         ([["day", "=", None]], r"compares 'day' = None, expected a value"),
+        ([["day", "is null", 1]], r"operator 'is null' on 'day'"),
+        ([["day", "="]], r"compares 'day' = None, expected a value"),
         ([["day", "in", 1]], r"compares 'day' in 1, expected a list of values"),
         ([["day", "in", []]], r"expected a list of values"),
         ([["day", "=", [1]]], r"expected a value"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kappaflow.errors import SourceError
-from kappaflow.sources.filters import columns_of
+from kappaflow.sources.filters import NULL_OPS, columns_of
 from kappaflow.sources.kept import find, materialise
 from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, chosen, of_kept, without_room
 from kappaflow.sources.spec import Spec, wheel
@@ -101,8 +101,12 @@ def _unreadable(table: "DeltaTable", schema: list[dict[str, Any]], mapped: bool)
 def _files(spec: Spec, table: "DeltaTable") -> list[PlannedFile]:
     import pyarrow as pa
 
-    conditions = [[(one.column, one.op, one.value) for one in group] for group in spec.filter]
-    wanted = set(table.file_uris(file_pruning_predicate=conditions or None))
+    # The wheel's form has no word for null: what asks for it leaves no file out.
+    compared = [[one for one in group if one.op not in NULL_OPS] for group in spec.filter]
+    conditions = [[(one.column, one.op, one.value) for one in group] for group in compared]
+    wanted = set(
+        table.file_uris(file_pruning_predicate=conditions if conditions and all(conditions) else None)
+    )
     files: list[PlannedFile] = []
     for action in pa.table(table.get_add_actions(flatten=False)).to_pylist():
         uri = _uri(table.table_uri, str(action["path"]))

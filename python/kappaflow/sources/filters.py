@@ -1,4 +1,4 @@
-"""A filter in disjunctive normal form, as pyarrow and pandas write it: a list of lists of (column, op, value).
+"""A filter in disjunctive normal form, as pyarrow and pandas write it: a list of lists of [column, op, value].
 
 It is used to leave out files that can't hold a row that passes; the rows themselves are filtered where they are read.
 """
@@ -9,11 +9,12 @@ from typing import Any
 from kappaflow.errors import SourceError
 
 OPS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in")
+NULL_OPS = ("is null", "is not null")  # without a value
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A column compared with a value, or with a list of values for `in` and `not in`."""
+    """A column compared with a value, with a list of them for `in` and `not in`, or with none for `NULL_OPS`."""
 
     column: str
     op: str
@@ -39,7 +40,7 @@ def columns_of(of: Filter) -> set[str]:
 
 
 def _is_condition(item: object) -> bool:
-    return isinstance(item, list) and len(item) == 3 and isinstance(item[0], str) and isinstance(item[1], str)
+    return isinstance(item, list) and len(item) in (2, 3) and all(isinstance(one, str) for one in item[:2])
 
 
 def _group(group: object) -> tuple[Condition, ...]:
@@ -51,12 +52,14 @@ def _group(group: object) -> tuple[Condition, ...]:
 def _condition(item: object) -> Condition:
     if not isinstance(item, list) or not _is_condition(item):
         raise SourceError(f"source.filter has {item!r}, expected [column, op, value]")
-    column, op, value = item
-    op = "=" if op == "==" else op.lower()
-    if op not in OPS:
+    column, op = item[0], "=" if item[1] == "==" else item[1].lower()
+    if op in NULL_OPS and len(item) == 2:
+        return Condition(column, op, None)
+    if op not in OPS:  # also one of `NULL_OPS` with a value
         raise SourceError(
-            f"source.filter has the operator {op!r} on {column!r}, expected one of {', '.join(OPS)}"
+            f"source.filter has the operator {op!r} on {column!r}, expected one of {', '.join((*OPS, *NULL_OPS))}"
         )
+    value = item[2] if len(item) == 3 else None
     is_list = isinstance(value, list)
     if is_list != (op in ("in", "not in")) or value is None or (is_list and (not value or None in value)):
         wanted = "a list of values" if op in ("in", "not in") else "a value"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kappaflow.errors import SourceError
-from kappaflow.sources.filters import Condition, columns_of
+from kappaflow.sources.filters import NULL_OPS, Condition, columns_of
 from kappaflow.sources.kept import find, materialise
 from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, chosen, of_kept, without_room
 from kappaflow.sources.spec import Spec, wheel
@@ -221,6 +221,11 @@ def _expression(spec: Spec) -> "BooleanExpression":
 def _comparison(condition: Condition) -> "BooleanExpression":
     from pyiceberg import expressions
 
+    if condition.op in NULL_OPS:
+        column = expressions.Reference(condition.column)
+        return (
+            expressions.IsNull(term=column) if condition.op == "is null" else expressions.NotNull(term=column)
+        )
     made = {
         "=": expressions.EqualTo,
         "!=": expressions.NotEqualTo,
