@@ -16,6 +16,7 @@ mod shape;
 mod skip;
 mod source;
 mod value;
+mod varint;
 
 use std::sync::Arc;
 
