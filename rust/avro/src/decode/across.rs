@@ -1,6 +1,6 @@
 //! Columns of messages that are read side by side.
 
-use super::block::{Across, Ahead};
+use super::block::{Across, Ahead, Cursor};
 use super::column::{Column, Offsets, Store};
 use super::fault::Fault;
 use super::feed::{Feed, Optional, grow};
@@ -109,6 +109,7 @@ impl<'a> Feed<'a> for Across<'_, 'a> {
         })
     }
 
+    /// Those that are there are read side by side, as if there were no others, and moved to their slots then.
     fn optional(mut self, null: u8, read: &Read, column: &mut Column) -> Done {
         let mut present = Vec::with_capacity(self.cursors.len());
         self.again()
@@ -117,13 +118,32 @@ impl<'a> Feed<'a> for Across<'_, 'a> {
                 Ok(())
             })
             .map_err(|fault: Fault| fault.of(&column.path))?;
-        self.runs(&present, |present, run| match present {
-            false => {
-                column.skip(run.len());
-                Ok(())
-            }
-            true => read.values(column, run),
-        })
+        let mut there = vec![Cursor::default(); present.len()];
+        let mut count = 0;
+        for (cursor, present) in self.cursors.iter().zip(&present) {
+            there[count] = *cursor;
+            count += usize::from(*present);
+        }
+        let across = Across {
+            bytes: self.bytes,
+            cursors: &mut there[..count],
+            free: self.free,
+        };
+        read.slots(&mut column.store, None, across, &column.path)?;
+        let mut there = there.iter();
+        for (cursor, _) in self
+            .cursors
+            .iter_mut()
+            .zip(&present)
+            .filter(|(_, present)| **present)
+        {
+            *cursor = *there.next().unwrap_or(cursor);
+        }
+        column.store.spread(&present);
+        if let Some(valid) = &mut column.valid {
+            valid.append(&mut present);
+        }
+        Ok(())
     }
 
     fn union(mut self, actions: &[Action], column: &mut Column) -> Done {

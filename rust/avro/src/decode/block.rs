@@ -25,7 +25,7 @@ pub(super) struct Block<'d> {
 }
 
 /// Where the next byte of a message is in its block, and where the message ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Cursor {
     next: u32,
     end: u32,

@@ -7,7 +7,8 @@ use super::feed::{Along, One, Optional};
 use super::read::{Action, Done, Op, Read};
 use super::reader::Reader;
 use super::skip::Skip;
-use super::source::Source;
+use super::source::{Block, Source};
+use crate::cpu;
 
 /// Elements that are read side by side.
 const SIDE_BY_SIDE: usize = 512;
@@ -83,50 +84,44 @@ impl<'c> Lists<'c> {
             min_size: self.min_size,
             cost: self.cost,
         };
-        let read = |r: &mut Reader<'_>, count| {
-            len += count;
-            match into {
-                Inside::Items(items) => op.read(items, Along(r, count)),
-                Inside::Entries(keys, values) => (0..count).try_for_each(|_| {
-                    Read::Text.values(keys, One(&mut *r))?;
-                    op.read(values, One(&mut *r))
-                }),
+        let path = self.path;
+        let of = |fault: Fault| fault.of(path);
+        if Blocks::begin(r, optional).map_err(of)? {
+            while let Some(block) = blocks.next(r).map_err(of)? {
+                len += block.count;
+                match into {
+                    Inside::Items(items) => op.read(items, Along(r, block.count))?,
+                    Inside::Entries(keys, values) => {
+                        for _ in 0..block.count {
+                            Read::Text.values(keys, One(r))?;
+                            op.read(values, One(r))?;
+                        }
+                    }
+                }
+                r.check_end(block).map_err(of)?;
             }
-        };
-        blocks.each(r, optional, self.path, read)?;
+        }
         self.end(len)
     }
 
-    /// The next list of each of many messages: where their elements begin is found first, and then those are read side by
-    /// side.
+    /// The next list of each of many messages.
     pub(super) fn read_across(mut self, across: Across<'_, '_>, optional: Optional<'_>) -> Done {
         let mut optional = optional;
-        let Some(over) = &self.elements.skip else {
-            let path = self.path;
-            return across.one_by_one(
-                |r| self.read_along(r, &mut optional),
-                |fault| fault.of(path),
-            );
-        };
-        let blocks = Blocks {
-            min_size: self.min_size,
-            cost: self.cost,
-        };
-        let mut found = Found::new(self.into, &self.elements.op, across.bytes);
-        let mut len = self.offsets.last();
-        for cursor in across.cursors {
-            let mut r = Ahead::new(across.bytes, *cursor, *across.free);
-            blocks.each(&mut r, &mut optional, self.path, |r, count| {
-                len += count;
-                found.elements(r, count, over, self.path)
-            })?;
-            *cursor = r.cursor();
-            *across.free = *r.free();
-            let end = Offsets::of(len).map_err(|fault| fault.of(self.path))?;
-            self.offsets.0.push(end);
+        match &self.elements.skip {
+            Some(over) => cpu::run(SideBySide {
+                over,
+                lists: self,
+                across,
+                optional,
+            }),
+            None => {
+                let path = self.path;
+                across.one_by_one(
+                    |r| self.read_along(r, &mut optional),
+                    |fault| fault.of(path),
+                )
+            }
         }
-        found.end().map_err(|fault| fault.of(self.path))?;
-        found.read()
     }
 
     /// Ends a slot.
@@ -134,6 +129,46 @@ impl<'c> Lists<'c> {
         let end = Offsets::of(len).map_err(|fault| fault.of(self.path))?;
         self.offsets.0.push(end);
         Ok(())
+    }
+}
+
+/// Lists of many messages: where their elements begin is found first, and then those are read side by side.
+struct SideBySide<'l, 'c, 'f, 'a> {
+    over: &'l Skip,
+    lists: Lists<'c>,
+    across: Across<'f, 'a>,
+    optional: Optional<'l>,
+}
+
+impl cpu::Work for SideBySide<'_, '_, '_, '_> {
+    type Done = Done;
+
+    #[inline(always)]
+    fn run(self) -> Done {
+        let (lists, across, mut optional) = (self.lists, self.across, self.optional);
+        let blocks = Blocks {
+            min_size: lists.min_size,
+            cost: lists.cost,
+        };
+        let mut found = Found::new(lists.into, &lists.elements.op, across.bytes);
+        let mut len = lists.offsets.last();
+        let of = |fault: Fault| fault.of(lists.path);
+        // No closures hold what loops: they would be compiled once, for both processors.
+        for cursor in across.cursors {
+            let mut r = Ahead::new(across.bytes, *cursor, *across.free);
+            if Blocks::begin(&mut r, &mut optional).map_err(of)? {
+                while let Some(block) = blocks.next(&mut r).map_err(of)? {
+                    len += block.count;
+                    found.elements(&mut r, block.count, self.over, lists.path)?;
+                    r.check_end(block).map_err(of)?;
+                }
+            }
+            *cursor = r.cursor();
+            *across.free = *r.free();
+            lists.offsets.0.push(Offsets::of(len).map_err(of)?);
+        }
+        found.end().map_err(of)?;
+        found.read()
     }
 }
 
@@ -195,22 +230,30 @@ impl<'f, 'a> Found<'f, 'a> {
     /// Takes the elements of a block. The loops are apart, so that each has in registers what it needs.
     #[inline(always)]
     fn elements(&mut self, r: &mut Ahead<'a>, count: usize, over: &Skip, path: &str) -> Done {
+        let of = |fault: Fault| fault.of(path);
         match (&mut self.texts, &self.rest) {
-            (Some(texts), None) => (0..count)
-                .try_for_each(|_| texts.read(r))
-                .map_err(|fault| fault.of(path)),
-            (None, _) => (0..count).try_for_each(|_| {
-                self.add(r.cursor())?;
-                over.skip(r).map_err(|fault| fault.of(path))
-            }),
-            (Some(_), Some(_)) => (0..count).try_for_each(|_| {
-                if let Some(texts) = &mut self.texts {
-                    texts.read(r).map_err(|fault| fault.of(path))?;
+            (Some(texts), None) => {
+                for _ in 0..count {
+                    texts.read(r).map_err(of)?;
                 }
-                self.add(r.cursor())?;
-                over.skip(r).map_err(|fault| fault.of(path))
-            }),
+            }
+            (None, _) => {
+                for _ in 0..count {
+                    self.add(r.cursor())?;
+                    over.skip(r).map_err(of)?;
+                }
+            }
+            (Some(_), Some(_)) => {
+                for _ in 0..count {
+                    if let Some(texts) = &mut self.texts {
+                        texts.read(r).map_err(of)?;
+                    }
+                    self.add(r.cursor())?;
+                    over.skip(r).map_err(of)?;
+                }
+            }
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -234,6 +277,7 @@ impl<'f, 'a> Found<'f, 'a> {
         Offsets::of(texts.end).map(drop)
     }
 
+    #[inline(never)]
     fn read(&mut self) -> Done {
         let Some((op, column)) = &mut self.rest else {
             return Ok(());
@@ -258,30 +302,21 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Calls for each block of the next list, if there is one.
+    /// Whether there is a list.
     #[inline(always)]
-    fn each<'a, S: Source<'a>>(
-        self,
-        r: &mut S,
-        optional: &mut Optional<'_>,
-        path: &str,
-        mut read: impl FnMut(&mut S, usize) -> Done,
-    ) -> Done {
-        if let Some((valid, null)) = optional {
-            let present = r.present(*null).map_err(|fault| fault.of(path))?;
-            valid.push(present);
-            if !present {
-                return Ok(());
-            }
-        }
-        loop {
-            let block = r.block(self.min_size, self.cost);
-            let block = block.map_err(|fault| fault.of(path))?;
-            if block.count == 0 {
-                return Ok(());
-            }
-            read(r, block.count)?;
-            r.check_end(block).map_err(|fault| fault.of(path))?;
-        }
+    fn begin<'a>(r: &mut impl Source<'a>, optional: &mut Optional<'_>) -> Result<bool, Fault> {
+        let Some((valid, null)) = optional else {
+            return Ok(true);
+        };
+        let present = r.present(*null)?;
+        valid.push(present);
+        Ok(present)
+    }
+
+    /// The next block of a list, if it has another.
+    #[inline(always)]
+    fn next<'a>(self, r: &mut impl Source<'a>) -> Result<Option<Block>, Fault> {
+        let block = r.block(self.min_size, self.cost)?;
+        Ok((block.count > 0).then_some(block))
     }
 }

@@ -15,6 +15,7 @@ mod resolve;
 mod shape;
 mod skip;
 mod source;
+mod spread;
 mod value;
 mod varint;
 

@@ -179,7 +179,7 @@ impl Read {
 
     /// Reads values, which may be null instead; a record is none then.
     #[inline(always)]
-    fn slots<'a>(
+    pub(super) fn slots<'a>(
         &self,
         store: &mut Store,
         optional: Optional<'_>,

@@ -85,9 +85,11 @@ impl Skip {
     #[inline(always)]
     fn part<'a>(&self, r: &mut impl Source<'a>) -> Result<(), Fault> {
         match self {
-            Self::Optional(null, value) => match r.present(*null)? {
-                true => value.simple(r),
-                false => Ok(()),
+            // Which are null can't be foretold: what is of one size is passed over without a branch.
+            Self::Optional(null, value) => match (r.present(*null)?, &**value) {
+                (present, Self::Size(size)) => r.skip_size(usize::from(present) * size),
+                (true, value) => value.simple(r),
+                (false, _) => Ok(()),
             },
             part => part.simple(r),
         }
