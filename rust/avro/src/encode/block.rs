@@ -1,5 +1,7 @@
 //! A block of slots: field by field into words, then slot by slot into the output.
 
+use std::ops::Range;
+
 use super::fields::{Field, Values};
 use super::sink::Sink;
 use super::stage::{Span, Stage, Step};
@@ -19,6 +21,10 @@ pub(super) struct Elements<'a> {
     total: usize,
     /// Those of a block of lists, encoded.
     sink: Sink,
+    /// Where the bytes of each list begin, and those of the last one end.
+    places: [usize; BLOCK + 1],
+    /// The same of the elements that were encoded last.
+    ends: [usize; BLOCK + 1],
 }
 
 impl<'a> Block<'a> {
@@ -146,6 +152,8 @@ impl<'a> Elements<'a> {
             block: Block::new(fields),
             total,
             sink: Sink::default(),
+            places: [0; _],
+            ends: [0; _],
         }
     }
 
@@ -159,22 +167,20 @@ impl<'a> Elements<'a> {
     pub(super) fn encode(&mut self, offsets: &[usize], span: &mut Span) -> Result<(), EncodeError> {
         self.sink.clear();
         let count = offsets.len() - 1;
-        let mut places = [0; BLOCK + 1];
-        let mut from = 0;
         // What is below a null may be anything, and is passed over.
         let is_dead =
-            |span: &Span, slot: usize| span.len[slot] == 0 && offsets[slot] != offsets[slot + 1];
-        for to in 0..=count {
-            if to < count && !is_dead(span, to) {
-                continue;
+            |span: &Span, slot: usize| (span.len[slot] == 0) & (offsets[slot] != offsets[slot + 1]);
+        let mut from = 0;
+        // There mostly is none, which is found faster than where one is.
+        if (0..count).fold(false, |any, slot| any | is_dead(span, slot)) {
+            for slot in 0..count {
+                if is_dead(span, slot) {
+                    self.encode_run(offsets, from..slot, span)?;
+                    from = slot + 1;
+                }
             }
-            self.encode_run(&offsets[from..=to], &mut places)?;
-            for (slot, place) in (from..to).zip(places.windows(2)) {
-                span.at[slot] = place[0];
-                span.len[slot] = place[1] - place[0];
-            }
-            from = to + 1;
         }
+        self.encode_run(offsets, from..count, span)?;
         self.sink.settle()
     }
 
@@ -182,34 +188,44 @@ impl<'a> Elements<'a> {
     fn encode_run(
         &mut self,
         offsets: &[usize],
-        places: &mut [usize; BLOCK + 1],
+        lists: Range<usize>,
+        span: &mut Span,
     ) -> Result<(), EncodeError> {
+        let mut offsets = &offsets[lists.start..=lists.end];
         let (Some(first), Some(end)) = (offsets.first(), offsets.last()) else {
             return Ok(());
         };
-        let mut places = offsets.iter().zip(places).peekable();
-        let mut ends = [0; BLOCK + 1];
-        let mut at = *first;
+        let (mut at, end) = (*first, *end);
+        let mut places = &mut self.places[..offsets.len()];
         loop {
             let count = BLOCK.min(end - at);
-            ends[0] = self.sink.len(self.sink.start());
+            self.ends[0] = self.sink.len(self.sink.start());
             if count > 0 {
                 self.block.fill(at, count)?;
                 cpu::run(Write {
                     block: &self.block,
                     count,
                     sink: &mut self.sink,
-                    ends: &mut ends,
+                    ends: &mut self.ends,
                 });
             }
-            while let Some((offset, place)) = places.next_if(|(offset, _)| **offset - at <= count) {
-                *place = ends[*offset - at];
+            let (here, later) =
+                offsets.split_at(offsets.partition_point(|offset| *offset <= at + count));
+            let (known, unknown) = places.split_at_mut(here.len());
+            for (place, offset) in known.iter_mut().zip(here) {
+                *place = self.ends[(offset - at).min(BLOCK)];
             }
+            (offsets, places) = (later, unknown);
             at += count;
-            if at == *end {
-                return Ok(());
+            if at == end {
+                break;
             }
         }
+        for (slot, place) in lists.zip(self.places.windows(2)) {
+            span.at[slot] = place[0];
+            span.len[slot] = place[1] - place[0];
+        }
+        Ok(())
     }
 }
 

@@ -158,7 +158,7 @@ impl Stage {
             slots.patch(out);
         } else {
             let out = self.wide();
-            numbers::wide_longs(values, head, out);
+            numbers::wide_longs(values, head, lengths, out);
             slots.patch(out);
         }
     }
