@@ -88,6 +88,87 @@ fn spread_pieces(data: &mut Vec<u8>, size: usize, present: &[bool]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Decoder;
+    use crate::schema::AvroSchema;
+    use crate::wire::push_long;
+
+    /// Fields of each kind of store, with a value of number `i`.
+    fn fields(i: u8) -> [(&'static str, Vec<u8>); 14] {
+        let mut long = Vec::new();
+        push_long(i64::from(i) << 20, &mut long);
+        [
+            (r#""null""#, vec![]),
+            (r#""boolean""#, vec![i % 2]),
+            (r#""int""#, long.clone()),
+            (r#""long""#, long),
+            (r#""float""#, vec![i; 4]),
+            (r#""double""#, vec![i; 8]),
+            (
+                r#"{"type":"bytes","logicalType":"decimal","precision":9}"#,
+                vec![2, i],
+            ),
+            (
+                r#"{"type":"bytes","logicalType":"decimal","precision":50}"#,
+                vec![2, i],
+            ),
+            (
+                r#"["null","string"]"#,
+                [&[2, 2 * (i % 40)][..], &[b'x'; 40][..usize::from(i % 40)]].concat(),
+            ),
+            (r#"{"type":"fixed","name":"F","size":3}"#, vec![i; 3]),
+            (
+                r#"{"type":"fixed","name":"D","size":12,"logicalType":"duration"}"#,
+                vec![i; 12],
+            ),
+            (
+                r#"{"type":"array","items":"boolean"}"#,
+                vec![4, i % 2, 0, 0],
+            ),
+            (
+                r#"{"type":"map","values":"boolean"}"#,
+                vec![2, 2, b'a' + i % 26, i % 2, 0],
+            ),
+            (r#"["int","string"]"#, vec![0, 2 * (i % 60)]),
+        ]
+    }
+
+    #[test]
+    fn optional_records_of_many_messages_are_those_of_one_by_one() {
+        let parts: Vec<String> = fields(0)
+            .iter()
+            .enumerate()
+            .map(|(n, (ty, _))| format!(r#"{{"name":"f{n}","type":{ty}}}"#))
+            .collect();
+        let inner = format!(
+            r#"{{"type":"record","name":"I","fields":[{}]}}"#,
+            parts.join(",")
+        );
+        let schema = AvroSchema::parse(&format!(
+            r#"{{"type":"record","name":"R","fields":[
+                {{"name":"of","type":["null",{inner}]}},{{"name":"last","type":"int"}}]}}"#
+        ))
+        .unwrap();
+        let messages: Vec<Vec<u8>> = (0..200_u8)
+            .map(|i| {
+                let mut out = vec![0];
+                if i % 3 != 0 && i / 10 % 2 == 0 {
+                    out = vec![2];
+                    fields(i).iter().for_each(|(_, value)| out.extend(value));
+                }
+                out.push(2 * (i % 60));
+                out
+            })
+            .collect();
+        let (mut one, mut many) = (
+            Decoder::new(&schema).unwrap(),
+            Decoder::new(&schema).unwrap(),
+        );
+        assert_eq!(many.push_all(messages.iter().map(Vec::as_slice)), []);
+        for message in &messages {
+            one.push(message).unwrap();
+        }
+        assert_eq!(one.flush().unwrap(), many.flush().unwrap());
+    }
 
     #[test]
     fn values_are_moved_to_their_slots() {
