@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -18,6 +18,9 @@ use crate::job::{Job, Region, resolve_reference};
 
 /// First contact with a cluster takes no longer than this, so that a wrong address is told in seconds.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// What a client has said of its connections is looked at so far.
+const MOST_SAID: usize = 100;
 
 /// Between two questions about a partition that has no leader yet.
 const LEADER_RETRY: Duration = Duration::from_millis(100);
@@ -151,16 +154,23 @@ impl Cluster {
     pub fn contact(&self) -> Result<String> {
         let reader: BaseConsumer<Hearing> = self
             .config()?
-            // By default as much as is logged, which may be nothing.
-            .set_log_level(RDKafkaLogLevel::Error)
+            .set("group.id", "kappaflow.reader")
             .create_with_context(Hearing::default())
             .map_err(|e| self.error("make a consumer", e))?;
         reader
             .client()
             .fetch_metadata(Some("kappaflow.contact"), FIRST_CONTACT)
-            .map_err(|e| match reader.context().last() {
-                Some(heard) => self.no_answer(heard),
-                None => self.no_answer(e),
+            .map_err(|e| {
+                // What was said of connections waits to be polled.
+                for _ in 0..MOST_SAID {
+                    if reader.poll(Duration::ZERO).is_none() {
+                        break;
+                    }
+                }
+                match reader.context().last() {
+                    Some(heard) => self.no_answer(heard),
+                    None => self.no_answer(e),
+                }
             })?;
         reader
             .client()
@@ -307,9 +317,10 @@ impl Hearing {
 }
 
 impl ClientContext for Hearing {
-    fn log(&self, _: RDKafkaLogLevel, subject: &str, message: &str) {
-        if matches!(subject, "FAIL" | "ERROR") {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down only says that none could be reached.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }
     }
 }
