@@ -19,8 +19,8 @@ use crate::job::{Job, Region, resolve_reference};
 /// First contact with a cluster takes no longer than this, so that a wrong address is told in seconds.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
-/// What a client has said of its connections is looked at so far.
-const MOST_SAID: usize = 100;
+/// So many events of a client are looked at for what it says of its connections.
+const MOST_SAID: usize = 1_000;
 
 /// Between two questions about a partition that has no leader yet.
 const LEADER_RETRY: Duration = Duration::from_millis(100);
@@ -161,11 +161,9 @@ impl Cluster {
             .client()
             .fetch_metadata(Some("kappaflow.contact"), FIRST_CONTACT)
             .map_err(|e| {
-                // What was said of connections waits to be polled.
+                // What was said of connections waits to be polled; between it are events of which a poll says nothing.
                 for _ in 0..MOST_SAID {
-                    if reader.poll(Duration::ZERO).is_none() {
-                        break;
-                    }
+                    let _ = reader.poll(Duration::ZERO);
                 }
                 match reader.context().last() {
                     Some(heard) => self.no_answer(heard),
