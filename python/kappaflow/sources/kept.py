@@ -239,8 +239,11 @@ def _begin(path: Path) -> tuple[Path, int]:
 
 
 def _hold(directory: Path) -> int | None:
-    """Marks an unfinished snapshot as somebody's, until this process ends; None if another has it."""
-    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    """Marks an unfinished snapshot as somebody's, until this process ends; None if another has it, or removed it."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -252,11 +255,10 @@ def _hold(directory: Path) -> int | None:
 def _sweep(path: Path) -> None:
     """Removes what those left unfinished who were killed while they kept the same snapshot."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
-        with suppress(FileNotFoundError):
-            held = _hold(left)
-            if held is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(held)
+        held = _hold(left)
+        if held is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
 
 
 def _name(number: int) -> str:

@@ -240,8 +240,10 @@ impl Pass<'_> {
     }
 
     fn progress(&mut self, ended: &Ended) {
-        self.meter
-            .sample(Instant::now(), ended.acknowledged, ended.bytes);
+        // What is acknowledged has the mean size of what was sent.
+        let mean = ended.bytes / ended.sent.max(1);
+        let bytes = mean.saturating_mul(ended.acknowledged);
+        self.meter.sample(Instant::now(), ended.acknowledged, bytes);
         let held = self.pacer.note();
         self.keeper.progress(ended.acknowledged, self.meter, held);
     }
