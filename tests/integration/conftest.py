@@ -1,4 +1,4 @@
-"""Servers that tests of sources share."""
+"""Servers that tests share."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kappaflow.dev import ports
+from kappaflow.dev import DevStack, ports
 
 
 def server_program(name: str) -> str:
@@ -57,3 +57,13 @@ def postgresql() -> Iterator[str]:
     finally:
         run(server_program("pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A stack's directory; at the end nothing may run in it any more, whatever the test did."""
+    path = tmp_path / "dev"
+    yield path
+    DevStack(path).down()
+    found = subprocess.run(["ps", "-axwwo", "command="], capture_output=True, text=True, check=True).stdout
+    assert [line for line in found.splitlines() if f"home={path}/" in line] == []

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -77,3 +77,18 @@ def consume(options: dict[str, str], count: int) -> list[bytes]:
     finally:
         consumer.close()
     return values
+
+
+def messages(bootstrap: str, topic: str) -> Iterator[Message]:
+    """Every message of a topic."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests", "enable.auto.commit": False})
+    try:
+        for number in consumer.list_topics(topic, 10).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
+            consumer.assign([TopicPartition(topic, number, low)])
+            for _ in range(high - low):
+                message = consumer.poll(10)
+                assert message is not None and message.error() is None
+                yield message
+    finally:
+        consumer.close()

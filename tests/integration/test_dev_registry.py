@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module", autouse=True)
 def _app() -> None:
     registry_jar(lambda text: print(text, file=sys.stderr))
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "dev"
-    yield path
-    DevStack(path).down()
-    found = subprocess.run(["ps", "-axwwo", "command="], capture_output=True, text=True, check=True).stdout
-    assert [line for line in found.splitlines() if f"home={path}/" in line] == []
 
 
 def cli(*args: str) -> subprocess.CompletedProcess[str]:

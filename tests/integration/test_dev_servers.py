@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -16,15 +15,6 @@ from kappaflow.dev import DevStack, DevStackError, jars, java
 from tests.integration.stock import cli, eventually
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "dev"
-    yield path
-    DevStack(path).down()
-    found = subprocess.run(["ps", "-axwwo", "command="], capture_output=True, text=True, check=True).stdout
-    assert [line for line in found.splitlines() if f"home={path}/" in line] == []
 
 
 def test_an_s3_server_with_a_bucket_that_can_be_told_to_fail(directory: Path) -> None:

@@ -2,38 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 import kappaflow
 from kappaflow.errors import SchemaError, SourceError, TooManyRejectsError
 from tests.conftest import Job, JobMaker
+from tests.integration.stock import messages
 
 pytestmark = pytest.mark.integration
 
 SCHEMA = '{"type":"record","name":"R","fields":[{"name":"id","type":"int"},{"name":"ssn","type":"string"}]}'
-
-
-def messages(bootstrap: str, topic: str) -> Iterator[Message]:
-    """Every message of a topic."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests", "enable.auto.commit": False})
-    try:
-        for number in consumer.list_topics(topic, 10).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
-            consumer.assign([TopicPartition(topic, number, low)])
-            for _ in range(high - low):
-                message = consumer.poll(10)
-                assert message is not None and message.error() is None
-                yield message
-    finally:
-        consumer.close()
 
 
 def headers(message: Message) -> dict[str, str]:

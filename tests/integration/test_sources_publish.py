@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from adbc_driver_postgresql import dbapi
-from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog import load_catalog
 from pyiceberg.transforms import IdentityTransform
@@ -21,6 +20,7 @@ from pyiceberg.types import DoubleType
 
 import kappaflow
 from kappaflow.errors import SourceError
+from tests.integration.stock import messages
 
 pytestmark = pytest.mark.integration
 
@@ -95,22 +95,13 @@ def published(tmp_path: Path, regions: dict[str, str]) -> Callable[[str], list[d
 
 
 def decoded(servers: str, topic: str) -> list[dict[str, Any]]:
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "t", "enable.auto.commit": False})
     rows: list[dict[str, Any]] = []
-    try:
-        for number in consumer.list_topics(topic, 10).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
-            consumer.assign([TopicPartition(topic, number, low)])
-            for _ in range(high - low):
-                message = consumer.poll(10)
-                assert message is not None and message.error() is None
-                value = message.value() or b""
-                assert value[0] == 0, "framed as a registry's clients expect it"
-                row = fastavro.schemaless_reader(io.BytesIO(value[5:]), SCHEMA, None)
-                assert isinstance(row, dict)
-                rows.append(row)
-    finally:
-        consumer.close()
+    for message in messages(servers, topic):
+        value = message.value() or b""
+        assert value[0] == 0, "framed as a registry's clients expect it"
+        row = fastavro.schemaless_reader(io.BytesIO(value[5:]), SCHEMA, None)
+        assert isinstance(row, dict)
+        rows.append(row)
     return rows
 
 

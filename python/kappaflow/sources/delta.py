@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kappaflow.errors import SourceError
-from kappaflow.sources.filters import NULL_OPS, columns_of
-from kappaflow.sources.kept import find, materialise
-from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, chosen, of_kept, without_room
+from kappaflow.sources.filters import NULL_OPS
+from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, check_filter, chosen, instead
 from kappaflow.sources.spec import Spec, wheel
 
 if TYPE_CHECKING:
@@ -58,18 +57,10 @@ def _plan(spec: Spec, table: "DeltaTable", what: str) -> Plan:
     mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
     fields = chosen(spec, what, [_field(one, mapped) for one in schema])
     known = {str(one["name"]) for one in schema}
-    for unknown in sorted(columns_of(spec.filter) - known):
-        raise SourceError(
-            f"source.filter names {unknown!r}; the columns of {what}: {', '.join(sorted(known))}"
-        )
+    check_filter(spec, what, known)
     why = _unreadable(table, schema, mapped)
     if why is not None:
-        reason, way_out = why
-        path = spec.kept_path()
-        if path is None:
-            raise without_room(what, reason, way_out)
-        kept = find(path, pin) or materialise(table.scan(), path, what=pin)
-        return of_kept(spec, f"{what}, kept on {kept.when} since it {reason}", kept)
+        return instead(spec, what, pin, why, lambda: table.scan())
     return Plan(what, pin, _files(spec, table), fields, spec.options("options"))
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kappaflow.errors import SourceError
-from kappaflow.sources.filters import NULL_OPS, Condition, columns_of
-from kappaflow.sources.kept import find, materialise
-from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, chosen, of_kept, without_room
+from kappaflow.sources.filters import NULL_OPS, Condition
+from kappaflow.sources.plan import Plan, PlannedField, PlannedFile, check_filter, chosen, instead
 from kappaflow.sources.spec import Spec, wheel
 
 if TYPE_CHECKING:
@@ -92,21 +91,13 @@ def _plan(spec: Spec, table: "Table", name: str, snapshot_id: int) -> Plan:
     pin = f"iceberg:{table.metadata.table_uuid}@{snapshot_id}/{schema.schema_id}"
     fields = chosen(spec, what, _fields(schema))
     known = {field.name for field in schema.fields}
-    for unknown in sorted(columns_of(spec.filter) - known):
-        raise SourceError(
-            f"source.filter names {unknown!r}; the columns of {what}: {', '.join(sorted(known))}"
-        )
+    check_filter(spec, what, known)
     # A scan by id sees that snapshot's own schema; one without an id the current snapshot and schema.
     scan = table.scan(row_filter=_expression(spec), snapshot_id=None if past is None else snapshot_id)
     tasks = _tasks(scan, what)
     why = _unreadable(table, schema, tasks)
     if why is not None:
-        reason, way_out = why
-        path = spec.kept_path()
-        if path is None:
-            raise without_room(what, reason, way_out)
-        kept = find(path, pin) or materialise(_read(table, scan, tasks), path, what=pin)
-        return of_kept(spec, f"{what}, kept on {kept.when} since it {reason}", kept)
+        return instead(spec, what, pin, why, lambda: _read(table, scan, tasks))
     files = [
         PlannedFile(
             task.file.file_path.removeprefix("file://"),

@@ -1,12 +1,17 @@
 """The plan of a source: which files hold its rows, and which of their columns are which."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from kappaflow.errors import SourceError
-from kappaflow.sources.kept import Kept
+from kappaflow.sources.filters import columns_of
+from kappaflow.sources.kept import Kept, find, materialise
 from kappaflow.sources.spec import Spec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = 1
 
@@ -84,11 +89,29 @@ def chosen(spec: Spec, what: str, fields: Sequence[PlannedField]) -> list[Planne
     return [known[name] for name in spec.columns]
 
 
-def without_room(what: str, why: str, way_out: str) -> SourceError:
-    """What can't be read as files, and `snapshot_path` is not there to keep its rows."""
-    return SourceError(
-        f"{what} {why}. {way_out}, or give source.snapshot_path, where its rows are then kept as Parquet."
-    )
+def check_filter(spec: Spec, what: str, known: Collection[str]) -> None:
+    """SourceError if the filter names a column that is none of the `known`."""
+    for unknown in sorted(columns_of(spec.filter) - set(known)):
+        raise SourceError(
+            f"source.filter names {unknown!r}; the columns of {what}: {', '.join(sorted(known))}"
+        )
+
+
+def instead(
+    spec: Spec, what: str, pin: str, why: tuple[str, str], read: "Callable[[], pa.RecordBatchReader]"
+) -> Plan:
+    """The rows of a table that can't be read as files, kept as Parquet below `source.snapshot_path`.
+
+    why: why it can't be, and the way out that a person has; the SourceError's if there is no `snapshot_path`.
+    """
+    reason, way_out = why
+    path = spec.kept_path()
+    if path is None:
+        raise SourceError(
+            f"{what} {reason}. {way_out}, or give source.snapshot_path, where its rows are then kept as Parquet."
+        )
+    kept = find(path, pin) or materialise(read, path, what=pin)
+    return of_kept(spec, f"{what}, kept on {kept.when} since it {reason}", kept)
 
 
 def _iceberg(spec: Spec) -> Plan:
