@@ -75,7 +75,8 @@ def kind(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
         if key in schema:
             parts = [kind(part, definitions) for part in schema[key] if part.get("type") != "null"]
             return " or ".join(dict.fromkeys(parts))
-    if schema.get("type") == "array":
+    # What may be absent has two types: its own and null.
+    if schema.get("type") in ("array", ["array", "null"]):
         return f"list of {plural(schema['items'], definitions)}"
     if schema.get("additionalProperties") not in (None, False):
         return f"table of {plural(schema['additionalProperties'], definitions)}"

@@ -79,14 +79,15 @@ def of_kept(spec: Spec, what: str, kept: Kept) -> Plan:
 
 
 def chosen(spec: Spec, what: str, fields: Sequence[PlannedField]) -> list[PlannedField]:
-    """The fields that `columns` asks for, in that order; all of them if it is absent."""
+    """The fields that `columns` asks for, in that order, and those that the filter needs; all if it is absent."""
     if spec.columns is None:
         return list(fields)
     known = {one.name: one for one in fields}
     for name in spec.columns:
         if name not in known:
             raise SourceError(f"{what} has no column {name!r}; its columns: {', '.join(known)}")
-    return [known[name] for name in spec.columns]
+    more = sorted(columns_of(spec.filter) & set(known) - set(spec.columns))
+    return [known[name] for name in (*spec.columns, *more)]
 
 
 def check_filter(spec: Spec, what: str, known: Collection[str]) -> None:

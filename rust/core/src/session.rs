@@ -76,11 +76,11 @@ impl Session {
             true => None,
             false => store.pinned(&request).await?,
         };
-        let (id, mut snapshot) = match known {
+        let (id, snapshot) = match known {
             Some(known) => known,
             None => pin(&job, &store, &request, opening).await?,
         };
-        snapshot.base.clone_from(&job.dir);
+        let snapshot = snapshot.reached_by(snapshot::reach(&job));
         let session = Self {
             job,
             store,
@@ -218,11 +218,20 @@ async fn pin(
     opening: Opening,
 ) -> Result<(JobId, Snapshot)> {
     let source = job.clone();
-    let planner = opening.planner;
+    let (planner, new_snapshot) = (opening.planner, opening.new_snapshot);
     let (snapshot, splits) = tokio::task::spawn_blocking(move || {
-        let snapshot = snapshot::take(&source, planner.as_ref())?;
+        let snapshot = snapshot::take(&source, planner.as_ref(), new_snapshot)?;
         let cut = &source.file.source;
         let splits = snapshot.splits(cut.child_by.as_deref(), cut.split_rows)?;
+        if splits.is_empty() {
+            return Err(source.error(
+                "source",
+                match cut.filter {
+                    Some(_) => "no row of it passes source.filter",
+                    None => "it has no rows",
+                },
+            ));
+        }
         Ok::<_, Error>((snapshot, splits))
     })
     .await

@@ -135,6 +135,24 @@ async fn a_changed_file_is_refused_by_what_differs_and_the_way_out_is_named() {
 }
 
 #[tokio::test]
+async fn a_source_of_which_nothing_is_seen_is_refused() {
+    let dir = TempDir::new().unwrap();
+    write(&dir.path().join("data/a.parquet"), "x", None, &[1, 2]);
+    for (source, word) in [
+        (
+            "path = 'data'\nfilter = [['x', '>', 2]]",
+            "no row of it passes",
+        ),
+        ("path = 'none'", "no rows"),
+    ] {
+        write(&dir.path().join("none/a.parquet"), "x", None, &[]);
+        let file = job(dir.path(), source);
+        let error = Session::open(&file, &BTreeMap::new()).await.err().unwrap();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_job_whose_directory_moved_reads_its_files_there() {
     let (dir, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = job(dir.path(), "path = 'data'");
@@ -249,8 +267,19 @@ async fn a_planned_table_is_read_by_field_ids_and_names() {
 
     // Pinned: nobody plans again, not even without a planner.
     assert_eq!(open(&file).await.id, session.id);
-    open_planned(&file, planner).await.unwrap();
+    open_planned(&file, planner.clone()).await.unwrap();
     assert_eq!(asked.lock().unwrap().len(), 1);
+
+    // Asked for anew, it is planned anew, and what was kept for the request before does not answer.
+    let opening = Opening {
+        new_snapshot: true,
+        planner: Some(planner),
+    };
+    let again = Session::open_with(&file, &BTreeMap::new(), opening)
+        .await
+        .unwrap();
+    assert_eq!(again.id, session.id, "the same content is the same job");
+    assert_ne!(asked.lock().unwrap()[1]["request"], spec["request"]);
 }
 
 #[tokio::test]

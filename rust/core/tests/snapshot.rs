@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use kappaflow_core::Error;
-use kappaflow_core::snapshot::Snapshot;
+use kappaflow_core::rows::FileRows;
+use kappaflow_core::snapshot::{Reach, Snapshot, View};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 
-/// Nothing is relative to it where every path is absolute.
-const HERE: &str = "/";
+fn pin(path: &Path) -> Result<Snapshot, Error> {
+    let reach = Reach::new("/".as_ref(), Default::default());
+    Snapshot::pin(path.to_str().unwrap(), &reach, View::default())
+}
 
 /// A file with row groups of the given sizes.
 fn write(path: &Path, column: &str, groups: &[usize]) {
@@ -44,18 +47,13 @@ fn a_directory_a_glob_and_a_file_are_pinned_in_path_order() {
     write(&dir.path().join("m=1/a.parquet"), "x", &[2, 2]);
     fs::write(dir.path().join("m=1/_SUCCESS"), "").unwrap();
     write(&dir.path().join("_delta_log/c.parquet"), "x", &[9]);
-    let snapshot = Snapshot::pin(dir.path(), HERE.as_ref()).unwrap();
+    let snapshot = pin(dir.path()).unwrap();
     let paths: Vec<_> = snapshot.files.iter().map(|f| f.path.as_str()).collect();
     assert_eq!(paths, ["m=1/a.parquet", "m=2/b.parquet"]);
     assert_eq!(snapshot.rows(), 7);
-    let globbed = Snapshot::pin(&dir.path().join("m=*/*.parquet"), HERE.as_ref()).unwrap();
+    let globbed = pin(&dir.path().join("m=*/*.parquet")).unwrap();
     assert_eq!(globbed.digest(), snapshot.digest());
-    assert_eq!(
-        Snapshot::pin(&dir.path().join("m=2/b.parquet"), HERE.as_ref())
-            .unwrap()
-            .rows(),
-        3
-    );
+    assert_eq!(pin(&dir.path().join("m=2/b.parquet")).unwrap().rows(), 3);
 
     let splits = snapshot.splits(Some("m"), 3).unwrap();
     let cut: Vec<_> = splits
@@ -74,7 +72,7 @@ fn a_directory_a_glob_and_a_file_are_pinned_in_path_order() {
 fn what_is_no_snapshot_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |path: &Path, word: &str| {
-        let error = Snapshot::pin(path, HERE.as_ref()).unwrap_err();
+        let error = pin(path).unwrap_err();
         assert!(matches!(error, Error::Source { .. }), "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
     };
@@ -86,11 +84,7 @@ fn what_is_no_snapshot_is_refused_by_name() {
     fs::remove_file(text).unwrap();
     write(&dir.path().join("a.parquet"), "x", &[1]);
     write(&dir.path().join("b.parquet"), "y", &[1]);
-    let error = Snapshot::pin(dir.path(), HERE.as_ref())
-        .unwrap()
-        .schema()
-        .unwrap_err()
-        .to_string();
+    let error = pin(dir.path()).unwrap().schema().unwrap_err().to_string();
     assert!(
         error.contains("b.parquet") && error.contains("\"y\""),
         "{error}"
@@ -102,10 +96,12 @@ fn a_source_that_changed_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     write(&path, "x", &[5]);
-    let snapshot = Snapshot::pin(dir.path(), HERE.as_ref()).unwrap();
-    assert!(snapshot.reopen(0, "job").is_ok());
+    let snapshot = pin(dir.path()).unwrap();
+    assert!(FileRows::open(&snapshot, 0, 0..1, "job", &|_| true).is_ok());
     let changed = |word: &str| {
-        let error = snapshot.reopen(0, "job").map(|_| ()).unwrap_err();
+        let error = FileRows::open(&snapshot, 0, 0..1, "job", &|_| true)
+            .map(|_| ())
+            .unwrap_err();
         assert!(matches!(error, Error::SourceChanged { .. }), "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
     };
@@ -129,7 +125,7 @@ proptest! {
         for (i, groups) in files.iter().enumerate() {
             write(&dir.path().join(format!("{i}.parquet")), "x", groups);
         }
-        let snapshot = Snapshot::pin(dir.path(), HERE.as_ref()).unwrap();
+        let snapshot = pin(dir.path()).unwrap();
         let splits = snapshot.splits(None, split_rows).unwrap();
         for (i, groups) in files.iter().enumerate() {
             let mine: Vec<_> = splits.iter().filter(|s| s.file == i).collect();
@@ -143,6 +139,6 @@ proptest! {
         }
         prop_assert!(splits.iter().enumerate().all(|(i, s)| s.split as usize == i));
         // Cut again, it is the same.
-        prop_assert_eq!(Snapshot::pin(dir.path(), HERE.as_ref()).unwrap().splits(None, split_rows).unwrap(), splits);
+        prop_assert_eq!(pin(dir.path()).unwrap().splits(None, split_rows).unwrap(), splits);
     }
 }

@@ -21,7 +21,8 @@ fn row(id: JobId, fingerprint: &str) -> JobRow {
             root: "/".into(),
             files: Vec::new(),
             planned: None,
-            base: "/".into(),
+            view: Default::default(),
+            reach: Default::default(),
         },
     }
 }

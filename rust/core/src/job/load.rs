@@ -81,6 +81,12 @@ pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Job> {
     for (key, value) in table.iter_mut().filter(|(key, _)| *key != "params") {
         params::substitute(value, &params, key).map_err(|(key, reason)| error(&key, reason))?;
     }
+    if let Some(filter) = table
+        .get_mut("source")
+        .and_then(|source| source.get_mut("filter"))
+    {
+        dates_as_text(filter);
+    }
     let file: JobFile =
         serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|e| {
             let key = e.path().to_string();
@@ -97,6 +103,15 @@ pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Job> {
     };
     check(&job)?;
     Ok(job)
+}
+
+/// Dates and times that TOML knows, as the texts that a filter compares with.
+fn dates_as_text(value: &mut toml::Value) {
+    match value {
+        toml::Value::Datetime(date) => *value = toml::Value::String(date.to_string()),
+        toml::Value::Array(values) => values.iter_mut().for_each(dates_as_text),
+        _ => {}
+    }
 }
 
 fn plain(error: &toml::de::Error) -> String {

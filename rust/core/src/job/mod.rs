@@ -3,7 +3,7 @@
 mod load;
 mod model;
 mod params;
-mod secret;
+pub(crate) mod secret;
 mod source;
 
 pub use load::{Job, load};

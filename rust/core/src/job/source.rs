@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret;
+use crate::snapshot::{Address, Filter};
 
 /// What is replayed. Keys that belong to another `format` are refused.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -14,9 +15,14 @@ pub struct Source {
     /// What the source is; it decides which of the other keys are needed.
     #[serde(default)]
     pub format: SourceFormat,
-    /// `parquet`: a file, a directory of files, or a glob. `delta`: the table's directory. Relative to the job file.
+    /// `parquet`: a file, a directory of files, or a glob. `delta`: the table's directory. A path, relative to the job
+    /// file, or a URL: `s3://`, `gs://`, `az://`, `abfss://`, `hdfs://`, `file://`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Options of the object store that `path` (or the table's files) is in, as the `object_store` crate names them; what
+    /// is not said is taken from the environment (`AWS_REGION`, …). A secret is a reference (`env:NAME`, `file:PATH`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// `iceberg`: the table's name in the catalog, as `db.flights`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
@@ -46,6 +52,13 @@ pub struct Source {
     /// delete files. Relative to the job file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_path: Option<String>,
+    /// What is seen of the source: these columns and folder keys. Absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// Which rows: `[[column, op, value], …]`, which all must hold, or a list of such lists of which one must.
+    /// Operators: `=`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, `is null`, `is not null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<serde_json::Value>,
     /// The Hive folder key (`k` of `k=v`) or partition column that cuts the job into child jobs. Absent: one child,
     /// `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,12 +96,18 @@ impl SourceFormat {
     /// The keys of its own that it needs, and those that it may have.
     fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
-            Self::Parquet => (&["path"], &[]),
+            Self::Parquet => (&["path"], &["options"]),
             Self::Iceberg => (
                 &["table"],
-                &["catalog", "snapshot_id", "as_of", "snapshot_path"],
+                &[
+                    "catalog",
+                    "snapshot_id",
+                    "as_of",
+                    "snapshot_path",
+                    "options",
+                ],
             ),
-            Self::Delta => (&["path"], &["version", "as_of", "snapshot_path"]),
+            Self::Delta => (&["path"], &["version", "as_of", "snapshot_path", "options"]),
             Self::Sql => (&["query", "driver", "connection", "snapshot_path"], &[]),
         }
     }
@@ -157,16 +176,48 @@ impl Source {
         }
         secret::check_named(&self.catalog)
             .map_err(|(key, reason)| (format!("catalog.{key:?}"), reason))?;
+        secret::check_named(&self.options)
+            .map_err(|(key, reason)| (format!("options.{key:?}"), reason))?;
+        self.check_path()?;
+        if self.columns.as_ref().is_some_and(Vec::is_empty) {
+            return wrong("columns", "is empty; leave it out for all columns".into());
+        }
+        if let Some(filter) = &self.filter {
+            Filter::parse(filter).map_err(|reason| ("filter".to_owned(), reason))?;
+        }
         if self.split_rows == 0 {
             return wrong("split_rows", "is 0, expected at least 1".into());
         }
         Ok(())
     }
 
+    /// The path, and whether the store that it is in has the options.
+    fn check_path(&self) -> Result<(), (String, String)> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let address = Address::parse(path).map_err(|reason| ("path".to_owned(), reason))?;
+        for name in self.options.keys() {
+            let wrong = |reason: String| Err((format!("options.{name:?}"), reason));
+            match &address {
+                None => return wrong("is for an object store, and the path is on disk".into()),
+                Some(address) if !address.service.has_option(name) => {
+                    return wrong(format!(
+                        "is no option of that store; it has: {}",
+                        address.service.options()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The keys that depend on the format, and whether they are there.
-    fn given(&self) -> [(&'static str, bool); 10] {
+    fn given(&self) -> [(&'static str, bool); 11] {
         [
             ("path", self.path.is_some()),
+            ("options", !self.options.is_empty()),
             ("table", self.table.is_some()),
             ("catalog", !self.catalog.is_empty()),
             ("snapshot_id", self.snapshot_id.is_some()),
@@ -197,6 +248,7 @@ mod tests {
     fn each_format_has_its_keys() {
         for text in [
             "path = 'data'",
+            "path = 's3://b/d'\noptions = {region = 'r', secret_access_key = 'env:K'}\ncolumns = ['x']",
             "format = 'iceberg'\ntable = 'db.t'\nsnapshot_id = 7\ncatalog = {type = 'sql'}",
             "format = 'iceberg'\ntable = 'db.t'\nas_of = '2013-01-31T00:00:00+01:00'",
             "format = 'delta'\npath = 't'\nversion = 3\nsnapshot_path = 'kept'",
@@ -243,6 +295,28 @@ mod tests {
                 "reference",
             ),
             ("path = 'd'\nsplit_rows = 0", "split_rows", "at least 1"),
+            ("path = 'd'\ncolumns = []", "columns", "leave it out"),
+            (
+                "path = 'd'\nfilter = [['x', 'like', 1]]",
+                "filter",
+                "not in",
+            ),
+            ("path = 'ftp://d'", "path", "s3://"),
+            (
+                "path = 'd'\noptions = {region = 'r'}",
+                "options.\"region\"",
+                "on disk",
+            ),
+            (
+                "path = 's3://d'\noptions = {regoin = 'r'}",
+                "options.\"regoin\"",
+                "it has: access_key_id",
+            ),
+            (
+                "path = 's3://d'\noptions = {secret_access_key = 'abc'}",
+                "options.\"secret_access_key\"",
+                "reference",
+            ),
         ] {
             let (at, reason) = refused(text);
             assert_eq!(at, key, "{text}");

@@ -116,7 +116,7 @@ pub async fn rehearse(
                 reason: format!("split {}: {reason}", split.split),
             };
             let Some(batch) = rows.next() else { continue };
-            let batch = batch.map_err(|e| failed(e.to_string()))?;
+            let batch = batch?;
             let mut maker = Maker::new(recipe.clone(), batch.schema_ref())?;
             let origin = Origin {
                 job,

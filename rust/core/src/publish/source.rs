@@ -73,13 +73,8 @@ impl Source {
         let groups = split.row_group_first..split.row_group_first + split.row_group_count;
         let recipe = &self.recipe;
         let asked = |name: &str| recipe.asks(name);
-        let rows = FileRows::open(
-            &self.snapshot,
-            split.file,
-            groups,
-            &self.job.to_string(),
-            &asked,
-        )?;
+        let job = self.job.to_string();
+        let mut rows = FileRows::open(&self.snapshot, split.file, groups, &job, &asked)?;
         let make = |schema: &SchemaRef| Maker::new(self.recipe.clone(), schema);
         // Before anything is noted or sent: a plan that can't be.
         makers.get(&rows.schema(), make)?;
@@ -93,13 +88,12 @@ impl Source {
         }
         let mut base = 0_u32;
         let mut time = SourceTime::default();
-        let mut rows = rows;
         loop {
             let began = Instant::now();
             let Some(batch) = rows.next() else { break };
             time.read += began.elapsed();
             let began = Instant::now();
-            let batch = batch.map_err(|e| failed(format!("after row {base}: {e}")))?;
+            let batch = batch?;
             let chunk = makers
                 .get(&batch.schema(), make)?
                 .chunk(origin, &batch, base, &wanted.done)

@@ -20,6 +20,44 @@ enum Origin {
     Nowhere,
 }
 
+/// Where a column of the source is in a file.
+pub enum Found {
+    At(usize),
+    /// The file is older than the column, which is null there.
+    Nowhere,
+    /// The source has no such column, but these.
+    Unknown(Vec<String>),
+}
+
+impl Found {
+    /// Looks for a column by what the plan says of it, or by its name.
+    pub fn find(
+        name: &str,
+        metadata: &ArrowReaderMetadata,
+        fields: Option<&[PlannedField]>,
+    ) -> Self {
+        let own = metadata.schema();
+        let Some(fields) = fields else {
+            return match own.index_of(name) {
+                Ok(at) => Self::At(at),
+                Err(_) => Self::Unknown(own.fields().iter().map(|f| f.name().clone()).collect()),
+            };
+        };
+        let Some(field) = fields.iter().find(|field| field.name == name) else {
+            return Self::Unknown(fields.iter().map(|field| field.name.clone()).collect());
+        };
+        let root = metadata.parquet_schema().root_schema();
+        let found = (0..own.fields().len()).find(|at| match field.id {
+            Some(id) => {
+                let info = root.get_fields()[*at].get_basic_info();
+                info.has_id() && info.id() == id
+            }
+            None => own.field(*at).name() == field.physical.as_deref().unwrap_or(&field.name),
+        });
+        found.map_or(Self::Nowhere, Self::At)
+    }
+}
+
 /// How batches of a file become batches of the source.
 pub struct Layout {
     /// What is read of the file.
@@ -32,60 +70,65 @@ pub struct Layout {
 
 impl Layout {
     /// The columns of a file: those of `fields` in their order, or all; and the folder keys that are `asked` for and
-    /// that the file itself lacks.
+    /// that the file itself lacks. Of all these only `columns`, if they are given.
     pub fn new(
         metadata: &ArrowReaderMetadata,
         fields: Option<&[PlannedField]>,
+        columns: Option<&[String]>,
         folders: &BTreeMap<String, String>,
         asked: &dyn Fn(&str) -> bool,
     ) -> Self {
         let own = metadata.schema();
-        let root = metadata.parquet_schema().root_schema();
-        let has = |name: &str, at: usize| own.field(at).name() == name;
-        let by_id = |id: i32, at: usize| {
-            let info = root.get_fields()[at].get_basic_info();
-            info.has_id() && info.id() == id
+        let seen = |name: &str| columns.is_none_or(|columns| columns.iter().any(|c| c == name));
+        let names: Vec<&str> = match fields {
+            None => own
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .collect(),
+            Some(fields) => fields.iter().map(|field| field.name.as_str()).collect(),
         };
         // (name in the source, column of the file)
-        let wanted: Vec<(&str, Option<usize>)> = match fields {
-            None => (0..own.fields().len())
-                .map(|at| (own.field(at).name().as_str(), Some(at)))
-                .collect(),
-            Some(fields) => fields
-                .iter()
-                .map(|field| {
-                    let found = (0..own.fields().len()).find(|at| match field.id {
-                        Some(id) => by_id(id, *at),
-                        None => has(field.physical.as_deref().unwrap_or(&field.name), *at),
-                    });
-                    (field.name.as_str(), found)
-                })
-                .collect(),
-        };
+        let wanted: Vec<(&str, Option<usize>)> = names
+            .into_iter()
+            .enumerate()
+            .filter(|(_, name)| seen(name))
+            .map(
+                |(number, name)| match (fields, Found::find(name, metadata, fields)) {
+                    // Two columns of a file may have one name.
+                    (None, _) => (name, Some(number)),
+                    (Some(_), Found::At(at)) => (name, Some(at)),
+                    _ => (name, None),
+                },
+            )
+            .collect();
         let mut read: Vec<usize> = wanted.iter().filter_map(|(_, at)| *at).collect();
         read.sort_unstable();
-        let mut columns = Vec::new();
+        let mut own_columns = Vec::new();
         for (name, at) in &wanted {
             match at.and_then(|at| read.binary_search(&at).ok().zip(Some(at))) {
                 Some((number, at)) => {
                     let field = own.field(at).clone().with_name(*name);
-                    columns.push((Arc::new(field), Origin::File(number)));
+                    own_columns.push((Arc::new(field), Origin::File(number)));
                 }
                 None if folders.contains_key(*name) => {}
                 None => {
                     let field = Field::new(*name, DataType::Null, true);
-                    columns.push((Arc::new(field), Origin::Nowhere));
+                    own_columns.push((Arc::new(field), Origin::Nowhere));
                 }
             }
         }
         for (name, value) in folders {
-            if asked(name) && !columns.iter().any(|(field, _)| field.name() == name) {
+            if seen(name)
+                && asked(name)
+                && !own_columns.iter().any(|(field, _)| field.name() == name)
+            {
                 let value = (value != HIVE_NULL).then(|| value.clone());
                 let field = Field::new(name, DataType::Utf8, true);
-                columns.push((Arc::new(field), Origin::Folder(value)));
+                own_columns.push((Arc::new(field), Origin::Folder(value)));
             }
         }
-        let fields: Vec<FieldRef> = columns.iter().map(|(field, _)| field.clone()).collect();
+        let fields: Vec<FieldRef> = own_columns.iter().map(|(field, _)| field.clone()).collect();
         Self {
             mask: ProjectionMask::roots(metadata.parquet_schema(), read.iter().copied()),
             read: Arc::new(Schema::new_with_metadata(
@@ -95,7 +138,7 @@ impl Layout {
                 own.metadata().clone(),
             )),
             schema: Arc::new(Schema::new_with_metadata(fields, own.metadata().clone())),
-            columns,
+            columns: own_columns,
         }
     }
 

@@ -1,30 +1,24 @@
 //! The rows of a pinned file as batches, with the Hive folder keys that a schema asks for as columns.
 
+mod groups;
 mod layout;
+mod predicate;
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{Schema, SchemaRef};
 use kappaflow_avro::{AvroSchema, PlanOptions};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::errors::ParquetError;
 
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
-use crate::text;
+use crate::snapshot::{Opened, PinnedFile};
+use groups::{Groups, Stopped, Wanted};
 
-pub use layout::Layout;
-
-/// About this many bytes of source data make a batch.
-const BATCH_BYTES: u64 = 2 << 20;
-/// Most rows of a batch.
-const BATCH_ROWS: u64 = 8_192;
+pub use layout::{Found, Layout};
+pub(crate) use predicate::{Bound, Predicate};
 
 /// Whether a schema, or what is declared of its fields, names this column.
 pub fn asked(schema: &AvroSchema, options: &PlanOptions, name: &str) -> bool {
@@ -74,74 +68,53 @@ impl<T> Default for BySchema<T> {
 
 /// Batches of some row groups of a file. Columns with text that is none have it as bytes: a batch may differ in that
 /// from the schema.
-pub struct FileRows {
+pub struct FileRows<'a> {
+    snapshot: &'a Snapshot,
+    file: usize,
+    job: String,
     layout: Layout,
-    part: FilePart,
-    reader: ParquetRecordBatchReader,
-    /// Rows read so far.
-    done: usize,
-    /// Text is read as bytes.
-    of_bytes: bool,
+    groups: Groups,
+    /// Rows given so far.
+    done: u64,
 }
 
-/// Row groups of an open file.
-struct FilePart {
-    file: File,
-    metadata: ArrowReaderMetadata,
-    groups: Vec<usize>,
-    batch_rows: usize,
-}
-
-impl FilePart {
-    fn read(
-        &self,
-        metadata: ArrowReaderMetadata,
-        mask: ProjectionMask,
-        from: usize,
-    ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        let file = self.file.try_clone()?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_projection(mask)
-            .with_row_groups(self.groups.clone())
-            .with_batch_size(self.batch_rows)
-            .with_offset(from)
-            .build()
-    }
-}
-
-impl FileRows {
+impl<'a> FileRows<'a> {
     /// Opens row groups of a file, which must still be what was pinned. Folder keys that are `asked` for and that the
     /// file itself lacks become columns. `job` is who asks, for errors.
     ///
     /// # Errors
     /// [`Error::SourceChanged`], [`Error::Source`].
     pub fn open(
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         file: usize,
         groups: Range<usize>,
         job: &str,
         asked: &dyn Fn(&str) -> bool,
     ) -> Result<Self> {
-        let (opened, metadata) = snapshot.reopen(file, job)?;
-        let layout = snapshot.layout(file, &metadata, asked);
-        let part = FilePart {
-            file: opened,
-            batch_rows: batch_rows(&metadata, groups.clone()),
-            groups: groups.collect(),
-            metadata,
+        let opened = snapshot.reopen(file, job)?;
+        let layout = snapshot.layout(file, &opened.metadata, asked);
+        let filter = match snapshot.bound(file, &opened.metadata)? {
+            Bound::Rows(predicate) => Some(predicate),
+            // What does not pass as a whole was left out when the snapshot was pinned.
+            Bound::Everything | Bound::Nothing => None,
         };
-        let reader = part
-            .read(part.metadata.clone(), layout.mask.clone(), 0)
-            .map_err(|e| Error::Source {
-                path: snapshot.path(file),
-                reason: e.to_string(),
-            })?;
+        let pinned = &snapshot.files[file];
+        let wanted = Wanted {
+            // The groups without a row that passes need not be read.
+            groups: groups
+                .filter(|group| pinned.row_groups.get(*group) != Some(&0))
+                .collect(),
+            mask: layout.mask.clone(),
+            schema: layout.read.clone(),
+            filter,
+        };
         Ok(Self {
+            snapshot,
+            file,
+            job: job.to_owned(),
             layout,
-            part,
-            reader,
+            groups: Groups::new(opened, wanted),
             done: 0,
-            of_bytes: false,
         })
     }
 
@@ -149,60 +122,106 @@ impl FileRows {
         self.layout.schema()
     }
 
-    fn read(&mut self) -> Option<Result<RecordBatch, ArrowError>> {
-        let batch = match self.reader.next()? {
-            Err(e) if !self.of_bytes && is_about_text(&e) => {
-                // One row's bytes must not cost the others: from here on the gate looks at them.
-                self.of_bytes = true;
-                let mask = self.layout.mask.clone();
-                let reader = text::reader_of_bytes(&self.part.metadata)
-                    .and_then(|metadata| self.part.read(metadata, mask, self.done));
-                match reader {
-                    Ok(reader) => self.reader = reader,
-                    Err(e) => return Some(Err(e.into())),
-                }
-                self.reader.next()?
-            }
-            batch => batch,
-        };
-        Some(batch.and_then(|batch| {
-            self.done += batch.num_rows();
-            match self.of_bytes {
-                true => text::restored(batch, &self.layout.read),
-                false => Ok(batch),
-            }
-        }))
+    fn read(&mut self) -> Result<Option<RecordBatch>, Stopped> {
+        Ok(match self.groups.next()? {
+            Some(batch) => Some(self.layout.arrange(&batch)?),
+            None => None,
+        })
+    }
+
+    fn stopped(&self, why: Stopped) -> Error {
+        match why {
+            Stopped::Changed(reason) => self.snapshot.changed(self.file, &self.job, reason),
+            Stopped::Failed(reason) => Error::Source {
+                path: self.snapshot.path(self.file),
+                reason: format!("after row {}: {reason}", self.done),
+            },
+        }
     }
 }
 
-impl Iterator for FileRows {
-    type Item = Result<RecordBatch, ArrowError>;
+impl Iterator for FileRows<'_> {
+    type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.read()?;
-        Some(batch.and_then(|batch| self.layout.arrange(&batch)))
+        match self.read() {
+            Ok(batch) => {
+                let batch = batch?;
+                self.done += batch.num_rows() as u64;
+                Some(Ok(batch))
+            }
+            Err(why) => Some(Err(self.stopped(why))),
+        }
     }
 }
 
-/// Parquet's reader has no kind of error for it.
-fn is_about_text(error: &ArrowError) -> bool {
-    let told = error.to_string();
-    told.contains("UTF-8") || told.contains("UTF8") || told.contains("utf-8")
+/// Some columns of a whole file, as the file has them.
+pub(crate) struct ColumnsOf<'a> {
+    snapshot: &'a Snapshot,
+    file: usize,
+    groups: Groups,
+    done: usize,
 }
 
-fn batch_rows(metadata: &ArrowReaderMetadata, groups: Range<usize>) -> usize {
-    let groups = metadata
-        .metadata()
-        .row_groups()
-        .get(groups)
-        .unwrap_or_default();
-    let sum = |of: fn(&parquet::file::metadata::RowGroupMetaData) -> i64| -> u64 {
-        groups
-            .iter()
-            .map(|g| u64::try_from(of(g)).unwrap_or(0))
-            .sum()
-    };
-    let (bytes, rows) = (sum(|g| g.total_byte_size()), sum(|g| g.num_rows()));
-    let per_row = (bytes / rows.max(1)).max(1);
-    usize::try_from((BATCH_BYTES / per_row).clamp(64, BATCH_ROWS)).unwrap_or(64)
+impl<'a> ColumnsOf<'a> {
+    /// `columns` are numbers in the file, in order.
+    pub fn new(snapshot: &'a Snapshot, file: usize, opened: Opened, columns: &[usize]) -> Self {
+        let own = opened.metadata.schema();
+        let fields: Vec<_> = columns.iter().map(|at| own.fields()[*at].clone()).collect();
+        let wanted = Wanted {
+            groups: (0..opened.metadata.metadata().num_row_groups()).collect(),
+            mask: ProjectionMask::roots(opened.metadata.parquet_schema(), columns.iter().copied()),
+            schema: Arc::new(Schema::new(fields)),
+            filter: None,
+        };
+        Self {
+            snapshot,
+            file,
+            groups: Groups::new(opened, wanted),
+            done: 0,
+        }
+    }
+
+    /// # Errors
+    /// [`Error::SourceChanged`], [`Error::Source`].
+    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let batch = self.groups.next().map_err(|why| match why {
+            Stopped::Changed(reason) => self.snapshot.changed(self.file, "(none)", reason),
+            Stopped::Failed(reason) => Error::Source {
+                path: self.snapshot.path(self.file),
+                reason: format!("after row {}: {reason}", self.done),
+            },
+        })?;
+        self.done += batch.as_ref().map_or(0, RecordBatch::num_rows);
+        Ok(batch)
+    }
+}
+
+/// How many rows of each row group pass, by reading the columns of the filter.
+///
+/// # Errors
+/// Why they can't be read.
+pub(crate) fn count_passing(
+    opened: &Opened,
+    predicate: &Predicate,
+    pinned: &PinnedFile,
+) -> Result<Vec<u64>, String> {
+    let candidates = predicate
+        .candidates(&opened.metadata)
+        .map_err(|e| e.to_string())?;
+    let mut passing = vec![0; pinned.row_groups.len()];
+    for group in candidates {
+        let wanted = Wanted {
+            groups: vec![group],
+            mask: ProjectionMask::none(opened.metadata.parquet_schema().num_columns()),
+            schema: Arc::new(Schema::empty()),
+            filter: Some(predicate.clone()),
+        };
+        let opened = opened.try_clone().map_err(|e| e.to_string())?;
+        let counted = Groups::new(opened, wanted).count();
+        passing[group] = counted.map_err(|why| match why {
+            Stopped::Changed(reason) | Stopped::Failed(reason) => reason,
+        })?;
+    }
+    Ok(passing)
 }

@@ -89,11 +89,11 @@ pub fn check(table: Table, terms: &Terms, ctx: &Context) -> Result<CheckReport> 
                 let mut encoders = checking.encoders(&file.schema())?;
                 let mut row = 0;
                 for batch in file {
+                    let batch = batch?;
                     let failed = |reason: String| Error::Source {
                         path: snapshot.path(index),
                         reason: format!("after row {row}: {reason}"),
                     };
-                    let batch = batch.map_err(|e| failed(e.to_string()))?;
                     checking.take(&mut encoders, &batch, &pinned.path, row, &failed)?;
                     row += batch.num_rows() as u64;
                     ctx.check(STAGE)?;

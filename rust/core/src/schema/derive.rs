@@ -3,8 +3,7 @@
 use arrow_array::RecordBatchReader;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use kappaflow_avro::{AvroSchema, CoercionPlan, PlanOptions, PlanRow};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::LogicalType;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,7 @@ use super::types::{Deriver, EXTENSION, UUID, text};
 use super::{Table, broken};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
+use crate::rows::ColumnsOf;
 use crate::snapshot::Snapshot;
 
 const STAGE: &str = "derive";
@@ -133,7 +133,8 @@ fn look_at_files(snapshot: &Snapshot, options: &DeriveOptions, ctx: &Context) ->
     let mut rows = 0;
     let mut columns = columns.as_ref().clone();
     for file in 0..snapshot.files.len() {
-        let (opened, metadata) = snapshot.reopen(file, "(none)")?;
+        let opened = snapshot.reopen(file, "(none)")?;
+        let metadata = opened.metadata.clone();
         columns = with_uuids(columns, &metadata);
         let unsure: Vec<usize> = (0..columns.fields().len())
             .filter(|column| {
@@ -149,18 +150,9 @@ fn look_at_files(snapshot: &Snapshot, options: &DeriveOptions, ctx: &Context) ->
             .collect();
         let of_file = snapshot.files[file].rows;
         if !unsure.is_empty() {
-            let failed = |reason: String| Error::Source {
-                path: snapshot.path(file),
-                reason,
-            };
-            let mask = ProjectionMask::roots(metadata.parquet_schema(), unsure.iter().copied());
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(opened, metadata)
-                .with_projection(mask)
-                .build()
-                .map_err(|e| failed(e.to_string()))?;
             let mut done = 0;
-            for batch in reader {
-                let batch = batch.map_err(|e| failed(format!("after row {done}: {e}")))?;
+            let mut batches = ColumnsOf::new(snapshot, file, opened, &unsure);
+            while let Some(batch) = batches.next()? {
                 for (column, array) in unsure.iter().zip(batch.columns()) {
                     nulls[*column].look(array);
                 }

@@ -19,7 +19,7 @@ use crate::job;
 use crate::publish::RejectPolicy;
 use crate::rows;
 use crate::session::read_schema;
-use crate::snapshot::{self, Planner, Snapshot};
+use crate::snapshot::{self, Planner, Reach, Snapshot, View};
 
 pub use check::{CheckReport, Checked, Example, check};
 pub use derive::{DeriveOptions, Derived, Nullable, derive};
@@ -27,19 +27,21 @@ pub use derive::{DeriveOptions, Derived, Nullable, derive};
 /// What is looked at.
 pub enum Table {
     /// Parquet files, pinned.
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     /// Any Arrow stream.
     Stream(Box<dyn RecordBatchReader + Send>),
 }
 
 impl Table {
-    /// The Parquet files that a path (a file, a directory or a glob) names.
+    /// The Parquet files that a path or URL (a file, a directory or a glob) names.
     ///
     /// # Errors
     /// [`Error::Source`] if nothing is there, or not all of it is Parquet with the same columns.
     pub fn at(path: &Path) -> Result<Self> {
         let here = std::path::absolute(".").map_err(Error::io("resolve the path of", path))?;
-        Ok(Self::Snapshot(Snapshot::pin(path, &here)?))
+        let reach = Reach::new(&here, BTreeMap::new());
+        let snapshot = Snapshot::pin(&path.to_string_lossy(), &reach, View::default())?;
+        Ok(Self::Snapshot(Box::new(snapshot)))
     }
 
     /// Rows in all, where that is known beforehand.
@@ -102,7 +104,7 @@ pub fn of_job(
     let job = job::load(path, params)?;
     let declared = &job.file.schema;
     let schema = read_schema(&job, "schema.ingress", &declared.ingress)?;
-    let table = Table::Snapshot(snapshot::take(&job, planner)?);
+    let table = Table::Snapshot(Box::new(snapshot::take(&job, planner, false)?));
     let options = declared.plan_options();
     let terms = Terms {
         policy: RejectPolicy::new(&job.file.rejects, &job.file.topics.key, &options),

@@ -15,7 +15,7 @@ pub struct Split {
     pub file: usize,
     pub row_group_first: usize,
     pub row_group_count: usize,
-    /// Row of the file at which the split starts: row in file = first_row + seq.
+    /// Row of the file at which the split starts, of those that pass the filter: row in file = first_row + seq.
     pub first_row: u64,
     pub rows: u32,
 }
@@ -37,6 +37,10 @@ impl Snapshot {
             };
             let (mut first, mut first_row) = (0, 0);
             while first < file.row_groups.len() {
+                if file.row_groups[first] == 0 {
+                    first += 1;
+                    continue;
+                }
                 let mut count = 1;
                 let mut rows = file.row_groups[first];
                 while let Some(more) = file.row_groups.get(first + count) {

@@ -1,12 +1,13 @@
 //! The plan of a source, as a planner writes it: the files to read, and which of their columns are which.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HIVE_NULL, PinnedFile, Snapshot, pin_file};
+use super::{HIVE_NULL, PinnedFile, Reach, Snapshot, View};
 use crate::error::{Error, Result};
+use crate::job::secret;
 
 /// The version of the plan that is read here.
 const VERSION: u32 = 1;
@@ -23,6 +24,9 @@ pub struct SourcePlan {
     pub files: Vec<PlannedFile>,
     /// Which columns are seen, in order; `None`: all, by their names.
     pub fields: Option<Vec<PlannedField>>,
+    /// Options of the files' store; secrets are references. They come before those of `[source.options]`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// A file of the plan.
@@ -80,49 +84,52 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Source`] if a file can't be read, is no Parquet, or is not what the plan says.
-    pub fn pin_planned(plan: SourcePlan, base: &Path) -> Result<Self> {
+    pub fn pin_planned(plan: SourcePlan, reach: &Reach, view: View) -> Result<Self> {
+        let wrong = |reason: String| Error::Source {
+            path: plan.what.clone().into(),
+            reason,
+        };
+        secret::check_named(&plan.options)
+            .map_err(|(name, reason)| wrong(format!("option {name:?} of its plan {reason}")))?;
         let mut snapshot = Self {
             root: PathBuf::new(),
             files: Vec::with_capacity(plan.files.len()),
+            reach: reach.with(&plan.options),
+            view,
             planned: Some(Planned {
                 what: plan.what,
                 pin: plan.pin,
                 fields: plan.fields,
+                options: plan.options,
             }),
-            base: base.to_path_buf(),
         };
-        for file in &plan.files {
-            let pinned = pin_planned_file(base, file)?;
-            snapshot.files.push(pinned);
+        for file in plan.files {
+            let value = |value: Option<String>| value.unwrap_or_else(|| HIVE_NULL.into());
+            let partition = file.partition.into_iter();
+            let hive = partition.map(|(key, v)| (key, value(v))).collect();
+            if snapshot.leaves_out(&file.path, &hive)? {
+                continue;
+            }
+            let opened = snapshot.open(&file.path, None)?;
+            let (said_bytes, said_rows) = (file.bytes, file.rows);
+            let pinned = PinnedFile::of(file.path, hive, &opened);
+            for (what, said, found) in [
+                ("bytes", said_bytes, pinned.bytes),
+                ("rows", said_rows, pinned.rows),
+            ] {
+                if let Some(said) = said
+                    && said != found
+                {
+                    return Err(Error::Source {
+                        path: reach.shown(&pinned.path),
+                        reason: format!("has {found} {what}, the table's metadata says {said}"),
+                    });
+                }
+            }
+            snapshot.add(pinned, &opened)?;
         }
         Ok(snapshot)
     }
-}
-
-fn pin_planned_file(base: &Path, planned: &PlannedFile) -> Result<PinnedFile> {
-    let path = base.join(&planned.path);
-    let mut file = pin_file(&path)?;
-    for (what, said, found) in [
-        ("bytes", planned.bytes, file.bytes),
-        ("rows", planned.rows, file.rows),
-    ] {
-        if let Some(said) = said
-            && said != found
-        {
-            return Err(Error::Source {
-                path,
-                reason: format!("has {found} {what}, the table's metadata says {said}"),
-            });
-        }
-    }
-    file.path.clone_from(&planned.path);
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| HIVE_NULL.into());
-    file.hive = planned
-        .partition
-        .iter()
-        .map(|(key, v)| (key.clone(), value(v)))
-        .collect();
-    Ok(file)
 }
 
 /// What a plan said, beside its files.
@@ -131,4 +138,6 @@ pub struct Planned {
     pub what: String,
     pub pin: String,
     pub fields: Option<Vec<PlannedField>>,
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }

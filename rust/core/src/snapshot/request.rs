@@ -7,9 +7,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::planned::SourcePlan;
-use super::{Snapshot, hex};
+use super::{Filter, Reach, Snapshot, View, hex};
 use crate::error::{Error, Result};
 use crate::job::{Job, SourceFormat};
+use crate::store::now_ms;
 
 /// Plans a source that is no directory of Parquet files: the text of [`spec`] in, that of a [`SourcePlan`] out. It may
 /// block.
@@ -32,11 +33,15 @@ pub fn request(job: &Job) -> String {
     hex(&hash.finalize())
 }
 
-/// What a planner is told, as JSON: the keys of `[source]`, `dir` (the job file's directory) and `request`.
-pub fn spec(job: &Job) -> String {
+/// What a planner is told, as JSON: the keys of `[source]`, `dir` (the job file's directory) and `request`, which is
+/// another each time that a new snapshot is asked for: rows that were kept for the one before don't answer it.
+pub fn spec(job: &Job, new_snapshot: bool) -> String {
     let mut spec = json!(job.file.source);
     spec["dir"] = json!(job.dir);
-    spec["request"] = json!(request(job));
+    spec["request"] = match new_snapshot {
+        true => json!(format!("{}-{}", request(job), now_ms())),
+        false => json!(request(job)),
+    };
     spec.to_string()
 }
 
@@ -44,11 +49,11 @@ pub fn spec(job: &Job) -> String {
 ///
 /// # Errors
 /// [`Error::Source`]; [`Error::NotReady`] if a planner is needed and none is there; [`Error::Planner`].
-pub fn take(job: &Job, planner: Option<&Planner>) -> Result<Snapshot> {
+pub fn take(job: &Job, planner: Option<&Planner>, new_snapshot: bool) -> Result<Snapshot> {
     let source = &job.file.source;
     if source.format == SourceFormat::Parquet {
         let path = source.path.as_deref().unwrap_or_default();
-        return Snapshot::pin(path.as_ref(), &job.dir);
+        return Snapshot::pin(path, &reach(job), view(job)?);
     }
     let Some(planner) = planner else {
         return Err(Error::NotReady {
@@ -60,6 +65,21 @@ pub fn take(job: &Job, planner: Option<&Planner>) -> Result<Snapshot> {
             fix: "run `kappaflow plan` or `kappaflow dispatch` on the job file first".into(),
         });
     };
-    let plan = SourcePlan::parse(&planner(&spec(job))?)?;
-    Snapshot::pin_planned(plan, &job.dir)
+    let plan = SourcePlan::parse(&planner(&spec(job, new_snapshot))?)?;
+    Snapshot::pin_planned(plan, &reach(job), view(job)?)
+}
+
+/// Which columns and rows of its source a job sees.
+fn view(job: &Job) -> Result<View> {
+    let source = &job.file.source;
+    let filter = source.filter.as_ref().map(Filter::parse).transpose();
+    Ok(View {
+        columns: source.columns.clone(),
+        filter: filter.map_err(|reason| job.error("source.filter", reason))?,
+    })
+}
+
+/// How the paths and URLs of a job's source are reached.
+pub fn reach(job: &Job) -> Reach {
+    Reach::new(&job.dir, job.file.source.options.clone())
 }

@@ -1,0 +1,183 @@
+"""A job whose source is in S3 (moto, a real server): exactly the rows that the filter lets pass reach the topic."""
+
+import io
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+import kappaflow
+from kappaflow.errors import JobFileError, SourceChangedError
+
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+
+pytestmark = pytest.mark.integration
+
+SCHEMA = {
+    "type": "record",
+    "name": "Flight",
+    "fields": [
+        {"name": "n", "type": "long"},
+        {"name": "carrier", "type": ["null", "string"]},
+        {"name": "distance", "type": ["null", "double"]},
+        {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+    ],
+}
+JOB = """
+name = "lake"
+side_effects = "none"
+
+[params.most]
+type = "float"
+default = 1500.0
+
+[source]
+path = "s3://lake/flights"
+columns = ["n", "carrier", "distance", "day"]
+filter = [["carrier", "in", ["UA", "AA"]], ["distance", "<=", "${most}"], ["day", "!=", 2013-01-02]]
+child_by = "day"
+split_rows = 200
+
+[source.options]
+endpoint = "%s"
+region = "us-east-1"
+access_key_id = "key"
+secret_access_key = "env:LAKE_SECRET"
+allow_http = "true"
+
+[schema]
+ingress = "flight.avsc"
+egress = "flight.avsc"
+
+[service]
+version = "1"
+callable = "service:answer"
+
+[output]
+path = "landed"
+
+[[regions]]
+name = "east"
+bootstrap_servers = "%s"
+cap_max = 100000
+"""
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
+    """The endpoint of a server with the bucket `lake`, and a client of it."""
+    monkeypatch.setenv("LAKE_SECRET", "hush")
+    server = moto_server.ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "hush", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    client.create_bucket(Bucket="lake")
+    yield endpoint, client
+    server.stop()
+
+
+def put(client: Any, key: str, rows: list[dict[str, Any]]) -> None:
+    schema = pa.schema(
+        [("n", pa.int64()), ("carrier", pa.string()), ("distance", pa.float64()), ("more", pa.string())]
+    )
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), out, row_group_size=100)
+    client.put_object(Bucket="lake", Key=key, Body=out.getvalue())
+
+
+def rows(day: int) -> list[dict[str, Any]]:
+    carriers = ["UA", "AA", "DL", None]
+    return [
+        {
+            "n": day * 1_000 + i,
+            "carrier": carriers[i % 4],
+            "distance": None if i % 7 == 0 else i * 4.0,
+            "more": "not asked for " * 20,
+        }
+        for i in range(1_000)
+    ]
+
+
+def decoded(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    """Every record of a topic, by a stock client."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests", "enable.auto.commit": False})
+    found: list[dict[str, Any]] = []
+    try:
+        for number in consumer.list_topics(topic, 10).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
+            consumer.assign([TopicPartition(topic, number, low)])
+            for _ in range(high - low):
+                message = consumer.poll(10)
+                assert message is not None and message.error() is None
+                value = message.value() or b""
+                assert struct.unpack(">b", value[:1]) == (0,)
+                row = fastavro.schemaless_reader(io.BytesIO(value[5:]), SCHEMA, None)
+                assert isinstance(row, dict)
+                found.append(dict(row))
+    finally:
+        consumer.close()
+    return found
+
+
+def test_the_rows_that_pass_reach_the_topic_and_no_others(
+    tmp_path: Path, s3: tuple[str, Any], regions: dict[str, str]
+) -> None:
+    endpoint, client = s3
+    source = {day: rows(day) for day in (1, 2, 3)}
+    for day, content in source.items():
+        put(client, f"flights/day=2013-01-0{day}/part-0.parquet", content)
+    job = tmp_path / "job.toml"
+    job.write_text(JOB % (endpoint, regions["east"]))
+    (tmp_path / "flight.avsc").write_text(json.dumps(SCHEMA))
+
+    expected = sorted(
+        (row["n"], row["carrier"], row["distance"], f"2013-01-0{day}")
+        for day in (1, 3)
+        for row in source[day]
+        if row["carrier"] in ("UA", "AA") and row["distance"] is not None and row["distance"] <= 1500
+    )
+    plan = kappaflow.plan(job)
+    assert plan["rows"] == len(expected)
+    assert [child["name"] for child in plan["children"]] == ["2013-01-01", "2013-01-03"]
+
+    # The next day there is more, and what was pinned is what is replayed.
+    put(client, "flights/day=2013-01-04/part-0.parquet", rows(4))
+    placed = kappaflow.dispatch(job)
+    assert placed["job"] == plan["job"]
+    receipt = kappaflow.publish(job)
+    assert (receipt["rows"], receipt["acknowledged"], receipt["rejected"]) == (
+        len(expected),
+        len(expected),
+        0,
+    )
+    found = decoded(regions["east"], f"lake.{plan['job']}.east.ingress")
+    assert sorted((row["n"], row["carrier"], row["distance"], str(row["day"])) for row in found) == expected
+    assert "hush" not in (tmp_path / ".kappaflow/store.db").read_bytes().decode("latin-1")
+
+    new = kappaflow.plan(job, new_snapshot=True)
+    assert new["job"] != plan["job"] and new["files"] == 3
+    put(client, "flights/day=2013-01-04/part-0.parquet", rows(5))
+    kappaflow.dispatch(job)
+    with pytest.raises(
+        SourceChangedError, match=r"s3://lake/flights/day=2013-01-04/part-0\.parquet.*--new-snapshot"
+    ):
+        kappaflow.publish(job)
+
+
+def test_an_option_of_another_store_is_refused_by_name(tmp_path: Path) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(
+        (JOB % ("http://127.0.0.1:1", "127.0.0.1:1")).replace('region = "us', 'account_name = "us')
+    )
+    with pytest.raises(JobFileError, match=r"source\.options.*account_name.*it has: access_key_id"):
+        kappaflow.resolve(job)
