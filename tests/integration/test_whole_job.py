@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from confluent_kafka.admin import AdminClient
 
 import kappaflow
 from tests.conftest import Job, JobMaker
+from tests.integration.stock import messages
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +67,41 @@ def test_parity_with_direct_calls_row_for_row(make_job: JobMaker, rules: str, mo
     for row, (split, seq, answer) in zip(rows, answers, strict=True):
         assert (row["_split"], row["_seq"], row["_child"], row["_of"]) == (split, seq, 0, 1)
         assert {name: row[name] for name in names} == answer
+
+
+@pytest.mark.parametrize("cleanup", ["empty", "delete"])
+def test_the_ingress_is_cleaned_when_all_is_explained_and_not_before(
+    make_job: JobMaker, cleanup: str
+) -> None:
+    job = make_job(1)
+    job.edit("[topics]", f'[topics]\ntransactional = true\ncleanup = "{cleanup}"')
+    region = job.run("dispatch").ok()["placed"][0]["region"]
+    job.run("publish").ok()
+    assert job.run("reconcile").code != 0
+    assert kept(job, region) == 27_004
+    job.run("work", "--region", region).ok()
+    job.run("land").ok()
+    ledger = job.run("reconcile").ok()
+    assert ledger["explained"]
+    [note] = [note for note in ledger["notes"] if "topics.cleanup" in note]
+    assert ("is emptied of" if cleanup == "empty" else "is deleted") in note
+    assert kept(job, region) == (0 if cleanup == "empty" else None)
+    # Everything again: nobody misses what was cleaned, and nothing is done twice.
+    for stage in (["dispatch"], ["publish"], ["work", "--region", region], ["land"]):
+        job.run(*stage).ok()
+    again = job.run("reconcile").ok()
+    assert again["explained"] and again["landed"] == ledger["landed"]
+    assert kept(job, region) == (0 if cleanup == "empty" else None)
+    assert job.run("status").ok()["regions"]
+    assert job.run("run").ok()["ledger"]["explained"]
+
+
+def kept(job: Job, region: str) -> int | None:
+    """Records that a stock client finds in the ingress topic; None: there is no topic."""
+    server, name = job.params[region], job.run("status").ok()["name"]
+    topics = AdminClient({"bootstrap.servers": server}).list_topics(timeout=10).topics
+    ingress = [t for t in topics if t.startswith(f"{name}.") and t.endswith(".ingress")]
+    return sum(1 for _ in messages(server, ingress[0])) if ingress else None
 
 
 def test_each_stage_by_itself_and_again(make_job: JobMaker) -> None:

@@ -157,8 +157,14 @@ pub async fn lag(session: &Session, region: &str) -> Result<Lag> {
     let group = session.group(region);
     let asked = tokio::task::spawn_blocking(move || {
         cluster.contact()?;
-        let committed = cluster.committed(&group, &ingress.name, ingress.partitions)?;
-        let ingress_ends = cluster.watermarks(&ingress.name, ingress.partitions)?;
+        let (committed, ingress_ends) = match ingress.removed {
+            // All of it was worked on before.
+            true => (Vec::new(), Vec::new()),
+            false => (
+                cluster.committed(&group, &ingress.name, ingress.partitions)?,
+                cluster.watermarks(&ingress.name, ingress.partitions)?,
+            ),
+        };
         let egress_ends = cluster.watermarks(&egress.name, egress.partitions)?;
         let passed: Vec<(i32, i64)> = committed
             .into_iter()

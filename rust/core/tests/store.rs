@@ -188,6 +188,7 @@ async fn a_recreated_topic_is_refused_by_name() {
         topic_id: "t1".into(),
         partitions: 2,
         start: vec![(0, 0), (1, 5)],
+        removed: false,
     };
     store.put_topic(JOB, &topic).await.unwrap();
     store.put_topic(JOB, &topic).await.unwrap();
@@ -195,6 +196,11 @@ async fn a_recreated_topic_is_refused_by_name() {
         store.topics(JOB, "east").await.unwrap(),
         std::slice::from_ref(&topic)
     );
+    store
+        .topic_removed(JOB, "east", Role::Ingress)
+        .await
+        .unwrap();
+    assert!(store.topics(JOB, "east").await.unwrap()[0].removed);
     let again = TopicRow {
         topic_id: "t2".into(),
         ..topic

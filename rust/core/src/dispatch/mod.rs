@@ -131,6 +131,9 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<()> {
     let known = session.store.topics(session.id, region).await?;
     try_join_all(Role::ALL.map(|role| prepare_topic(session, &cluster, &known, role))).await?;
     let ingress = session.topic(region, Role::Ingress).await?;
+    if ingress.removed {
+        return Ok(());
+    }
     let group = session.group(region);
     cluster
         .blocking(move |c| c.seed(&group, &ingress.name, &ingress.start))
@@ -148,6 +151,9 @@ async fn prepare_topic(
     let topics = &session.job.file.topics;
     let region = &cluster.region.name;
     let name = session.topic_name(region, role);
+    if known.iter().any(|t| t.role == role && t.removed) {
+        return Ok(());
+    }
     let known = known.iter().any(|t| t.role == role);
     let mut wish = Wish::of(topics, session.job.file.limits.job_deadline_ms);
     wish.own_times = role == Role::Ingress && topics.timestamp_column.is_some();
@@ -175,6 +181,7 @@ async fn prepare_topic(
             .iter()
             .map(|(partition, _, end)| (*partition, *end))
             .collect(),
+        removed: false,
     };
     session.store.put_topic(session.id, &row).await
 }

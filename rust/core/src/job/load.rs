@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::model::{JobFile, Param, RejectLimit};
+use super::model::{Cleanup, JobFile, Param, RejectLimit};
 use super::params::{self, ParamValues};
 use super::secret;
 use crate::error::{Error, Result};
-use crate::kafka;
+use crate::kafka::{self, TRANSACTION_TIMEOUT_MS};
 
 /// A job file that has been read and checked.
 #[derive(Clone, Debug)]
@@ -239,6 +239,26 @@ fn check(job: &Job) -> Result<()> {
         return Err(job.error(
             "topics.template",
             "needs {role}, or the four topics would be one",
+        ));
+    }
+    if file.topics.cleanup != Cleanup::Keep && !file.topics.template.contains("{job}") {
+        return Err(job.error(
+            "topics.cleanup",
+            "empties topics that other jobs may use too: topics.template has no {job}",
+        ));
+    }
+    if file.topics.transactional
+        && let Some(rate) = file.limits.max_rows_per_s
+        && u64::from(file.source.split_rows) * 1_000 / u64::from(rate.max(1))
+            > TRANSACTION_TIMEOUT_MS
+    {
+        return Err(job.error(
+            "limits.max_rows_per_s",
+            format!(
+                "makes a split of source.split_rows = {} rows take longer than a transaction may be open ({} s); cut smaller splits",
+                file.source.split_rows,
+                TRANSACTION_TIMEOUT_MS / 1_000
+            ),
         ));
     }
     if !["none", "lz4", "zstd", "gzip", "snappy"].contains(&file.topics.compression.as_str()) {

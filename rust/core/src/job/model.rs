@@ -171,11 +171,19 @@ pub struct Topics {
     /// The column that names each row's partition, from 0; absent: it is chosen by the key, as Java's clients do, or
     /// rows are spread in runs.
     pub partition_column: Option<String>,
+    /// The column in whose order the splits of a child job, and their rows, are published, so that rows of one key reach
+    /// the topic in that order. The source must be sorted by it; absent: rows are in the source's order within a split.
+    pub order_by: Option<String>,
     /// The column that is the time of each ingress record; absent: the time of sending. Needs a topic that keeps records
     /// for ever (`retention_ms = -1`), since others count their age from this.
     pub timestamp_column: Option<String>,
     /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
     pub compression: String,
+    /// What becomes of the ingress topics once every row is explained.
+    pub cleanup: Cleanup,
+    /// Each split is published in one transaction: readers see all of its rows or none, and two publishers of one child
+    /// job can't both send.
+    pub transactional: bool,
 }
 
 impl Default for Topics {
@@ -191,8 +199,11 @@ impl Default for Topics {
             key: Vec::new(),
             key_format: KeyFormat::String,
             partition_column: None,
+            order_by: None,
             timestamp_column: None,
             compression: "lz4".into(),
+            cleanup: Cleanup::Keep,
+            transactional: false,
         }
     }
 }
@@ -202,6 +213,19 @@ impl Topics {
     pub fn routed_by_columns(&self) -> bool {
         !self.key.is_empty() || self.partition_column.is_some()
     }
+}
+
+/// What becomes of the ingress topics once every row is explained; never before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cleanup {
+    /// Nothing: their retention ends them. No right to delete is needed.
+    #[default]
+    Keep,
+    /// Their records are deleted.
+    Empty,
+    /// They are deleted.
+    Delete,
 }
 
 /// What a record's key is made of its columns.

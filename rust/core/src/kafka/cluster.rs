@@ -122,11 +122,15 @@ impl Cluster {
     /// A consumer that belongs to no group's life: for metadata, offsets and bounded reads. Read-committed, so that
     /// "end" is the last stable offset; a position that the log no longer has is an error, never a reset.
     pub fn reader(&self, group: Option<&str>) -> Result<BaseConsumer> {
+        self.reader_of(group, "read_committed")
+    }
+
+    fn reader_of(&self, group: Option<&str>, isolation: &str) -> Result<BaseConsumer> {
         self.config()?
             .set("group.id", group.unwrap_or("kappaflow.reader"))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation)
             .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
             .set("queued.max.messages.kbytes", "32768")
@@ -205,11 +209,25 @@ impl Cluster {
 
     /// Log start and last stable offset of each partition.
     pub fn watermarks(&self, topic: &str, partitions: u32) -> Result<Vec<(i32, i64, i64)>> {
-        let reader = self.reader(None)?;
+        self.watermarks_by(&self.reader(None)?, topic, partitions)
+    }
+
+    /// Log start and end of each partition, what open transactions have sent included.
+    pub fn high_watermarks(&self, topic: &str, partitions: u32) -> Result<Vec<(i32, i64, i64)>> {
+        let reader = self.reader_of(None, "read_uncommitted")?;
+        self.watermarks_by(&reader, topic, partitions)
+    }
+
+    fn watermarks_by(
+        &self,
+        reader: &BaseConsumer,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Vec<(i32, i64, i64)>> {
         (0..partitions)
             .map(|p| {
                 let partition = i32::try_from(p).map_err(|e| self.error("partition", e))?;
-                let (low, high) = self.watermark(&reader, topic, partition)?;
+                let (low, high) = self.watermark(reader, topic, partition)?;
                 Ok((partition, low, high))
             })
             .collect()

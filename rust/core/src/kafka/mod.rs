@@ -4,17 +4,21 @@ mod cluster;
 mod group;
 mod options;
 mod produce;
+mod produce_options;
 mod range;
 mod topic_id;
 mod topics;
+mod transaction;
 pub mod transport;
 
 pub use cluster::{Cluster, TopicFacts};
 pub use group::{GroupSeen, GroupWatch};
 pub use options::refusal;
-pub use produce::{KafkaTransport, ProduceOptions};
+pub use produce::KafkaTransport;
+pub use produce_options::ProduceOptions;
 pub use range::{PartitionRange, read_ranges};
 pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};
+pub use transaction::TRANSACTION_TIMEOUT_MS;
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 

@@ -3,125 +3,34 @@
 //! The safe API allocates a topic name per record and calls back per delivered one. Here the topic is resolved once,
 //! and delivery reports are taken as librdkafka gives them: one event for each batch of the wire.
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_void};
 use std::ops::Range;
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use kappaflow_avro::framing::{GUID_HEADER_BYTES, VALUE_HEADER};
-use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_vtype_t as vtype;
 
 use super::Cluster;
+use super::produce_options::ProduceOptions;
 use super::topic_id::Owned;
+use super::transaction::Transactions;
 use super::transport::{Failure, Origin, Report, Rows, Transport};
+use crate::context::Context;
 use crate::error::Result;
 use crate::identity::HEADER;
 
-/// Kafka's own default of `max.message.bytes`, taken where the topic's can't be read.
-pub const DEFAULT_MESSAGE_BYTES: u32 = 1_048_588;
-/// What a record batch adds around its records, with room to spare.
-const BATCH_OVERHEAD: u32 = 512;
-/// What a record adds to its payload and key: the identity header, lengths, the head of its batch.
-const RECORD_OVERHEAD: usize = 128;
 /// librdkafka's own book-keeping for a queued record with a header, in bytes. Its queue limit counts payloads only.
 const QUEUED_OVERHEAD: u64 = 400;
 
 /// How long a flush holds linger off, in milliseconds: enough for the broker threads to see it.
 const HURRY_MS: i32 = 5;
-
-/// What the publisher decides about its producer.
-#[derive(Clone, Debug)]
-pub struct ProduceOptions {
-    pub topic: String,
-    pub compression: String,
-    /// Memory for queued records, in MiB.
-    pub queue_mib: u32,
-    /// How long a record may wait for its acknowledgement.
-    pub timeout: Duration,
-    /// The value of the header that names the schema, if records have it.
-    pub schema_header: Option<[u8; GUID_HEADER_BYTES]>,
-    /// The topic's `max.message.bytes`, if it could be read.
-    pub max_message_bytes: Option<u32>,
-    /// Sends batches of at most this many bytes; lowered after the broker refused one as too large.
-    pub batch_bytes: Option<u32>,
-}
-
-impl ProduceOptions {
-    /// For a topic with these options.
-    pub fn new(
-        topic: &str,
-        options: &BTreeMap<String, String>,
-        compression: &str,
-        queue_mib: u32,
-        timeout: Duration,
-    ) -> Self {
-        let limit = options.get("max.message.bytes");
-        Self {
-            topic: topic.to_owned(),
-            compression: compression.to_owned(),
-            queue_mib,
-            timeout,
-            schema_header: None,
-            max_message_bytes: limit.and_then(|text| text.parse().ok()),
-            batch_bytes: None,
-        }
-    }
-
-    /// The topic's `max.message.bytes`, or Kafka's default where it can't be read.
-    pub fn message_limit(&self) -> u32 {
-        self.max_message_bytes.unwrap_or(DEFAULT_MESSAGE_BYTES)
-    }
-
-    /// The largest batch, in bytes, that fits the topic. The topic's limit is on the batch, not on the record.
-    pub fn largest_batch(&self) -> u32 {
-        let limit = self.message_limit();
-        let fits = limit.saturating_sub(BATCH_OVERHEAD).max(1);
-        fits.min(self.batch_bytes.unwrap_or(1_000_000))
-    }
-
-    /// The largest payload and key together, in bytes, that the topic can take.
-    pub fn largest_for_topic(&self) -> usize {
-        let limit = self.message_limit();
-        (limit as usize).saturating_sub(RECORD_OVERHEAD)
-    }
-
-    /// The largest payload and key together, in bytes, that can be sent: what is larger than the whole queue never is.
-    pub fn largest_record(&self) -> usize {
-        let queue = (self.queue_mib as usize).saturating_mul(1024 * 1024);
-        self.largest_for_topic()
-            .min(queue.saturating_sub(RECORD_OVERHEAD))
-    }
-
-    pub(crate) fn apply(&self, config: &mut ClientConfig, overridden: impl Fn(&str) -> bool) {
-        // What exactness rests on is not open to options of the job.
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("queue.buffering.max.messages", "0")
-            .set(
-                "queue.buffering.max.kbytes",
-                (u64::from(self.queue_mib) * 1024).to_string(),
-            )
-            .set("compression.type", &self.compression)
-            .set("message.timeout.ms", self.timeout.as_millis().to_string());
-        let limit = self.message_limit();
-        for (option, value) in [
-            ("linger.ms", "50".to_owned()),
-            ("batch.num.messages", "100000".to_owned()),
-            ("batch.size", self.largest_batch().to_string()),
-            ("message.max.bytes", limit.max(1_000).to_string()),
-        ] {
-            if !overridden(option) {
-                config.set(option, value);
-            }
-        }
-    }
-}
+/// How long purged records may take to be reported, and one wait for it.
+const PURGE_WAIT: Duration = Duration::from_secs(1);
+const REPORT_WAIT: Duration = Duration::from_millis(50);
 
 /// An idempotent producer bound to one topic.
 pub struct KafkaTransport {
@@ -135,6 +44,7 @@ pub struct KafkaTransport {
     /// Memory that a queued row takes, about.
     row_bytes: u64,
     schema_header: Option<[u8; GUID_HEADER_BYTES]>,
+    transactions: Option<Transactions>,
     trouble: Option<String>,
 }
 
@@ -144,16 +54,21 @@ type Event = Owned<sys::rd_kafka_event_t>;
 unsafe impl Send for KafkaTransport {}
 
 impl KafkaTransport {
-    /// Makes the producer. No broker is contacted yet.
+    /// Makes the producer. No broker is contacted yet, unless it sends in transactions: then it takes its name.
     ///
     /// # Errors
-    /// [`crate::Error::Kafka`] if librdkafka refuses an option.
-    pub fn new(cluster: &Cluster, options: &ProduceOptions) -> Result<Self> {
+    /// [`crate::Error::Kafka`] if librdkafka refuses an option, or the name can't be taken; [`crate::Error::Interrupted`].
+    pub fn new(cluster: &Cluster, options: &ProduceOptions, ctx: &Context) -> Result<Self> {
         let mut config = cluster.config()?;
         options.apply(&mut config, |o| cluster.region.kafka.contains_key(o));
         let producer: BaseProducer = config
             .create()
             .map_err(|e| cluster.error("make a producer", e))?;
+        let transactions = options
+            .transactional_id
+            .as_ref()
+            .map(|id| Transactions::claim(&producer, id, cluster, ctx))
+            .transpose()?;
         let name = CString::new(options.topic.as_str())
             .map_err(|e| cluster.error("name of the topic", e))?;
         let rk = producer.client().native_ptr();
@@ -172,6 +87,7 @@ impl KafkaTransport {
             in_flight: 0,
             row_bytes: QUEUED_OVERHEAD,
             schema_header: options.schema_header,
+            transactions,
             trouble: None,
         })
     }
@@ -201,6 +117,9 @@ impl KafkaTransport {
                 continue;
             }
             let code = RDKafkaErrorCode::from(m.err);
+            if let Some(transactions) = &mut self.transactions {
+                transactions.heard(code);
+            }
             into.push(Report::Failed {
                 slot,
                 seq,
@@ -216,11 +135,12 @@ impl KafkaTransport {
     }
 
     /// Why the producer will never send again, if so.
-    fn fatal(&self) -> Option<String> {
-        self.producer
-            .client()
-            .fatal_error()
-            .map(|(code, text)| format!("{text} ({code})"))
+    fn fatal(&mut self) -> Option<String> {
+        let (code, text) = self.producer.client().fatal_error()?;
+        if let Some(transactions) = &mut self.transactions {
+            transactions.heard(code);
+        }
+        Some(format!("{text} ({code})"))
     }
 
     fn event(&mut self, wait: Duration) -> Option<Event> {
@@ -380,6 +300,41 @@ impl Transport for KafkaTransport {
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
+
+    fn transactional(&self) -> bool {
+        self.transactions.is_some()
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let Some(transactions) = &mut self.transactions else {
+            return Ok(());
+        };
+        transactions.begin(&self.producer)
+    }
+
+    fn commit(&mut self) -> Result<bool, String> {
+        let Some(transactions) = &mut self.transactions else {
+            return Ok(true);
+        };
+        transactions.commit(&self.producer)
+    }
+
+    fn abort(&mut self) {
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
+        let (mut given_up, deadline) = (Vec::new(), Instant::now() + PURGE_WAIT);
+        while self.in_flight > 0 && Instant::now() < deadline {
+            self.reports(REPORT_WAIT, &mut given_up);
+        }
+        let _ = self.fatal();
+        if let Some(transactions) = &mut self.transactions {
+            transactions.abort(&self.producer);
+        }
+    }
+
+    fn fenced(&self) -> bool {
+        self.transactions.as_ref().is_some_and(Transactions::fenced)
+    }
 }
 
 #[cfg(test)]
@@ -414,21 +369,5 @@ mod tests {
             })
             .collect();
         assert_eq!(counts, [2, 1, 1, 2]);
-    }
-
-    #[test]
-    fn batches_fit_the_topic() {
-        let mut options = ProduceOptions {
-            topic: "t".into(),
-            compression: "lz4".into(),
-            queue_mib: 64,
-            timeout: Duration::from_secs(30),
-            schema_header: None,
-            max_message_bytes: Some(20_000),
-            batch_bytes: None,
-        };
-        assert!(options.largest_batch() < 20_000);
-        options.max_message_bytes = None;
-        assert!(options.largest_batch() <= 1_000_000);
     }
 }

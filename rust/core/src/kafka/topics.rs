@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -110,6 +111,13 @@ impl Wish {
     }
 }
 
+fn not_cleaned(topic: &str, what: &str, reason: &str) -> Error {
+    let reason = format!(
+        "can't be {what}, which topics.cleanup asks for: {reason}. Give the right to delete it, or take topics.cleanup out; every row is explained already"
+    );
+    refused(topic, reason)
+}
+
 impl Cluster {
     /// The facts of a topic that is as it is wished, which is created if it is missing and may be.
     ///
@@ -185,6 +193,43 @@ impl Cluster {
                 CREATED_WAIT.as_secs()
             ),
         ))
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] if the broker refuses (deleting needs a right of its own), [`Error::Kafka`].
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let results = self
+            .admin()?
+            .delete_topics(&[topic], &self.admin_options())
+            .await
+            .map_err(|e| self.error(format!("delete topic {topic}"), e))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((_, code)) => return Err(not_cleaned(topic, "deleted", &code.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the records of partitions up to an offset each.
+    ///
+    /// # Errors
+    /// As [`Self::delete_topic`].
+    pub async fn delete_records(&self, upto: &TopicPartitionList) -> Result<()> {
+        let deleted = self
+            .admin()?
+            .delete_records(upto, &self.admin_options())
+            .await
+            .map_err(|e| self.error("delete records", e))?;
+        for partition in deleted.elements() {
+            if let Err(e) = partition.error() {
+                return Err(not_cleaned(partition.topic(), "emptied", &e.to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn admin_options(&self) -> AdminOptions {

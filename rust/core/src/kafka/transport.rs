@@ -125,4 +125,34 @@ pub trait Transport: Send {
 
     /// The last thing that went wrong on the way to the broker (a refused connection), if any did.
     fn trouble(&self) -> Option<&str>;
+
+    /// Whether rows are sent in transactions, each between [`Self::begin`] and [`Self::commit`].
+    fn transactional(&self) -> bool {
+        false
+    }
+
+    /// Begins a transaction: what is sent from here on is there for readers when it is committed.
+    ///
+    /// # Errors
+    /// The reason why this transport will never take a row again.
+    fn begin(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Commits what was sent since [`Self::begin`], all of which has been reported. `false`: no answer yet, ask again.
+    ///
+    /// # Errors
+    /// Why it is not committed, or why nobody knows.
+    fn commit(&mut self) -> Result<bool, String> {
+        Ok(true)
+    }
+
+    /// Gives up what was sent since [`Self::begin`], and what is still queued. May block for a few seconds; what it can't
+    /// end is ended by the next transport of the same name.
+    fn abort(&mut self) {}
+
+    /// Whether another transport of the same name has taken over: this one will never send again.
+    fn fenced(&self) -> bool {
+        false
+    }
 }

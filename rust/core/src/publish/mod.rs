@@ -10,6 +10,7 @@ mod keys;
 mod letters;
 mod limits;
 mod meter;
+mod order;
 mod pacing;
 mod pass;
 mod policy;
@@ -219,6 +220,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         routing,
         compression: file.topics.compression.clone(),
         queue_mib: file.limits.publish_queue_mib,
+        transactional: file.topics.transactional.then(|| session.group(region)),
         max_rejects: file
             .limits
             .max_rejects

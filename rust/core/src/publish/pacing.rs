@@ -81,13 +81,30 @@ impl Pacer {
     /// # Errors
     /// [`Error::NoConsumer`] if nobody has taken what is there for as long as was allowed.
     pub fn room(&mut self, now: Instant, out: Out<'_>) -> Result<usize> {
+        Ok(self.lag_room(now, out)?.min(self.by_rate(now)))
+    }
+
+    /// The same by the lag alone.
+    ///
+    /// # Errors
+    /// As [`Self::room`].
+    pub fn lag_room(&mut self, now: Instant, out: Out<'_>) -> Result<usize> {
         self.note.clear();
-        let by_lag = self.by_lag(now, out)?;
-        let by_rate = self.rate.as_mut().map_or(u64::MAX, |rate| rate.room(now));
-        if by_rate == 0 && self.note.is_empty() {
+        Ok(usize::try_from(self.by_lag(now, out)?).unwrap_or(usize::MAX))
+    }
+
+    /// The same by the rate alone.
+    pub fn rate_room(&mut self, now: Instant) -> usize {
+        self.note.clear();
+        self.by_rate(now)
+    }
+
+    fn by_rate(&mut self, now: Instant) -> usize {
+        let room = self.rate.as_mut().map_or(u64::MAX, |rate| rate.room(now));
+        if room == 0 && self.note.is_empty() {
             self.note = "held back by limits.max_rows_per_s".into();
         }
-        Ok(usize::try_from(by_lag.min(by_rate)).unwrap_or(usize::MAX))
+        usize::try_from(room).unwrap_or(usize::MAX)
     }
 
     /// So many rows were sent.

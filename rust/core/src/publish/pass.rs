@@ -37,6 +37,8 @@ pub struct Slot {
     pub noted: Option<Vec<(i32, i64)>>,
     /// Rows that were acknowledged when that was noted.
     pub noted_rows: u64,
+    /// What was known before the transaction that is open, if one is: until it is committed, nothing more is.
+    pub uncommitted: Option<Box<Tally>>,
     pub closed: bool,
 }
 
@@ -48,13 +50,14 @@ impl Slot {
             rows: None,
             noted: None,
             noted_rows: 0,
+            uncommitted: None,
             closed: false,
         }
     }
 
     /// Whether every row is acknowledged or rejected.
     pub fn complete(&self) -> bool {
-        self.rows.is_some_and(|rows| self.tally.complete(rows))
+        self.uncommitted.is_none() && self.rows.is_some_and(|rows| self.tally.complete(rows))
     }
 }
 
@@ -80,6 +83,8 @@ pub struct Ended {
     pub failure: Option<String>,
     /// A batch was refused as too large: smaller ones may pass.
     pub batch_too_large: bool,
+    /// Another publisher of the same name has taken over.
+    pub fenced: bool,
     pub acknowledged: u64,
     /// Rows that were sent, and the bytes of their payloads and keys.
     pub sent: u64,
@@ -113,7 +118,7 @@ impl Pass<'_> {
         let share = encode / (read + encode).max(1e-9);
         ended.waited.encoder_s = ended.waited.source_s * share;
         ended.waited.source_s -= ended.waited.encoder_s;
-        if result.is_err() {
+        if result.is_err() && !self.transport.transactional() {
             let deadline = Instant::now() + LAST_WORDS;
             self.transport.hurry();
             while self.transport.in_flight() > 0 && Instant::now() < deadline {
@@ -122,6 +127,8 @@ impl Pass<'_> {
             // A split whose last acknowledgement has come meanwhile is closed; the first error is the one to tell.
             let _ = self.close_complete();
         }
+        self.give_up(&mut ended);
+        ended.fenced = self.transport.fenced();
         result.map(|()| ended)
     }
 
@@ -133,6 +140,8 @@ impl Pass<'_> {
     ) -> Result<()> {
         let mut steps = Some(steps);
         let mut waiting: Option<(usize, Rows, usize)> = None;
+        // In transactions a split begins and ends by itself: its slot.
+        let (mut beginning, mut ending): (Option<usize>, Option<usize>) = (None, None);
         let mut shown = Instant::now();
         let mut noted = Instant::now();
         loop {
@@ -151,16 +160,43 @@ impl Pass<'_> {
                 // What failed is settled by another pass; more would only fail alike.
                 steps = None;
                 waiting = None;
+                (beginning, ending) = (None, None);
+            }
+            if let Some(slot) = beginning {
+                let began = Instant::now();
+                if self
+                    .pacer
+                    .lag_room(began, out(self.ends, self.transport, ended))?
+                    == 0
+                {
+                    self.take_reports(SOURCE_WAIT, ended);
+                    ended.waited.pacing_s += began.elapsed().as_secs_f64();
+                    continue;
+                }
+                beginning = None;
+                self.begin_transaction(slot, ended)?;
+                continue;
+            }
+            if let Some(slot) = ending {
+                let began = Instant::now();
+                if self.transport.in_flight() > 0 {
+                    self.transport.hurry();
+                    self.take_reports(SOURCE_WAIT, ended);
+                } else if self.commit(slot, ended) {
+                    ending = None;
+                }
+                ended.waited.broker_s += began.elapsed().as_secs_f64();
+                continue;
             }
             if let Some((slot, rows, from)) = waiting.take() {
                 let began = Instant::now();
-                let out = Out {
-                    ends: self.ends,
-                    in_flight: self.transport.in_flight(),
-                    rows: ended.sent,
-                    bytes: ended.bytes,
+                // What is not committed can't be worked on: in the middle of a transaction the lag is no reason to wait.
+                let room = match self.transport.transactional() {
+                    true => self.pacer.rate_room(began),
+                    false => self
+                        .pacer
+                        .room(began, out(self.ends, self.transport, ended))?,
                 };
-                let room = self.pacer.room(began, out)?;
                 if room == 0 {
                     self.take_reports(SOURCE_WAIT, ended);
                     ended.waited.pacing_s += began.elapsed().as_secs_f64();
@@ -219,6 +255,9 @@ impl Pass<'_> {
             };
             match step {
                 None => steps = None,
+                Some(Step::Begin(slot)) if self.transport.transactional() => {
+                    beginning = Some(slot);
+                }
                 Some(Step::Begin(slot)) => self.begin(slot)?,
                 Some(Step::Rows(slot, chunk)) => {
                     if !chunk.rejects.is_empty() {
@@ -231,6 +270,7 @@ impl Pass<'_> {
                 Some(Step::End(slot, rows, time)) => {
                     source_time.read += time.read;
                     source_time.encode += time.encode;
+                    ending = self.transport.transactional().then_some(slot);
                     if let Some(slot) = self.slots.get_mut(slot) {
                         slot.rows = Some(rows);
                     }
@@ -256,12 +296,55 @@ impl Pass<'_> {
         }
     }
 
+    fn begin_transaction(&mut self, slot: usize, ended: &mut Ended) -> Result<()> {
+        self.begin(slot)?;
+        if let Err(reason) = self.transport.begin() {
+            ended.failure.get_or_insert(reason);
+        } else if let Some(slot) = self.slots.get_mut(slot) {
+            slot.uncommitted = Some(Box::new(slot.tally.clone()));
+        }
+        Ok(())
+    }
+
+    /// Says whether that was the end of it, committed or failed.
+    fn commit(&mut self, slot: usize, ended: &mut Ended) -> bool {
+        match self.transport.commit() {
+            Ok(false) => return false,
+            Ok(true) => {
+                if let Some(slot) = self.slots.get_mut(slot) {
+                    slot.uncommitted = None;
+                }
+            }
+            Err(reason) => {
+                ended.failure.get_or_insert(reason);
+            }
+        }
+        true
+    }
+
+    /// What is not committed when a pass ends never will be, as far as it is up to us.
+    fn give_up(&mut self, ended: &mut Ended) {
+        let mut open = false;
+        for slot in self.slots.iter_mut() {
+            if let Some(before) = slot.uncommitted.take() {
+                let known = before.acknowledged.len();
+                ended.acknowledged -= slot.tally.acknowledged.len().saturating_sub(known);
+                slot.tally.take_back(*before);
+                open = true;
+            }
+        }
+        if open {
+            self.transport.abort();
+        }
+    }
+
     /// The records of a partition are acknowledged in their order, as long as none has failed: what this publisher still
     /// has in flight there is behind all that is acknowledged.
     fn note_open(&mut self) -> Result<()> {
         for slot in self.slots.iter_mut() {
             let acknowledged = slot.tally.acknowledged.len();
-            let open = slot.noted.is_some() && !slot.closed;
+            // A transaction is there as a whole or not at all.
+            let open = slot.noted.is_some() && !slot.closed && slot.uncommitted.is_none();
             if open && slot.tally.unknown.is_empty() && acknowledged > slot.noted_rows {
                 self.keeper.note(slot, self.ends)?;
                 slot.noted_rows = acknowledged;
@@ -356,6 +439,15 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn out<'e>(ends: &'e BTreeMap<i32, i64>, transport: &dyn Transport, ended: &Ended) -> Out<'e> {
+    Out {
+        ends,
+        in_flight: transport.in_flight(),
+        rows: ended.sent,
+        bytes: ended.bytes,
     }
 }
 

@@ -23,6 +23,23 @@ struct Flaky {
     log: Vec<(u32, u32)>,
     sent: HashMap<(u32, u32), u32>,
     count: usize,
+    transactions: Option<Transactions>,
+}
+
+/// What the "broker" does with commits: their answers, in turn, then only good ones.
+#[derive(Default)]
+struct Transactions {
+    answers: Vec<Answer>,
+    /// Where the open one begins in the log.
+    open: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Later,
+    Refused,
+    /// Committed, though nobody is told.
+    Lost,
 }
 
 impl Transport for Flaky {
@@ -75,6 +92,41 @@ impl Transport for Flaky {
 
     fn trouble(&self) -> Option<&str> {
         None
+    }
+
+    fn transactional(&self) -> bool {
+        self.transactions.is_some()
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let transactions = self.transactions.as_mut().expect("asked for");
+        assert_eq!(transactions.open, None);
+        transactions.open = Some(self.log.len());
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<bool, String> {
+        assert_eq!(self.queued.len(), 0, "all is reported before a commit");
+        let transactions = self.transactions.as_mut().expect("asked for");
+        match transactions.answers.pop() {
+            Some(Answer::Later) => Ok(false),
+            Some(Answer::Refused) => Err("refused".into()),
+            Some(Answer::Lost) => {
+                transactions.open = None;
+                Err("no answer".into())
+            }
+            None => {
+                transactions.open = None;
+                Ok(true)
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        self.queued.clear();
+        if let Some(from) = self.transactions.as_mut().and_then(|t| t.open.take()) {
+            self.log.truncate(from);
+        }
     }
 }
 
@@ -184,6 +236,19 @@ fn run(
     pass.run(steps)
 }
 
+/// What is unknown is looked up in the log.
+fn settle(slots: &mut [Slot], log: &[(u32, u32)]) {
+    for slot in slots.iter_mut().filter(|s| !s.tally.unknown.is_empty()) {
+        let mut seen = crate::publish::split::Seen::default();
+        for (offset, (of, seq)) in log.iter().enumerate() {
+            if *of == slot.origin.slot {
+                seen.add(*seq, 0, offset as i64);
+            }
+        }
+        slot.tally.settle(&seen);
+    }
+}
+
 fn slots(count: u32) -> Vec<Slot> {
     let origin = |slot| Origin {
         job: JobId(1),
@@ -219,15 +284,7 @@ proptest! {
             let steps = source(&slots, rows);
             let ended = run(&mut transport, &mut slots, &mut books, &mut ends, steps).unwrap();
             prop_assert_eq!(ended.failure.is_some(), slots.iter().any(|s| !s.closed));
-            for slot in slots.iter_mut().filter(|s| !s.tally.unknown.is_empty()) {
-                let mut seen = crate::publish::split::Seen::default();
-                for (offset, (of, seq)) in transport.log.iter().enumerate() {
-                    if *of == slot.origin.slot {
-                        seen.add(*seq, 0, offset as i64);
-                    }
-                }
-                slot.tally.settle(&seen);
-            }
+            settle(&mut slots, &transport.log);
         }
         let expected: Vec<u32> = (0..splits).map(|s| s + 10).collect();
         books.closed.sort_unstable();
@@ -245,6 +302,57 @@ proptest! {
             prop_assert_eq!(slot.tally.in_flight, 0);
             prop_assert_eq!(slot.tally.rejected.len(), bad as u64);
         }
+    }
+}
+
+proptest! {
+    /// Whatever is answered to commits, and whichever rows fail: a split that is closed is committed as a whole, and the
+    /// log has each row once.
+    #[test]
+    fn a_transaction_is_there_as_a_whole_or_not_at_all(
+        splits in 1u32..4,
+        rows in 1u32..60,
+        room in 1usize..20,
+        fails_every in 0usize..60,
+        persisted_though: bool,
+        answers in prop::collection::vec(
+            prop_oneof![Just(Answer::Later), Just(Answer::Refused), Just(Answer::Lost)], 0..6),
+    ) {
+        let transactions = Some(Transactions { answers, open: None });
+        let mut transport = Flaky { room, fails_every, persisted_though, transactions, ..Flaky::default() };
+        let mut slots = slots(splits);
+        let mut books = Books { most_rejects: usize::MAX, ..Books::default() };
+        let mut ends = BTreeMap::new();
+        for round in 0.. {
+            if slots.iter().all(|s| s.closed) {
+                break;
+            }
+            prop_assert!(round < 100, "no end");
+            // A split of more rows than pass in a row never would.
+            if round > 50 {
+                transport.fails_every = 0;
+            }
+            slots.iter_mut().for_each(|s| s.rows = None);
+            let steps = source(&slots, rows);
+            let ended = run(&mut transport, &mut slots, &mut books, &mut ends, steps).unwrap();
+            prop_assert_eq!(ended.failure.is_some(), slots.iter().any(|s| !s.closed));
+            prop_assert!(slots.iter().all(|s| s.uncommitted.is_none()));
+            // Only a failed pass leaves anything unknown.
+            settle(&mut slots, &transport.log);
+            let there: u64 = slots.iter().map(|s| s.tally.acknowledged.len()).sum();
+            prop_assert_eq!(there, transport.log.len() as u64);
+        }
+        let bad = (0..rows).filter(|s| s % 10 == 9).count();
+        let mut log = transport.log.clone();
+        log.sort_unstable();
+        log.dedup();
+        prop_assert_eq!(log.len(), transport.log.len());
+        prop_assert_eq!(log.len(), (rows as usize - bad) * splits as usize);
+        prop_assert_eq!(books.rejected, bad * splits as usize);
+        // Notes are of whole splits too: of one whose commit was found by looking, or of none.
+        let notes: Vec<u64> = books.noted.values().map(|(rows, _)| rows.len()).collect();
+        let whole = u64::from(rows) - bad as u64;
+        prop_assert!(notes.iter().all(|n| [0, whole].contains(n)), "{notes:?}");
     }
 }
 

@@ -1,15 +1,21 @@
 //! Reading back what a publisher has sent: the topic itself says which rows arrived.
 
 use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
 
 use super::split::Seen;
-use crate::context::Context;
+use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
 use crate::kafka::{Cluster, PartitionRange, header, read_ranges};
 use crate::store::TopicRow;
+
+/// Kafka's own limit of how long a transaction may be open (`transaction.max.timeout.ms`).
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(900);
+const STABLE_RETRY: Duration = Duration::from_millis(200);
 
 /// Checks that the topic is the one that the job began with.
 ///
@@ -54,6 +60,43 @@ pub fn ends(cluster: &Cluster, topic: &TopicRow) -> Result<BTreeMap<i32, i64>> {
     Ok(watermarks.iter().map(|(p, _, end)| (*p, *end)).collect())
 }
 
+/// Where each partition ends now, once every transaction that is open there has ended: what is behind the first of them
+/// can't be read before.
+fn stable_ends(cluster: &Cluster, topic: &TopicRow, ctx: &Context) -> Result<BTreeMap<i32, i64>> {
+    let high = cluster.high_watermarks(&topic.name, topic.partitions)?;
+    let began = Instant::now();
+    loop {
+        let stable = ends(cluster, topic)?;
+        let Some((partition, offset)) = high
+            .iter()
+            .map(|(p, _, end)| (p, stable.get(p).copied().unwrap_or(0), *end))
+            .find_map(|(p, stable, end)| (stable < end).then_some((*p, stable)))
+        else {
+            return Ok(high.into_iter().map(|(p, _, end)| (p, end)).collect());
+        };
+        if began.elapsed() >= LONGEST_TRANSACTION {
+            return Err(Error::Topic {
+                topic: topic.name.clone(),
+                partition: Some(partition),
+                offset: Some(offset),
+                reason: format!(
+                    "a transaction is open here for {} s, longer than a broker allows; end its producer, then run it again",
+                    began.elapsed().as_secs()
+                ),
+            });
+        }
+        ctx.check("publish")?;
+        ctx.report(Progress {
+            stage: "publish",
+            label: topic.name.clone(),
+            done: 0,
+            total: None,
+            note: format!("partition {partition}: another publisher's transaction is open"),
+        });
+        thread::sleep(STABLE_RETRY);
+    }
+}
+
 /// Reads the topic from the noted offsets of `splits` to its present end, once, and says what is there of each.
 ///
 /// # Errors
@@ -70,7 +113,7 @@ pub fn read_back(
         let start = starts.entry(*partition).or_insert(*offset);
         *start = (*start).min(*offset);
     }
-    let ends = ends(cluster, topic)?;
+    let ends = stable_ends(cluster, topic, ctx)?;
     let ranges: Vec<PartitionRange> = starts
         .iter()
         .map(|(partition, start)| PartitionRange {

@@ -14,6 +14,7 @@ use super::keeper::{SplitRejects, StoreKeeper};
 use super::letters::Letters;
 use super::limits::PaceLimits;
 use super::meter::{Meter, Waited};
+use super::order;
 use super::pacing::Pacer;
 use super::pass::{Ended, NOTE_EVERY, Pass, Slot};
 use super::policy::RejectPolicy;
@@ -53,6 +54,8 @@ pub struct RegionRun {
     pub policy: RejectPolicy,
     pub compression: String,
     pub queue_mib: u32,
+    /// What the names of transactions begin with, if rows are sent in transactions: one for each split.
+    pub transactional: Option<String>,
     /// Most rows of the job that may be rejected, and how the job file says it.
     pub max_rejects: Option<(u64, String)>,
     /// What closed splits of the job have rejected.
@@ -108,6 +111,7 @@ impl RegionRun {
         readback::check_topic(&self.cluster, &self.topic)?;
         let options = self.options(&self.topic.name);
         let mut produce = self.produce(&self.topic.name, &options);
+        produce.gapless = self.routing.order.is_some();
         produce.schema_header = self.stamp.header;
         let source = Source {
             snapshot: self.snapshot.clone(),
@@ -127,6 +131,7 @@ impl RegionRun {
                 max_message_bytes: produce.message_limit(),
             },
         };
+        self.fence(&children, &mut produce)?;
         // Nothing of a split that is not open yet can be before these.
         let mut ends = readback::ends(&self.cluster, &self.topic)?;
         let mut letters = Letters::new(
@@ -170,6 +175,28 @@ impl RegionRun {
         self.runtime.block_on(self.cluster.topic_options(topic))
     }
 
+    /// Ends what a publisher before this one may still have open, before it is looked for: its last commit goes through or
+    /// is given up now, and it will never send again.
+    fn fence(
+        &self,
+        children: &[(Child, Vec<SplitRow>)],
+        produce: &mut ProduceOptions,
+    ) -> Result<()> {
+        let open = |splits: &[SplitRow]| splits.iter().any(|s| s.state == SplitState::Open);
+        for (child, _) in children.iter().filter(|(_, splits)| open(splits)) {
+            produce.transactional_id = self.transactional_id(&child.name);
+            if produce.transactional_id.is_some() {
+                KafkaTransport::new(&self.cluster, produce, &self.ctx)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn transactional_id(&self, child: &str) -> Option<String> {
+        let prefix = self.transactional.as_ref()?;
+        Some(format!("{prefix}.{child}"))
+    }
+
     /// What the topic has of the splits that a publisher before this one left open, read once for all of them.
     fn resume(
         &self,
@@ -203,6 +230,12 @@ impl RegionRun {
         run: &mut Running,
     ) -> Result<()> {
         let began = Instant::now();
+        if self.transactional.is_some() {
+            // Each child has a name of its own.
+            run.transport = None;
+            produce.transactional_id = self.transactional_id(&child.name);
+        }
+        let splits = &self.sequence(splits)?;
         let mut book = self.book(splits, seen)?;
         let here: u64 = book.slots.iter().map(|s| s.tally.acknowledged.len()).sum();
         run.done.read_back += here;
@@ -234,6 +267,31 @@ impl RegionRun {
             "seconds": began.elapsed().as_secs_f64(),
         });
         self.note(&child.name, "end", detail)
+    }
+
+    /// The splits in the order in which they are published.
+    fn sequence(&self, splits: &[SplitRow]) -> Result<Vec<SplitRow>> {
+        let Some(column) = &self.routing.order else {
+            return Ok(splits.to_vec());
+        };
+        let cut: Vec<Split> = splits.iter().map(|s| s.split.clone()).collect();
+        let job = self.job.to_string();
+        let order = order::sequence(&self.snapshot, &job, &self.plan, column, &cut)?;
+        let row = |split: &Split| splits.iter().find(|s| s.split.split == split.split);
+        let rows: Vec<SplitRow> = order.iter().filter_map(row).cloned().collect();
+        let begun = |s: &SplitRow| s.state != SplitState::Pending;
+        let first_new = rows.iter().position(|s| !begun(s)).unwrap_or(rows.len());
+        if let Some(late) = rows[first_new..].iter().find(|s| begun(s)) {
+            return Err(Error::NotReady {
+                what: format!(
+                    "split {} was published before split {}, which is before it in the order of {column:?}: topics.order_by was not in the job file then",
+                    late.split.split, rows[first_new].split.split
+                ),
+                fix: "take topics.order_by out again, or run the job under a new name or param"
+                    .into(),
+            });
+        }
+        Ok(rows)
     }
 
     fn book(&self, splits: &[SplitRow], seen: &BTreeMap<u32, Seen>) -> Result<Book> {
@@ -306,7 +364,7 @@ impl RegionRun {
             }
             let transport = match &mut run.transport {
                 Some(transport) => transport,
-                none => none.insert(KafkaTransport::new(&self.cluster, produce)?),
+                none => none.insert(KafkaTransport::new(&self.cluster, produce, &self.ctx)?),
             };
             let mut keeper = StoreKeeper {
                 run: self,
@@ -334,6 +392,15 @@ impl RegionRun {
             run.done.waited.add(&ended.waited);
             before += ended.acknowledged;
             run.done.acknowledged += ended.acknowledged;
+            if ended.fenced {
+                return Err(Error::NotReady {
+                    what: format!(
+                        "child job {} was taken over by another publisher, or a split took longer than transaction.timeout.ms: what was not committed is given up",
+                        child.name
+                    ),
+                    fix: "wait until the other has ended, then run it again".into(),
+                });
+            }
             let Some(failure) = ended.failure.clone() else {
                 // Everything was reported and delivered: nothing is left, unless the source stopped short.
                 match book.slots.iter().position(|s| !s.closed) {
@@ -374,6 +441,10 @@ impl RegionRun {
             .collect();
         if unknown.is_empty() {
             return Ok(());
+        }
+        if produce.transactional_id.is_some() {
+            // The new producer's first act is to end what the old one left open.
+            run.transport = Some(KafkaTransport::new(&self.cluster, produce, &self.ctx)?);
         }
         let seen = readback::check_topic(&self.cluster, &self.topic)
             .and_then(|()| {

@@ -9,6 +9,7 @@ use kappaflow_avro::framing::Frame;
 use kappaflow_avro::{AvroSchema, CoercionPlan, Encoder, FieldDeclaration, Lossy, PlanOptions};
 
 use super::keys::{Former, KeySchema, Keys};
+use super::order;
 use crate::error::{Error, Result};
 use crate::job::{KeyFormat, Topics};
 
@@ -24,6 +25,8 @@ pub struct Routing {
     pub partition: Option<String>,
     /// Column that is the time of each record.
     pub timestamp: Option<String>,
+    /// Column in whose order rows are published.
+    pub order: Option<String>,
     /// Times further ahead than this, in milliseconds, are refused by the broker (`message.timestamp.after.max.ms`).
     pub ahead_ms: i64,
 }
@@ -37,6 +40,7 @@ impl Routing {
             key_schema: None,
             partition: topics.partition_column.clone(),
             timestamp: topics.timestamp_column.clone(),
+            order: topics.order_by.clone(),
             ahead_ms: 0,
         }
     }
@@ -52,7 +56,8 @@ impl Routing {
             .timestamp
             .iter()
             .map(|name| ("topics.timestamp_column", name));
-        key.chain(partition).chain(timestamp)
+        let order = self.order.iter().map(|name| (order::SETTING, name));
+        key.chain(partition).chain(timestamp).chain(order)
     }
 }
 

@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::encode::{Chunk, Maker, Recipe};
 use super::meter::SourceTime;
+use super::order::Sorted;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::transport::Origin;
@@ -78,6 +79,13 @@ impl Source {
         let make = |schema: &SchemaRef| Maker::new(self.recipe.clone(), schema);
         // Before anything is noted or sent: a plan that can't be.
         makers.get(&rows.schema(), make)?;
+        let mut sorted = match &recipe.routing.order {
+            Some(column) => {
+                let sorted = Sorted::new(column, &rows.schema(), &recipe.plan, path.clone(), split);
+                Some(sorted?)
+            }
+            None => None,
+        };
         let origin = Origin {
             job: self.job,
             split: split.split,
@@ -94,6 +102,9 @@ impl Source {
             time.read += began.elapsed();
             let began = Instant::now();
             let batch = batch?;
+            if let Some(sorted) = &mut sorted {
+                sorted.check(&batch, base)?;
+            }
             let chunk = makers
                 .get(&batch.schema(), make)?
                 .chunk(origin, &batch, base, &wanted.done)

@@ -132,6 +132,15 @@ impl Tally {
         self.unknown.clear();
     }
 
+    /// A transaction that was not committed is given up: back to what was known `before` it. Whether the topic has any of
+    /// it is unknown, since an answer to a commit may be lost.
+    pub fn take_back(&mut self, before: Self) {
+        self.unknown |= &self.acknowledged - &before.acknowledged;
+        self.unknown |= before.unknown;
+        self.acknowledged = before.acknowledged;
+        self.extents = before.extents;
+    }
+
     /// Whether each of `rows` rows is acknowledged or rejected.
     pub fn complete(&self, rows: u32) -> bool {
         self.in_flight == 0

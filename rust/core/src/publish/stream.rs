@@ -182,6 +182,7 @@ pub async fn publish_stream(
         topic_id: facts.topic_id,
         partitions: facts.partitions,
         start: now.iter().map(|(p, _, end)| (*p, *end)).collect(),
+        removed: false,
     };
     let run = StreamRun {
         job: new_job(),
@@ -247,7 +248,7 @@ impl StreamRun {
         })?;
         let mut ends = self.topic.start.iter().copied().collect();
         let sending = Instant::now();
-        let mut transport = KafkaTransport::new(&self.cluster, &self.produce)?;
+        let mut transport = KafkaTransport::new(&self.cluster, &self.produce, &self.ctx)?;
         let mut slots = [Slot::new(origin)];
         let mut keeper = StreamKeeper {
             ctx: &self.ctx,

@@ -157,6 +157,8 @@ impl StreamTarget {
             key_schema: None,
             partition: self.partition_column.clone(),
             timestamp: self.timestamp_column.clone(),
+            // A stream is published in its own order.
+            order: None,
             ahead_ms: 0,
         }
     }

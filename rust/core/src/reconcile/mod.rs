@@ -1,6 +1,7 @@
 //! Reconcile: every source row has one fate, from what the store, the table and the topics hold. Missing and doubled rows
 //! are lists.
 
+mod cleanup;
 mod landed;
 pub mod ledger;
 mod missing;
@@ -35,7 +36,8 @@ type Sets = BTreeMap<u32, RoaringBitmap>;
 const EXAMPLES: usize = 20;
 
 /// Gives every row its fate, keeps the ledger in the store, and releases the capacity of child jobs that are explained.
-/// It reads, and changes nothing else: safe at any time, also while other stages run.
+/// It reads, and changes nothing else: safe at any time, also while other stages run. Once every row is explained it does
+/// what `topics.cleanup` says.
 ///
 /// Rows without a fate are no error here: show the report, then call [`LedgerReport::check`].
 ///
@@ -99,6 +101,9 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
         session.store.release(session.id, &child.child).await?;
     }
     report.seconds = begun.elapsed().as_secs_f64();
+    if report.problem.is_none() {
+        report.notes.extend(cleanup::cleanup(session, ctx).await?);
+    }
     let detail = json!({
         "explained": report.explained, "expected": report.expected, "landed": report.landed,
         "filtered": report.filtered, "dead_lettered": report.dead_lettered, "rejected": report.rejected,

@@ -81,6 +81,7 @@ impl Said {
             match topic.role {
                 Role::Verdict => self.verdicts(region, topic, job, ctx)?,
                 Role::Deadletter => self.dead_letters(region, topic, job, ctx)?,
+                Role::Ingress if topic.removed => {}
                 Role::Ingress => self.expiry(region, topic, job, splits)?,
                 Role::Egress => {}
             }

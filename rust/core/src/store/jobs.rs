@@ -93,6 +93,8 @@ pub struct TopicRow {
     pub partitions: u32,
     /// `(partition, offset)` at which this job's records begin.
     pub start: Vec<(i32, i64)>,
+    /// It was deleted on purpose, after everything in it had been explained.
+    pub removed: bool,
 }
 
 /// Something that happened, for the timeline.
@@ -215,7 +217,8 @@ impl Store {
     pub async fn put_topic(&self, job: JobId, topic: &TopicRow) -> Result<()> {
         let start = serde_json::to_string(&topic.start).unwrap_or_default();
         sqlx::query(
-            "INSERT INTO topic VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            "INSERT INTO topic (job, region, role, name, cluster_id, topic_id, partitions, start)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(job.to_string())
         .bind(&topic.region)
@@ -256,7 +259,7 @@ impl Store {
     /// The topics of a job in a region, empty before it was prepared there.
     pub async fn topics(&self, job: JobId, region: &str) -> Result<Vec<TopicRow>> {
         let rows = sqlx::query(
-            "SELECT role, name, cluster_id, topic_id, partitions, start FROM topic WHERE job = $1 AND region = $2",
+            "SELECT role, name, cluster_id, topic_id, partitions, start, removed FROM topic WHERE job = $1 AND region = $2",
         )
         .bind(job.to_string())
         .bind(region)
@@ -279,9 +282,22 @@ impl Store {
                     partitions: u32::try_from(row.get::<i64, _>("partitions")).unwrap_or(0),
                     start: serde_json::from_str(&start)
                         .map_err(|e| self.damaged("topic start", e))?,
+                    removed: row.get("removed"),
                 })
             })
             .collect()
+    }
+
+    /// Notes that a topic is deleted on purpose: nobody has to look for it any more.
+    pub async fn topic_removed(&self, job: JobId, region: &str, role: Role) -> Result<()> {
+        sqlx::query("UPDATE topic SET removed = 1 WHERE job = $1 AND region = $2 AND role = $3")
+            .bind(job.to_string())
+            .bind(region)
+            .bind(role.name())
+            .execute(&self.pool)
+            .await
+            .map_err(self.failed("note that a topic is removed"))?;
+        Ok(())
     }
 
     /// Adds a line to the job's timeline.

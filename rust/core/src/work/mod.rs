@@ -34,6 +34,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::store::Role;
 use ending::{EVERY, Ending};
 use worker::{Mail, Worker};
 
@@ -75,6 +76,13 @@ impl WorkOptions {
 /// delivered is committed in each case, and a next run goes on from there.
 pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Result<WorkSummary> {
     let began = Instant::now();
+    if session.topic(&options.region, Role::Ingress).await?.removed {
+        // What was in it has been worked on and explained.
+        return Ok(WorkSummary {
+            region: options.region,
+            ..WorkSummary::default()
+        });
+    }
     let ending = Ending::new(session, &options.region, options.follow).await?;
     let worker = start::worker(session, &options).await?;
     // Whatever ends this future ends the threads.

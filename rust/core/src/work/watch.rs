@@ -8,6 +8,7 @@ use super::ending::{EVERY, Ending};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::store::Role;
 
 /// What to watch.
 #[derive(Clone, Debug)]
@@ -46,6 +47,15 @@ pub async fn watch(
     ctx: &Context,
 ) -> Result<WatchSummary> {
     let began = Instant::now();
+    let ingress = session.topic(&options.region, Role::Ingress).await?;
+    if ingress.removed {
+        // What was in it has been worked on and explained.
+        return Ok(WatchSummary {
+            region: options.region,
+            records: 0,
+            seconds: began.elapsed().as_secs_f64(),
+        });
+    }
     let limit = Duration::from_millis(options.no_progress_ms);
     let mut ending = Ending::new(session, &options.region, true).await?;
     let mut moved = (0, Instant::now());

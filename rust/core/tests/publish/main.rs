@@ -1,7 +1,9 @@
 //! Publishing to a real Kafka. `KAPPAFLOW_TEST_KAFKA=host:port` names one that has nothing to lose.
 
+mod order;
 mod resume;
 mod stream;
 mod topics;
+mod transactions;
 mod whole;
 mod world;

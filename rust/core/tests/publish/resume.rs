@@ -1,9 +1,9 @@
 //! Publishers that died or were stopped, and those that come after them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kappaflow_core::kafka::transport::{Origin, Rows, Transport};
 use kappaflow_core::kafka::{KafkaTransport, ProduceOptions};
 use kappaflow_core::publish::{PublishOptions, publish};
 use kappaflow_core::store::{Role, SplitState};
@@ -28,38 +28,10 @@ async fn what_a_dead_publisher_sent_is_not_sent_again() {
     let cluster = session.cluster("east").unwrap();
     let (id, topic_name) = (session.id, row.name.clone());
     tokio::task::spawn_blocking(move || {
-        let options = ProduceOptions {
-            topic: topic_name,
-            compression: "lz4".into(),
-            queue_mib: 8,
-            timeout: Duration::from_secs(30),
-            schema_header: None,
-            max_message_bytes: None,
-            batch_bytes: None,
-        };
-        let mut transport = KafkaTransport::new(&cluster, &options).unwrap();
-        let mut send = |job, seqs: Vec<u32>| {
-            let origin = Origin {
-                job,
-                split: 0,
-                slot: 0,
-            };
-            let rows = Rows {
-                partitions: seqs
-                    .iter()
-                    .map(|s| origin.identity(*s).partition(6))
-                    .collect(),
-                buffer: vec![0; seqs.len()],
-                offsets: (0..=seqs.len()).collect(),
-                seqs,
-                ..Rows::default()
-            };
-            assert_eq!(transport.send(origin, &rows, 0..rows.len()), Ok(rows.len()));
-            let mut reports = Vec::new();
-            while transport.in_flight() > 0 {
-                transport.reports(Duration::from_millis(100), &mut reports);
-            }
-        };
+        let timeout = Duration::from_secs(30);
+        let options = ProduceOptions::new(&topic_name, &BTreeMap::new(), "lz4", 8, timeout);
+        let mut transport = KafkaTransport::new(&cluster, &options, &Context::default()).unwrap();
+        let mut send = |job, seqs: Vec<u32>| send(&mut transport, job, seqs);
         send(id, (10..300).collect());
         send(id, vec![10]);
         send(kappaflow_core::identity::JobId(1), vec![700]);

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use kappaflow_avro::{AvroSchema, Decoder, framing};
-use kappaflow_core::identity::{HEADER, Identity};
-use kappaflow_core::kafka::{Cluster, PartitionRange, header, read_ranges};
+use kappaflow_core::identity::{HEADER, Identity, JobId};
+use kappaflow_core::kafka::transport::{Origin, Rows, Transport};
+use kappaflow_core::kafka::{Cluster, KafkaTransport, PartitionRange, header, read_ranges};
 use kappaflow_core::store::Role;
 use kappaflow_core::{Context, Session, dispatch};
 use parquet::arrow::ArrowWriter;
@@ -97,8 +98,32 @@ pub async fn opened(job: &Path) -> (Session, Context) {
     (session, ctx)
 }
 
-/// Every record of a topic: identity to (partition, key, payload) of each time it is there.
-pub type Records = HashMap<Identity, Vec<(i32, Option<Vec<u8>>, Vec<u8>)>>;
+/// Sends empty rows of split 0 and waits until they are acknowledged.
+pub fn send(transport: &mut KafkaTransport, job: JobId, seqs: Vec<u32>) {
+    let origin = Origin {
+        job,
+        split: 0,
+        slot: 0,
+    };
+    let rows = Rows {
+        partitions: seqs
+            .iter()
+            .map(|s| origin.identity(*s).partition(6))
+            .collect(),
+        buffer: vec![0; seqs.len()],
+        offsets: (0..=seqs.len()).collect(),
+        seqs,
+        ..Rows::default()
+    };
+    assert_eq!(transport.send(origin, &rows, 0..rows.len()), Ok(rows.len()));
+    let mut reports = Vec::new();
+    while transport.in_flight() > 0 {
+        transport.reports(Duration::from_millis(100), &mut reports);
+    }
+}
+
+/// Every record of a topic: identity to (partition, key, payload, offset) of each time it is there.
+pub type Records = HashMap<Identity, Vec<(i32, Option<Vec<u8>>, Vec<u8>, i64)>>;
 
 pub async fn topic(cluster: Cluster, name: String, partitions: u32) -> Records {
     tokio::task::spawn_blocking(move || {
@@ -125,6 +150,7 @@ pub async fn topic(cluster: Cluster, name: String, partitions: u32) -> Records {
                     message.partition(),
                     message.key().map(<[u8]>::to_vec),
                     message.payload().unwrap_or_default().to_vec(),
+                    message.offset(),
                 ));
                 Ok(())
             },
