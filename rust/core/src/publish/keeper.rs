@@ -1,7 +1,8 @@
-//! Keeps the books of a pass in the store: open splits, receipts, rejects, progress.
+//! Tells the books of a pass what becomes of its splits, keeps their rejects, and shows progress.
 
 use std::collections::BTreeMap;
 
+use super::books::{Books, Receipt};
 use super::letters::{Letters, Place};
 use super::meter::Meter;
 use super::pass::{Keeper, Slot};
@@ -25,9 +26,10 @@ impl SplitRejects {
     }
 }
 
-/// Keeps the books of a child in the store.
-pub struct StoreKeeper<'a> {
+/// Keeps the books of a child.
+pub struct ChildKeeper<'a> {
     pub run: &'a RegionRun,
+    pub books: &'a mut dyn Books,
     pub child: &'a Child,
     pub splits: &'a [Split],
     /// By slot.
@@ -39,34 +41,22 @@ pub struct StoreKeeper<'a> {
     pub acknowledged_before: u64,
 }
 
-impl Keeper for StoreKeeper<'_> {
+impl Keeper for ChildKeeper<'_> {
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
         let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
-        self.run.runtime.block_on(self.run.store.open_split(
-            self.run.job,
-            slot.origin.split,
-            &noted,
-        ))?;
+        self.books.open(slot.origin.split, &noted)?;
         slot.noted = Some(noted);
         Ok(())
     }
 
     fn note(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
         let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
-        let run = self.run;
-        run.runtime.block_on(run.store.note_split(
-            run.job,
-            slot.origin.split,
-            &noted,
-            &slot.tally.acknowledged,
-            &slot.tally.extents.ranges(),
-        ))?;
+        self.books.note(slot.origin.split, &noted, &slot.tally)?;
         slot.noted = Some(noted);
         Ok(())
     }
 
     fn close(&mut self, slot: &Slot) -> Result<()> {
-        let run = self.run;
         let mut counts = RejectCounts::default();
         if let Some(rejects) = self.rejects.remove(&slot.origin.slot) {
             // Before the receipt: a closed split is not looked at again.
@@ -74,14 +64,13 @@ impl Keeper for StoreKeeper<'_> {
             self.letters.settle()?;
             counts = rejects.counts;
         }
-        run.runtime.block_on(run.store.close_split(
-            run.job,
-            slot.origin.split,
-            &slot.tally.acknowledged,
-            &slot.tally.rejected,
-            &slot.tally.extents.ranges(),
-            &counts.list(),
-        ))
+        self.books.close(&Receipt {
+            split: slot.origin.split,
+            acknowledged: &slot.tally.acknowledged,
+            rejected: &slot.tally.rejected,
+            ranges: &slot.tally.extents.ranges(),
+            rejects: &counts.list(),
+        })
     }
 
     fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()> {

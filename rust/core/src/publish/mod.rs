@@ -4,6 +4,7 @@
 //! followed by one that reads back from there, learns which rows arrived, and sends the rest. A receipt closes a split
 //! when nothing of it is unknown, and a closed split is never sent again.
 
+mod books;
 mod encode;
 mod keeper;
 mod keys;
@@ -39,6 +40,7 @@ use crate::registry::SchemaRegistry;
 use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
+use books::StoreBooks;
 use keys::KeySchema;
 use limits::PaceLimits;
 use routing::Routing;
@@ -133,7 +135,12 @@ pub async fn publish(
     let mut done = region::Done::default();
     for (name, children) in by_region {
         let run = prepare(session, &name, ctx).await?;
-        let ran = tokio::task::spawn_blocking(move || run.publish(children))
+        let mut books = StoreBooks {
+            runtime: run.runtime.clone(),
+            store: session.store.clone(),
+            job: session.id,
+        };
+        let ran = tokio::task::spawn_blocking(move || run.publish(&mut books, children))
             .await
             .map_err(|e| Error::Kafka {
                 region: name.clone(),
@@ -208,7 +215,6 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
     let rows = session.snapshot.rows();
     Ok(region::RegionRun {
         runtime: tokio::runtime::Handle::current(),
-        store: session.store.clone(),
         job: session.id,
         job_rows: rows,
         work_dir: session.work_dir(),

@@ -18,7 +18,9 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 use super::routing::position;
 use crate::error::{Error, Result};
+use crate::identity::JobId;
 use crate::snapshot::{Opened, Snapshot, Split};
+use crate::store::{SplitRow, SplitState};
 
 /// How a job file calls it.
 pub const SETTING: &str = "topics.order_by";
@@ -29,31 +31,48 @@ struct Span {
     most: ArrayRef,
 }
 
-/// The splits in the order of a column: none begins before the one before it ends.
+/// The splits of a child job in the order of a column: none begins before the one before it ends.
 ///
 /// # Errors
-/// [`Error::Source`] naming both splits if two overlap, or the one whose file does not tell; [`Error::SourceChanged`].
+/// [`Error::Source`] naming both splits if two overlap, or the one whose file does not tell; [`Error::SourceChanged`];
+/// [`Error::NotReady`] if what was published so far is not the beginning.
 pub fn sequence(
     snapshot: &Snapshot,
-    job: &str,
+    job: JobId,
     plan: &PlanOptions,
     column: &str,
-    splits: &[Split],
-) -> Result<Vec<Split>> {
+    rows: &[SplitRow],
+) -> Result<Vec<SplitRow>> {
+    let splits: Vec<Split> = rows.iter().map(|row| row.split.clone()).collect();
     let mut spans = Vec::with_capacity(splits.len());
     let mut open: Option<(usize, Opened)> = None;
-    for split in splits {
+    for split in &splits {
         let file = match open.take() {
             Some((file, opened)) if file == split.file => opened,
-            _ => snapshot.reopen(split.file, job)?,
+            _ => snapshot.reopen(split.file, &job.to_string())?,
         };
         let span = span(snapshot, &file, plan, column, split);
         spans.push(span.map_err(|reason| refused(snapshot, split, reason))?);
         open = Some((split.file, file));
     }
-    arrange(&spans, splits, |split, reason| {
+    let order = arrange(&spans, &splits, |split, reason| {
         refused(snapshot, split, reason)
-    })
+    })?;
+    let rows: Vec<SplitRow> = order.into_iter().map(|i| rows[i].clone()).collect();
+    let begun = |row: &SplitRow| row.state != SplitState::Pending;
+    let mut rest = rows.iter().skip_while(|row| begun(row));
+    if let Some(new) = rest.next()
+        && let Some(late) = rest.find(|row| begun(row))
+    {
+        return Err(Error::NotReady {
+            what: format!(
+                "split {} was published before split {}, which is before it in the order of {column:?}: {SETTING} was not in the job file then",
+                late.split.split, new.split.split
+            ),
+            fix: format!("take {SETTING} out again, or run the job under a new name or param"),
+        });
+    }
+    Ok(rows)
 }
 
 fn refused(snapshot: &Snapshot, split: &Split, reason: String) -> Error {
@@ -67,7 +86,7 @@ fn arrange(
     spans: &[Span],
     splits: &[Split],
     refused: impl Fn(&Split, String) -> Error,
-) -> Result<Vec<Split>> {
+) -> Result<Vec<usize>> {
     let Some(first) = splits.first() else {
         return Ok(Vec::new());
     };
@@ -104,7 +123,7 @@ fn arrange(
             ));
         }
     }
-    Ok(order.into_iter().map(|i| splits[i].clone()).collect())
+    Ok(order)
 }
 
 /// What a split holds of the column, by its row groups' statistics or its folder.

@@ -9,8 +9,9 @@ use kappaflow_avro::{AvroSchema, PlanOptions};
 use serde_json::json;
 use tokio::runtime::Handle;
 
+use super::books::Books;
 use super::encode::Recipe;
-use super::keeper::{SplitRejects, StoreKeeper};
+use super::keeper::{ChildKeeper, SplitRejects};
 use super::letters::Letters;
 use super::limits::PaceLimits;
 use super::meter::{Meter, Waited};
@@ -30,7 +31,7 @@ use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, ahead_ms};
 use crate::registry::Stamp;
 use crate::snapshot::{Snapshot, Split};
-use crate::store::{Child, SplitRow, SplitState, Stage, Store, TopicRow};
+use crate::store::{Child, SplitRow, SplitState, TopicRow};
 
 /// Times that rows which were not delivered are sent again before the publish fails.
 const ATTEMPTS: u32 = 4;
@@ -40,7 +41,6 @@ const SMALL_BATCH_BYTES: u32 = 16_384;
 /// Everything a region's publish needs, owned.
 pub struct RegionRun {
     pub runtime: Handle,
-    pub store: Store,
     pub job: JobId,
     /// Rows of the whole job: what a share of rejects is a share of.
     pub job_rows: u64,
@@ -107,7 +107,11 @@ struct Book {
 
 impl RegionRun {
     /// Publishes what is not closed of the children.
-    pub fn publish(self, children: Vec<(Child, Vec<SplitRow>)>) -> Result<Done> {
+    pub fn publish(
+        self,
+        books: &mut dyn Books,
+        children: Vec<(Child, Vec<SplitRow>)>,
+    ) -> Result<Done> {
         readback::check_topic(&self.cluster, &self.topic)?;
         let options = self.options(&self.topic.name);
         let mut produce = self.produce(&self.topic.name, &options);
@@ -145,6 +149,7 @@ impl RegionRun {
         );
         let seen = self.resume(&children, &mut letters)?;
         let mut run = Running {
+            books,
             transport: None,
             letters,
             rejects: self.rejects_before.clone(),
@@ -227,7 +232,7 @@ impl RegionRun {
         source: &Source,
         produce: &mut ProduceOptions,
         ends: &mut BTreeMap<i32, i64>,
-        run: &mut Running,
+        run: &mut Running<'_>,
     ) -> Result<()> {
         let began = Instant::now();
         if self.transactional.is_some() {
@@ -235,13 +240,16 @@ impl RegionRun {
             run.transport = None;
             produce.transactional_id = self.transactional_id(&child.name);
         }
-        let splits = &self.sequence(splits)?;
-        let mut book = self.book(splits, seen)?;
+        let splits = &match &self.routing.order {
+            Some(column) => order::sequence(&self.snapshot, self.job, &self.plan, column, splits)?,
+            None => splits.to_vec(),
+        };
+        let mut book = self.book(splits, seen, run.books)?;
         let here: u64 = book.slots.iter().map(|s| s.tally.acknowledged.len()).sum();
         run.done.read_back += here;
         run.done.doubled += book.slots.iter().map(|s| s.tally.doubled).sum::<u64>();
         let closed: u64 = splits.iter().map(|s| s.acknowledged).sum();
-        self.note(
+        run.books.event(
             &child.name,
             "begin",
             json!({"rows": child.rows, "region": self.topic.region, "read_back": here}),
@@ -254,51 +262,29 @@ impl RegionRun {
             }
             let detail = json!({"error": error.kind()});
             // The error itself is what the caller has to see.
-            let _ = self.note(&child.name, "stopped", detail);
+            let _ = run.books.event(&child.name, "stopped", detail);
             return Err(error);
         }
-        let now = self
-            .runtime
-            .block_on(self.store.splits(self.job, Some(&child.name)))?;
+        let slots = || book.slots.iter().map(|slot| &slot.tally);
+        let before = || splits.iter().filter(|s| s.state == SplitState::Closed);
         let detail = json!({
             "rows": child.rows,
-            "acknowledged": now.iter().map(|s| s.acknowledged).sum::<u64>(),
-            "rejected": now.iter().map(|s| s.rejected).sum::<u64>(),
+            "acknowledged": closed + slots().map(|t| t.acknowledged.len()).sum::<u64>(),
+            "rejected": before().map(|s| s.rejected).sum::<u64>()
+                + slots().map(|t| t.rejected.len()).sum::<u64>(),
             "seconds": began.elapsed().as_secs_f64(),
         });
-        self.note(&child.name, "end", detail)
+        run.books.event(&child.name, "end", detail)
     }
 
-    /// The splits in the order in which they are published.
-    fn sequence(&self, splits: &[SplitRow]) -> Result<Vec<SplitRow>> {
-        let Some(column) = &self.routing.order else {
-            return Ok(splits.to_vec());
-        };
-        let cut: Vec<Split> = splits.iter().map(|s| s.split.clone()).collect();
-        let job = self.job.to_string();
-        let order = order::sequence(&self.snapshot, &job, &self.plan, column, &cut)?;
-        let row = |split: &Split| splits.iter().find(|s| s.split.split == split.split);
-        let rows: Vec<SplitRow> = order.iter().filter_map(row).cloned().collect();
-        let begun = |s: &SplitRow| s.state != SplitState::Pending;
-        let first_new = rows.iter().position(|s| !begun(s)).unwrap_or(rows.len());
-        if let Some(late) = rows[first_new..].iter().find(|s| begun(s)) {
-            return Err(Error::NotReady {
-                what: format!(
-                    "split {} was published before split {}, which is before it in the order of {column:?}: topics.order_by was not in the job file then",
-                    late.split.split, rows[first_new].split.split
-                ),
-                fix: "take topics.order_by out again, or run the job under a new name or param"
-                    .into(),
-            });
-        }
-        Ok(rows)
-    }
-
-    fn book(&self, splits: &[SplitRow], seen: &BTreeMap<u32, Seen>) -> Result<Book> {
+    fn book(
+        &self,
+        splits: &[SplitRow],
+        seen: &BTreeMap<u32, Seen>,
+        books: &dyn Books,
+    ) -> Result<Book> {
         let known = match splits.iter().any(|s| s.state == SplitState::Open) {
-            true => self
-                .runtime
-                .block_on(self.store.ledger(self.job, Stage::Acknowledged))?,
+            true => books.known()?,
             false => BTreeMap::new(),
         };
         let mut book = Book {
@@ -339,7 +325,7 @@ impl RegionRun {
         source: &Source,
         produce: &mut ProduceOptions,
         ends: &mut BTreeMap<i32, i64>,
-        run: &mut Running,
+        run: &mut Running<'_>,
     ) -> Result<()> {
         let mut before = acknowledged_before;
         let mut meter = Meter::default();
@@ -366,8 +352,9 @@ impl RegionRun {
                 Some(transport) => transport,
                 none => none.insert(KafkaTransport::new(&self.cluster, produce, &self.ctx)?),
             };
-            let mut keeper = StoreKeeper {
+            let mut keeper = ChildKeeper {
                 run: self,
+                books: run.books,
                 child,
                 splits: &book.splits,
                 rejects: &mut book.rejects,
@@ -428,7 +415,7 @@ impl RegionRun {
         ended: &Ended,
         failure: &str,
         before: &mut u64,
-        run: &mut Running,
+        run: &mut Running<'_>,
     ) -> Result<()> {
         if ended.batch_too_large {
             produce.batch_bytes = Some(SMALL_BATCH_BYTES.min(produce.largest_batch() / 2));
@@ -487,15 +474,11 @@ impl RegionRun {
             first_error: first_error.to_owned(),
         }
     }
-
-    fn note(&self, child: &str, what: &str, detail: serde_json::Value) -> Result<()> {
-        self.runtime
-            .block_on(self.store.note(self.job, "publish", child, what, detail))
-    }
 }
 
 /// What goes on from child to child.
-struct Running {
+struct Running<'a> {
+    books: &'a mut dyn Books,
     /// Made when needed; a new one after a failure.
     transport: Option<KafkaTransport>,
     letters: Letters,
