@@ -6,6 +6,7 @@ job file. Importing this package starts no thread and loads no extension module:
 
 from kappaflow.api import (
     dispatch,
+    doctor,
     events,
     job_schema,
     lag,
@@ -30,6 +31,7 @@ __all__ = [
     "UnexplainedError",
     "check_ledger",
     "dispatch",
+    "doctor",
     "events",
     "job_schema",
     "lag",

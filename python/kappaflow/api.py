@@ -249,6 +249,19 @@ def run(
     return cast(Summary, json.loads(summary))
 
 
+def doctor(
+    job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None
+) -> Summary:
+    """List what the job needs of the systems around it, and try each without changing anything.
+
+    Returns `{"healthy", "failed", "unknown", "needs": [{"region", "kind", "what", "outcome", "told"}]}`; `outcome` is
+    `ok`, `failed`, or `unknown` where it can't be tried from here and now.
+    """
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.doctor(fspath(job), param_texts(params), on_progress)))
+
+
 def status(job: JobPath, *, params: ParamValues | None = None) -> Summary:
     """Where the job is: children, splits, and per region what is published, worked and landed."""
     from kappaflow import _native

@@ -394,3 +394,29 @@ def test_a_right_that_is_missing_is_told(secure: DevStack, tmp_path: Path) -> No
     for name in ("sasl.username", "sasl.password"):
         case.edit(json.dumps(reader[name]), json.dumps(admin[name]))
     case.exact(case.ok("publish"))
+
+
+def test_the_doctor_tells_the_rights_that_are_missing(secure: DevStack, tmp_path: Path) -> None:
+    admin = secure.access().options("admin", "SCRAM-SHA-512")
+    case = secured(secure, tmp_path / "job", admin, "doctored")
+    case.edit("[topics]", "[topics]\ntransactional = true")
+    case.ok("dispatch")
+    case.ok("doctor")
+    text = (case.dir / "job.toml").read_text()
+    reader = secure.access().options("reader", "SCRAM-SHA-512")
+    for option in ("sasl.username", "sasl.password"):
+        text = text.replace(json.dumps(admin[option]), json.dumps(reader[option]))
+    (case.dir / "job.toml").write_text(text)
+    done = case.run("doctor")
+    assert done.returncode == 1
+    summary = json.loads(done.stdout.splitlines()[-1])
+    failed = {
+        need["what"].split(",")[0]: need["told"] for need in summary["needs"] if need["outcome"] == "failed"
+    }
+    for role in ("ingress", "egress", "verdict", "deadletter"):
+        assert "add an ACL" in failed.pop(f"WRITE on topic doctored.{role}")
+    [(what, told)] = failed.items()
+    assert what.startswith("WRITE and DESCRIBE on transactional ids")
+    assert "uthoriz" in told, told
+    secret = (Path(secure.access().directory) / "reader.password").read_text().strip()
+    assert secret not in done.stdout + done.stderr

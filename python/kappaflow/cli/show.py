@@ -173,6 +173,19 @@ def ledger(report: Summary) -> None:
         _console().print(note)
 
 
+def doctor(told: Summary) -> None:
+    """What failed last, where it is seen."""
+    by_outcome = {"ok": 0, "unknown": 1, "failed": 2}
+    needs = sorted(told["needs"], key=lambda need: by_outcome[need["outcome"]])
+    table(
+        f"job {told['name']} ({told['job']}): what it needs, and what trying it told",
+        ["region", "kind", "needs", "outcome", "told"],
+        [[n["region"] or "", n["kind"], n["what"], n["outcome"], n["told"]] for n in needs],
+        limit=None,
+    )
+    lines([f"{len(needs)} needs, {told['failed']} failed, {told['unknown']} can't be told"])
+
+
 def status(status: Summary) -> None:
     table(
         f"job {status['name']} ({status['job']}): {status['rows']:,} rows",

@@ -9,6 +9,7 @@
 
 pub mod context;
 pub mod dispatch;
+pub mod doctor;
 pub mod error;
 mod files;
 pub mod identity;

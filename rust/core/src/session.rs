@@ -131,15 +131,28 @@ impl Session {
         ctx: &Context,
         stage: &'static str,
     ) -> Result<Settled> {
-        let schema = match role {
-            Role::Ingress => self.ingress.clone(),
-            Role::Egress => self.egress.clone(),
-            // A dead letter has the schema that it came with.
-            Role::Verdict | Role::Deadletter => verdict::schema()?,
-        };
+        let schema = self.schema(role)?;
         let policy = self.job.file.schema.policy(role);
         let topic = self.topic_name(region, role);
         registry::settle(registry, policy, &topic, &schema, ctx, stage).await
+    }
+
+    /// The job's schema of a role's records.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] only if the one that we wrote ourselves is none.
+    pub fn schema(&self, role: Role) -> Result<AvroSchema> {
+        match role {
+            Role::Ingress => Ok(self.ingress.clone()),
+            Role::Egress => Ok(self.egress.clone()),
+            // A dead letter has the schema that it came with.
+            Role::Verdict | Role::Deadletter => verdict::schema(),
+        }
+    }
+
+    /// Whether the job has deleted its topic of a role, as `topics.cleanup` said.
+    pub async fn removed(&self, region: &str, role: Role) -> bool {
+        self.topic(region, role).await.is_ok_and(|t| t.removed)
     }
 
     /// The name of one of the job's topics in a region.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kappaflow_core::{
-    Opening, Result, Session, dispatch, job, land, publish, reconcile, run, status, table, work,
+    Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, table,
+    work,
 };
 use pyo3::prelude::*;
 use serde_json::json;
@@ -27,6 +28,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(py_land, module)?)?;
     module.add_function(wrap_pyfunction!(py_reconcile, module)?)?;
     module.add_function(wrap_pyfunction!(py_run, module)?)?;
+    module.add_function(wrap_pyfunction!(py_doctor, module)?)?;
     module.add_function(wrap_pyfunction!(py_status, module)?)?;
     module.add_function(wrap_pyfunction!(lag, module)?)?;
     module.add_function(wrap_pyfunction!(lag_async, module)?)?;
@@ -193,6 +195,19 @@ fn py_reconcile(
 ) -> PyResult<String> {
     drive(py, on_progress, |ctx| async move {
         reconcile::reconcile(&open(&job, &params).await?, &ctx).await
+    })
+}
+
+#[pyfunction]
+#[pyo3(name = "doctor", signature = (job, params, on_progress=None))]
+fn py_doctor(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    drive(py, on_progress, |ctx| async move {
+        doctor::diagnose(&open(&job, &params).await?, &ctx).await
     })
 }
 

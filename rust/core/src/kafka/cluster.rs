@@ -9,10 +9,11 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::describe;
 use super::options::refusal;
-use super::topic_id;
 use crate::error::{Error, Result};
 use crate::job::{Job, Region, resolve_reference};
 
@@ -43,6 +44,8 @@ pub struct TopicFacts {
     pub partitions: u32,
     /// Replicas of each partition, at least.
     pub replication: u32,
+    /// What this client may do with it, by Kafka's names (`READ`, `WRITE`).
+    pub operations: Vec<String>,
 }
 
 impl Cluster {
@@ -185,20 +188,43 @@ impl Cluster {
         let cluster_id = self.contact()?;
         let admin = self.admin()?;
         let described =
-            topic_id::describe(admin.inner(), topic, self.timeout).map_err(|reason| {
-                Error::Topic {
-                    topic: topic.to_owned(),
-                    partition: None,
-                    offset: None,
-                    reason: format!("can't be described: {reason}"),
-                }
+            describe::topic(admin.inner(), topic, self.timeout).map_err(|reason| Error::Topic {
+                topic: topic.to_owned(),
+                partition: None,
+                offset: None,
+                reason: format!("can't be described: {reason}"),
             })?;
         Ok(described.map(|found| TopicFacts {
             cluster_id,
             topic_id: found.id,
             partitions: found.partitions,
             replication: found.replication,
+            operations: found.operations,
         }))
+    }
+
+    /// Host and port of each broker, as the cluster tells them to clients.
+    pub fn brokers(&self) -> Result<Vec<(String, u16)>> {
+        let reader = self.reader(None)?;
+        let known = reader
+            .client()
+            .fetch_metadata(Some("kappaflow.contact"), self.timeout)
+            .map_err(|e| self.error("ask for the brokers", e))?;
+        let address = |broker: &MetadataBroker| {
+            let port = u16::try_from(broker.port()).unwrap_or(0);
+            (broker.host().to_owned(), port)
+        };
+        Ok(known.brokers().iter().map(address).collect())
+    }
+
+    /// What this client may do with a consumer group, by Kafka's names.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] with the broker's reason: the group may not even be described.
+    pub fn group_operations(&self, group: &str) -> Result<Vec<String>> {
+        let admin = self.admin()?;
+        describe::group(admin.inner(), group, self.timeout)
+            .map_err(|e| self.error(format!("describe group {group}"), e))
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {

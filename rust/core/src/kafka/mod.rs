@@ -1,12 +1,12 @@
 //! Kafka as the stages need it: one cluster a region, topics with their ids, bounded reads of ranges.
 
 mod cluster;
+mod describe;
 mod group;
 mod options;
 mod produce;
 mod produce_options;
 mod range;
-mod topic_id;
 mod topics;
 mod transaction;
 pub mod transport;

@@ -15,8 +15,8 @@ use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_vtype_t as vtype;
 
 use super::Cluster;
+use super::describe::Owned;
 use super::produce_options::ProduceOptions;
-use super::topic_id::Owned;
 use super::transaction::Transactions;
 use super::transport::{Failure, Origin, Report, Rows, Transport};
 use crate::context::Context;

@@ -60,7 +60,7 @@ impl Wish {
     }
 
     /// What a topic's options have that this job can't have.
-    fn wrong(&self, facts: &TopicFacts, options: &BTreeMap<String, String>) -> Option<String> {
+    pub fn wrong(&self, facts: &TopicFacts, options: &BTreeMap<String, String>) -> Option<String> {
         let option = |name: &str| options.get(name).map(String::as_str);
         if let Some(wanted) = self.partitions.filter(|n| *n != facts.partitions) {
             return Some(format!(
@@ -154,31 +154,18 @@ impl Cluster {
             .map_err(|e| self.error("a blocking call", e))?
     }
 
+    /// Asks whether a topic could be created, without doing so.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] with the broker's reason, [`Error::Kafka`].
+    pub async fn may_create(&self, topic: &str, wish: &Wish) -> Result<()> {
+        let options = self.admin_options().validate_only(true);
+        self.creation(topic, wish, &options).await
+    }
+
     /// Creates a topic, unless another did meanwhile, and waits until it is known.
     async fn create_topic(&self, topic: &str, wish: &Wish) -> Result<TopicFacts> {
-        let no = |reason: String| refused(topic, format!("can't be created: {reason}"));
-        let count = |n: u32| i32::try_from(n).map_err(|e| no(e.to_string()));
-        let partitions = count(wish.partitions.unwrap_or(DEFAULT_PARTITIONS))?;
-        let replication = TopicReplication::Fixed(count(wish.replication.unwrap_or(1))?);
-        let retention = match (wish.own_times, wish.retention_ms) {
-            (true, None) => Some("-1".to_owned()),
-            (_, ms) => ms.map(|ms| ms.to_string()),
-        };
-        let mut new = NewTopic::new(topic, partitions, replication);
-        if let Some(retention) = &retention {
-            new = new.set("retention.ms", retention);
-        }
-        let results = self
-            .admin()?
-            .create_topics([&new], &self.admin_options())
-            .await
-            .map_err(|e| self.error(format!("create topic {topic}"), e))?;
-        for result in results {
-            match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(no(code.to_string())),
-            }
-        }
+        self.creation(topic, wish, &self.admin_options()).await?;
         let deadline = Instant::now() + CREATED_WAIT;
         while Instant::now() < deadline {
             if let Some(facts) = self.described(topic).await? {
@@ -193,6 +180,33 @@ impl Cluster {
                 CREATED_WAIT.as_secs()
             ),
         ))
+    }
+
+    async fn creation(&self, topic: &str, wish: &Wish, options: &AdminOptions) -> Result<()> {
+        let no = |reason: String| refused(topic, format!("can't be created: {reason}"));
+        let count = |n: u32| i32::try_from(n).map_err(|e| no(e.to_string()));
+        let partitions = count(wish.partitions.unwrap_or(DEFAULT_PARTITIONS))?;
+        let replication = TopicReplication::Fixed(count(wish.replication.unwrap_or(1))?);
+        let retention = match (wish.own_times, wish.retention_ms) {
+            (true, None) => Some("-1".to_owned()),
+            (_, ms) => ms.map(|ms| ms.to_string()),
+        };
+        let mut new = NewTopic::new(topic, partitions, replication);
+        if let Some(retention) = &retention {
+            new = new.set("retention.ms", retention);
+        }
+        let results = self
+            .admin()?
+            .create_topics([&new], options)
+            .await
+            .map_err(|e| self.error(format!("create topic {topic}"), e))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(no(code.to_string())),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a topic.
@@ -294,6 +308,7 @@ mod tests {
             topic_id: "t".into(),
             partitions: 3,
             replication: 1,
+            operations: Vec::new(),
         };
         let own = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
         let options = options.iter().map(own).collect();

@@ -41,10 +41,10 @@ use crate::session::Session;
 use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
 use books::StoreBooks;
-use keys::KeySchema;
 use limits::PaceLimits;
 use routing::Routing;
 
+pub(crate) use keys::KeySchema;
 pub use meter::Waited;
 pub use policy::RejectPolicy;
 pub use rehearsal::{Rehearsal, rehearse};

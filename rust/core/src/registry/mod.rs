@@ -19,7 +19,9 @@ pub use config::{OAuthConfig, RegistryConfig, RegistryTable};
 pub use directory::DirectoryRegistry;
 pub use error::RegistryError;
 pub use http::HttpRegistry;
-pub use settle::{Framing, Policy, Settled, Stamp, SubjectStrategy, Writer, settle, settle_key};
+pub use settle::{
+    Framing, Policy, Settled, Stamp, SubjectStrategy, Writer, blocking, settle, settle_key,
+};
 pub use types::{Compatibility, Found, Level, Reference, Registered, SchemaText, Version, Which};
 
 /// A schema registry. Its calls block, and may be made by many threads at once.

@@ -127,7 +127,11 @@ pub async fn settle_key(
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+/// Asks a registry on a thread that may block.
+///
+/// # Errors
+/// Those of `ask`; [`Error::Interrupted`].
+pub async fn blocking<T: Send + 'static>(
     registry: &Arc<dyn SchemaRegistry>,
     ctx: &Context,
     stage: &'static str,
