@@ -48,6 +48,10 @@ bench:  ## Run a benchmark beside its peers: make bench NAME=publish
 fuzz:  ## Fuzz the codec's targets: make fuzz [TARGET=decode] [SECONDS=600]
 	@scripts/fuzz $(or $(SECONDS),600) $(TARGET)
 
+.PHONY: soak-publish
+soak-publish: setup  ## Kill publishers at random moments, and count every row: make soak-publish [KILLS=100]
+	@$(PY) -m tests.soak.publish --kills $(or $(KILLS),100)
+
 .PHONY: wheels
 wheels:  ## Build the wheels that people install, into dist/
 	@scripts/wheels

@@ -5,138 +5,21 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from kappaflow.dev import DevStack
+from tests.integration.publishing import ROWS, Case, finished, make
 from tests.integration.stock import eventually
 
 pytestmark = pytest.mark.integration
-
-ROWS = 60_000
-SCHEMA = """{"type": "record", "name": "Row", "fields": [
-    {"name": "id", "type": "long"}, {"name": "text", "type": "string"}]}"""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A job of 60,000 rows in 12 splits, sent at 10,000 rows a second so that there is time to break something."""
-
-    dir: Path
-    server: str
-    name: str
-
-    def command(self, stage: str) -> list[str]:
-        return [sys.executable, "-m", "kappaflow", stage, str(self.dir / "job.toml"), "--json", "--quiet"]
-
-    def run(self, stage: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(stage), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-
-    def ok(self, stage: str) -> dict[str, Any]:
-        done = self.run(stage)
-        assert done.returncode == 0, done.stderr
-        summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return summary
-
-    def start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            self.command("publish"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def edit(self, old: str, new: str) -> None:
-        text = (self.dir / "job.toml").read_text()
-        assert old in text
-        (self.dir / "job.toml").write_text(text.replace(old, new))
-
-    def ingress(self) -> Counter[int]:
-        """How often each row's id is in the topic, by a stock client."""
-        options = {"bootstrap.servers": self.server, "group.id": "reader", "enable.partition.eof": True}
-        consumer = Consumer(options)
-        topic = f"{self.name}.ingress"
-        left = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-        consumer.assign([TopicPartition(topic, p, 0) for p in left])
-        ids: Counter[int] = Counter()
-        while left:
-            messages = consumer.consume(10_000, timeout=10)
-            assert messages, f"partitions {left} did not come to their end"
-            for message in messages:
-                if message.error() is None:
-                    ids[_id(message.value() or b"")] += 1
-                else:
-                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                    left.discard(message.partition())
-        consumer.close()
-        return ids
-
-    def exact(self, receipt: dict[str, Any], doubled: int = 0) -> None:
-        """Every row is there; more than once only as often as was told."""
-        assert (receipt["rows"], receipt["acknowledged"], receipt["rejected"]) == (ROWS, ROWS, 0)
-        ids = self.ingress()
-        assert set(ids) == set(range(ROWS))
-        assert sum(ids.values()) - ROWS == doubled
-
-
-def _id(message: bytes) -> int:
-    value = shift = 0
-    for byte in message[5:]:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    return (value >> 1) ^ -(value & 1)
-
-
-def make(
-    directory: Path, server: str, name: str, *, replication: int = 1, kafka: str = "", width: int = 1
-) -> Case:
-    directory.mkdir()
-    (directory / "in.avsc").write_text(SCHEMA)
-    (directory / "out.avsc").write_text(SCHEMA.replace('"Row"', '"Answer"'))
-    table = pa.table({"id": pa.array(range(ROWS)), "text": [f"row {i}".ljust(width) for i in range(ROWS)]})
-    (directory / "data").mkdir()
-    pq.write_table(table, directory / "data" / "rows.parquet", row_group_size=5_000)
-    (directory / "job.toml").write_text(f"""
-name = "{name}"
-side_effects = "none"
-[source]
-path = "data"
-split_rows = 5000
-[schema]
-ingress = "in.avsc"
-egress = "out.avsc"
-[topics]
-template = "{{name}}.{{role}}"
-partitions = 4
-replication = {replication}
-[service]
-version = "1"
-callable = "module:function"
-[output]
-path = "landed"
-[[regions]]
-name = "east"
-bootstrap_servers = "{server}"
-cap_max = 1000000
-{kafka}
-[limits]
-max_rows_per_s = 10000
-broker_timeout_ms = 60000
-""")
-    return Case(directory, server, name)
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +35,6 @@ def case(one: DevStack, tmp_path: Path, request: pytest.FixtureRequest) -> Case:
     case = make(tmp_path / "job", one.bootstrap(), name)
     case.ok("dispatch")
     return case
-
-
-def finished(publisher: "subprocess.Popen[str]", timeout_s: float = 120) -> tuple[int, str, str]:
-    out, err = publisher.communicate(timeout=timeout_s)
-    return publisher.returncode, out, err
 
 
 def test_a_broker_that_is_away_for_twenty_seconds(one: DevStack, case: Case) -> None:
@@ -210,6 +88,24 @@ def test_kill_9_at_twenty_random_moments(case: Case, transactional: bool) -> Non
     assert (receipt["acknowledged"], receipt["rejected"]) == (ROWS, 0)
     if transactional:
         assert (receipt["doubled"], ids.total()) == (0, ROWS)
+
+
+def test_a_full_disk_where_rejects_are_written(one: DevStack, tmp_path: Path) -> None:
+    bad = range(7, ROWS, 10)
+    case = make(tmp_path / "job", one.bootstrap(), "full-disk", bad=bad)
+    case.edit("max_rows_per_s = 10000\n", "")
+    case.ok("dispatch")
+    # No file may grow beyond 2 MiB, and the rejects of the first split do.
+    command = ["bash", "-c", 'ulimit -f 2048; exec "$@"', "bash", *case.command("publish")]
+    full = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert full.returncode == 1, full.stderr
+    assert "rejects" in full.stderr and "File too large" in full.stderr, full.stderr
+    # No half a file is there; what could be kept of later splits is.
+    assert set(case.kept_rejects()) < set(bad)
+    assert not list(case.dir.glob(".kappaflow/*/rejects/*.tmp"))
+    case.exact(case.ok("publish"))
+    assert case.kept_rejects() == list(bad)
+    assert case.dead_letters() == len(bad)
 
 
 def test_sigterm_stops_it_within_five_seconds_and_it_goes_on(case: Case) -> None:

@@ -21,7 +21,7 @@ pub struct SplitRejects {
 
 impl SplitRejects {
     /// For the person who has to look at the rejects of a split that stays open; the next run writes them anew.
-    pub fn keep(self) -> Result<()> {
+    pub fn keep(mut self) -> Result<()> {
         self.file.finish()
     }
 }
@@ -58,11 +58,12 @@ impl Keeper for ChildKeeper<'_> {
 
     fn close(&mut self, slot: &Slot) -> Result<()> {
         let mut counts = RejectCounts::default();
-        if let Some(rejects) = self.rejects.remove(&slot.origin.slot) {
-            // Before the receipt: a closed split is not looked at again.
+        if let Some(rejects) = self.rejects.get_mut(&slot.origin.slot) {
+            // Before the receipt: a closed split is not looked at again. What fails here fails again when the pass, on
+            // its way out, tries to close what is complete.
             rejects.file.finish()?;
             self.letters.settle()?;
-            counts = rejects.counts;
+            counts = rejects.counts.clone();
         }
         self.books.close(&Receipt {
             split: slot.origin.split,
@@ -70,7 +71,9 @@ impl Keeper for ChildKeeper<'_> {
             rejected: &slot.tally.rejected,
             ranges: &slot.tally.extents.ranges(),
             rejects: &counts.list(),
-        })
+        })?;
+        self.rejects.remove(&slot.origin.slot);
+        Ok(())
     }
 
     fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()> {

@@ -143,12 +143,17 @@ impl Letters {
             Some(producer) => producer,
             None => self.producer()?,
         };
+        let mut sent = Ok(());
         for reject in new {
-            self.send_one(&producer, origin, place, reject)?;
+            sent = self.send_one(&producer, origin, place, reject);
+            if sent.is_err() {
+                break;
+            }
             self.unsettled += 1;
         }
+        // Kept also where one was not taken: those before it may be on their way for other splits.
         self.producer = Some(producer);
-        Ok(())
+        sent
     }
 
     /// Waits until the broker has all that was sent.

@@ -105,6 +105,8 @@ pub struct RejectFile {
     source: String,
     first_row: u64,
     writer: Option<ArrowWriter<File>>,
+    /// A write has failed.
+    broken: bool,
 }
 
 impl RejectFile {
@@ -116,15 +118,23 @@ impl RejectFile {
             source: source.to_owned(),
             first_row,
             writer: None,
+            broken: false,
         }
     }
 
     /// # Errors
-    /// [`Error::Io`] if they can't be written.
+    /// [`Error::Io`] if they can't be written, now or before.
     pub fn add(&mut self, rejects: &[RejectRow]) -> Result<()> {
         if rejects.is_empty() {
             return Ok(());
         }
+        self.whole()?;
+        let added = self.write(rejects);
+        self.broken |= added.is_err();
+        added
+    }
+
+    fn write(&mut self, rejects: &[RejectRow]) -> Result<()> {
         let failed = |e: ParquetError| parquet_error(&self.path, e);
         let batch = batch(self.split, &self.source, self.first_row, rejects)
             .map_err(|e| failed(e.into()))?;
@@ -148,27 +158,43 @@ impl RejectFile {
         Ok(())
     }
 
-    /// Gives the file its name.
+    /// Gives the file its name; once it has it, there is nothing to do.
     ///
     /// # Errors
-    /// [`Error::Io`] if it can't be written.
-    pub fn finish(mut self) -> Result<()> {
+    /// [`Error::Io`] if it can't be written, now or before.
+    pub fn finish(&mut self) -> Result<()> {
+        self.whole()?;
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        let file = writer
+        let path = &self.path;
+        let written = writer
             .into_inner()
-            .map_err(|e| parquet_error(&self.path, e))?;
-        file.sync_all()
-            .and_then(|()| fs::rename(unfinished(&self.path), &self.path))
-            .and_then(|()| files::sync_parent(&self.path))
-            .map_err(Error::io("write", &self.path))
+            .map_err(|e| parquet_error(path, e))
+            .and_then(|file| {
+                file.sync_all()
+                    .and_then(|()| fs::rename(unfinished(path), path))
+                    .and_then(|()| files::sync_parent(path))
+                    .map_err(Error::io("write", path))
+            });
+        self.broken = written.is_err();
+        written
+    }
+
+    /// A split whose rejects are not all written may not be closed, however often that is tried.
+    fn whole(&self) -> Result<()> {
+        match self.broken {
+            false => Ok(()),
+            true => Err(Error::io("write", &self.path)(std::io::Error::other(
+                "an earlier write failed",
+            ))),
+        }
     }
 }
 
 impl Drop for RejectFile {
     fn drop(&mut self) {
-        if self.writer.is_some() {
+        if self.writer.is_some() || self.broken {
             // It holds nothing that the next attempt does not meet again.
             let _ = fs::remove_file(unfinished(&self.path));
         }
@@ -249,7 +275,8 @@ mod tests {
             payload: None,
         };
         let file = || RejectFile::new(dir.path(), 7, "m=1/a.parquet", 100);
-        file().finish().unwrap();
+        let mut none = file();
+        none.finish().unwrap();
         assert!(!path(dir.path(), 7).exists());
         let mut abandoned = file();
         abandoned.add(std::slice::from_ref(&reject)).unwrap();
@@ -258,6 +285,7 @@ mod tests {
         let mut kept = file();
         kept.add(&[]).unwrap();
         kept.add(&[reject]).unwrap();
+        kept.finish().unwrap();
         kept.finish().unwrap();
         let file = File::open(path(dir.path(), 7)).unwrap();
         let mut reader = ParquetRecordBatchReaderBuilder::try_new(file)
@@ -269,6 +297,25 @@ mod tests {
         assert_eq!(rows.as_primitive::<UInt64Type>().value(0), 103);
         let names: Vec<_> = fs::read_dir(super::dir(dir.path())).unwrap().collect();
         assert_eq!(names.len(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_could_not_be_written_once_is_never_said_to_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let reject = RejectRow {
+            row: 3,
+            column: "c".into(),
+            value: String::new(),
+            reason: "r".into(),
+            payload: None,
+        };
+        // A directory has the name of the file that is to be written.
+        fs::create_dir_all(unfinished(&path(dir.path(), 7))).unwrap();
+        let mut file = RejectFile::new(dir.path(), 7, "a.parquet", 0);
+        file.add(std::slice::from_ref(&reject)).unwrap_err();
+        let again = file.finish().unwrap_err().to_string();
+        assert!(again.contains("an earlier write failed"), "{again}");
+        file.add(&[reject]).unwrap_err();
     }
 
     #[test]

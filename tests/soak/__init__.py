@@ -1,0 +1,1 @@
+"""Long runs, each a program with one JSON line last; not part of `make test`."""
