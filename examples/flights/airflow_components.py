@@ -121,6 +121,10 @@ class Airflow:
         """POST `/api/v2/<path>`."""
         return self._call("POST", path, body)
 
+    def patch(self, path: str, body: object) -> Any:
+        """PATCH `/api/v2/<path>`."""
+        return self._call("PATCH", path, body)
+
     def _start(self, name: str, *words: str) -> Child:
         command = [sys.executable, "-m", "airflow", *words]
         return self._processes.start(f"airflow {name}", command, self._env)

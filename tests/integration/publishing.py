@@ -113,7 +113,7 @@ def make(
     width: int = 1,
     bad: Collection[int] = (),
 ) -> Case:
-    """The job in a directory of its own. `width`: characters of the texts, at least; bad rows have 8,000 that don't compress."""
+    """The job in a directory of its own. `width`: characters of the texts; bad rows have 8,000 random ones."""
     directory.mkdir()
     (directory / "in.avsc").write_text(SCHEMA)
     (directory / "out.avsc").write_text(SCHEMA.replace('"Row"', '"Answer"'))
