@@ -51,6 +51,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "kappaflow_provider.hooks.kafka",
                     "kappaflow_provider.hooks.registry",
+                    "kappaflow_provider.hooks.source",
                 ],
             }
         ],

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,17 @@ def declared_params(job_file: str) -> frozenset[str]:
 
 def registry_connections(job_file: str, params: Mapping[str, object]) -> list[str]:
     """The connections that regions name as their registry, `registry = "conn:NAME"`; NAME may be a param."""
+    regions = _read(job_file).get("regions")
+    named = [region.get("registry") for region in regions or [] if isinstance(region, dict)]
+    return _connections(job_file, params, named)
+
+
+def source_connections(job_file: str, params: Mapping[str, object]) -> list[str]:
+    """The connection that the source names as its database, `source.connection = "conn:NAME"`, if it does."""
+    return _connections(job_file, params, [_table_of(_read(job_file), "source").get("connection")])
+
+
+def _connections(job_file: str, params: Mapping[str, object], named: Sequence[object]) -> list[str]:
     job = _read(job_file)
     values = {
         name: declared["default"]
@@ -23,12 +34,10 @@ def registry_connections(job_file: str, params: Mapping[str, object]) -> list[st
         if isinstance(declared, dict) and "default" in declared
     } | dict(params)
     found: list[str] = []
-    regions = job.get("regions")
-    for region in regions if isinstance(regions, list) else []:
-        registry = region.get("registry") if isinstance(region, dict) else None
-        if not isinstance(registry, str):
+    for name in named:
+        if not isinstance(name, str):
             continue
-        filled = re.sub(r"\$\{(\w+)\}", lambda hit: str(values.get(hit[1], hit[0])), registry)
+        filled = re.sub(r"\$\{(\w+)\}", lambda hit: str(values.get(hit[1], hit[0])), name)
         if filled.startswith("conn:"):
             found.append(filled.removeprefix("conn:"))
     return list(dict.fromkeys(found))

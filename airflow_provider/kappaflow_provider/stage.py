@@ -8,7 +8,8 @@ from pathlib import Path
 from kappaflow_provider.exceptions import KappaFlowFailed, KappaFlowStopped, as_airflow_errors
 from kappaflow_provider.hooks.kafka import KappaFlowKafkaHook
 from kappaflow_provider.hooks.registry import KappaFlowRegistryHook
-from kappaflow_provider.job_file import declared_params, registry_connections
+from kappaflow_provider.hooks.source import KappaFlowSourceHook
+from kappaflow_provider.job_file import declared_params, registry_connections, source_connections
 
 JOB_TEMPLATE_FIELDS = ("job_file", "job_params", "region_connections")
 log = logging.getLogger(__name__)
@@ -26,8 +27,8 @@ class Stage:
     def calling(self) -> Iterator[dict[str, object]]:
         """Around a call of `kappaflow`: yields the job's params, with errors turned into Airflow's.
 
-        The connections of regions and registries are in the environment of this process within the block, and
-        nowhere after it.
+        The connections of regions, registries and the source are in the environment of this process within the
+        block, and nowhere after it.
         """
         if not Path(self.job_file).is_file():
             raise KappaFlowFailed(
@@ -39,6 +40,8 @@ class Stage:
             params = connect(stack, self.job_file, self.job_params, self.region_connections)
             for conn_id in registry_connections(self.job_file, params):
                 stack.enter_context(KappaFlowRegistryHook(conn_id).in_environment())
+            for conn_id in source_connections(self.job_file, params):
+                stack.enter_context(KappaFlowSourceHook(conn_id).in_environment())
             self._calling = True
             try:
                 yield params

@@ -92,6 +92,15 @@ def test_a_wrong_password_is_told_and_not_shown(postgresql: str, planned: Planne
     assert password not in str(caught.value)
 
 
+def test_a_connection_of_airflow_is_where_its_tasks_put_it(
+    postgresql: str, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match="KAPPAFLOW_CONN_THE_WAREHOUSE"):
+        planned("SELECT 1 AS x", connection="conn:the-warehouse")
+    monkeypatch.setenv("KAPPAFLOW_CONN_THE_WAREHOUSE", postgresql)
+    assert rows(planned("SELECT 2 AS x", connection="conn:the-warehouse")) == [{"x": 2}]
+
+
 def test_a_query_that_fails_half_way_leaves_nothing_behind(planned: Planned, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="division by zero"):
         planned("SELECT 1 / (999999 - i) AS x FROM generate_series(1, 1000000) t(i)")

@@ -1,7 +1,6 @@
 """A region's Kafka as an Airflow connection of type `kappaflow_kafka`."""
 
 import json
-import os
 import re
 import socket
 import ssl
@@ -13,6 +12,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
 
 from kappaflow_provider import connection_forms
+from kappaflow_provider.environment import placed
 
 _API_VERSIONS = 18
 _MAX_ANSWER_BYTES = 1 << 20
@@ -75,19 +75,8 @@ class KappaFlowKafkaHook(BaseHook):
 
         See `variable` for their names.
         """
-        before: dict[str, str | None] = {}
-        try:
-            for option, value in self.options.items():
-                name = variable(region, option)
-                before[name] = os.environ.get(name)
-                os.environ[name] = value
+        with placed({variable(region, option): value for option, value in self.options.items()}):
             yield
-        finally:
-            for name, old in before.items():
-                if old is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = old
 
     def test_connection(self) -> tuple[bool, str]:
         """Asks each bootstrap server for its API versions, over TLS if the protocol says so.

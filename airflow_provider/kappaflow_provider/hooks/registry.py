@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import ssl
 import urllib.error
@@ -15,7 +14,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
 
-from kappaflow_provider import connection_forms
+from kappaflow_provider import connection_forms, environment
 
 _ANSWER_TIMEOUT_S = 5.0
 
@@ -55,17 +54,9 @@ class KappaFlowRegistryHook(BaseHook):
 
     @contextmanager
     def in_environment(self) -> Iterator[None]:
-        """Within the block `registry = "conn:<this id>"` of a job file leads here. See `variable`."""
-        name = variable(self.registry_conn_id)
-        before = os.environ.get(name)
-        try:
-            os.environ[name] = json.dumps(self.get_conn())
+        """Within the block `registry = "conn:<this id>"` of a job file leads here."""
+        with environment.placed({environment.variable(self.registry_conn_id): json.dumps(self.get_conn())}):
             yield
-        finally:
-            if before is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = before
 
     def test_connection(self) -> tuple[bool, str]:
         """Lists the subjects at each URL, signed in as the stages are; or looks for the directory."""
@@ -78,11 +69,6 @@ class KappaFlowRegistryHook(BaseHook):
             return False, f"{_shown(error.url)} answers {error.code} {error.reason}"
         except Exception as error:
             return False, f"the registry does not answer: {getattr(error, 'reason', error)}"
-
-
-def variable(conn_id: str) -> str:
-    """`KAPPAFLOW_CONN_MY_REGISTRY` for connection `my-registry`: where the stages look for it."""
-    return "KAPPAFLOW_CONN_" + re.sub(r"[^A-Za-z0-9]", "_", conn_id).upper()
 
 
 def _settings(connection: Any) -> str | dict[str, Any]:

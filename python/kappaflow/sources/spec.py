@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,8 @@ class Spec:
         return dict(value)
 
     def resolved(self, name: str, reference: str) -> str:
-        """What `env:NAME` or `file:PATH` (relative to the job file) refers to; any other text is itself.
+        """What `env:NAME`, `file:PATH` (relative to the job file) or `conn:NAME` (a connection of Airflow, which its
+        tasks put in place) refers to; any other text is itself.
 
         So is a URL, `file://…`, which catalogs take for a warehouse.
         """
@@ -92,6 +94,14 @@ class Spec:
             if value is None:
                 raise SourceError(
                     f"source.{name} refers to the environment variable {place}, which is not set"
+                )
+        elif kind == "conn":
+            variable = "KAPPAFLOW_CONN_" + re.sub(r"[^A-Za-z0-9]", "_", place).upper()
+            value = os.environ.get(variable)
+            if value is None:
+                raise SourceError(
+                    f"source.{name} refers to the connection {place} of Airflow, which its tasks put in place "
+                    f"({variable}); elsewhere give env:NAME or file:PATH"
                 )
         elif kind == "file" and not place.startswith("//"):
             path = self.directory / place

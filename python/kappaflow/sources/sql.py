@@ -36,7 +36,8 @@ def _keep(spec: Spec, query: str, driver: str, what: str) -> Kept:
     connection = spec.resolved("connection", spec.text("connection"))
     if connection == spec.text("connection"):
         raise SourceError(
-            "source.connection may hold a password: give a reference, env:NAME or file:PATH, not the URI itself"
+            "source.connection may hold a password: give a reference, env:NAME, file:PATH or conn:NAME, "
+            "not the URI itself"
         )
     running = _postgresql if driver == "postgresql" else _duckdb
     try:

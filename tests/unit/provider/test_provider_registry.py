@@ -12,9 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, Connection
 
 from kappaflow_provider import connection_forms
+from kappaflow_provider.environment import variable
 from kappaflow_provider.exceptions import KappaFlowFailed
 from kappaflow_provider.hooks import registry as registry_hook
-from kappaflow_provider.hooks.registry import KappaFlowRegistryHook, variable
+from kappaflow_provider.hooks.registry import KappaFlowRegistryHook
 from kappaflow_provider.operators.egress import KafkaEgressOperator
 
 Json = dict[str, Any]
