@@ -295,10 +295,14 @@ async fn a_plan_that_can_t_be_used_is_refused_by_name() {
         json!({"version": version, "what": "iceberg db.t", "pin": "p", "fields": null,
                "files": [{"path": path, "bytes": bytes, "rows": 2, "partition": {"m": "a"}}]})
     };
+    write(&dir.path().join("plain.parquet"), "x", None, &[1, 2]);
+    let mut by_id = plan(1, None, "plain.parquet");
+    by_id["fields"] = json!([{"name": "x", "id": 1, "physical": null}]);
     for (answer, word) in [
         (json!({"version": 1}), "missing field"),
         (plan(2, None, "0.parquet"), "version 2, expected 1"),
         (plan(1, Some(7), "0.parquet"), "the table's metadata says 7"),
+        (by_id, "none of its columns has a field id"),
         (plan(1, None, "1.parquet"), "1.parquet"),
     ] {
         let error = open_planned(&file, planner(answer).0).await.err().unwrap();

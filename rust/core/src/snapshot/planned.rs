@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HIVE_NULL, PinnedFile, Reach, Snapshot, View};
+use super::{HIVE_NULL, Opened, PinnedFile, Reach, Snapshot, View};
 use crate::error::{Error, Result};
 use crate::job::secret;
 
@@ -111,6 +111,15 @@ impl Snapshot {
                 continue;
             }
             let opened = snapshot.open(&file.path, None)?;
+            let by_id = snapshot.planned.as_ref().and_then(|p| p.fields.as_deref());
+            if by_id.is_some_and(|fields| fields.iter().any(|f| f.id.is_some()))
+                && !has_ids(&opened)
+            {
+                return Err(Error::Source {
+                    path: reach.shown(&file.path),
+                    reason: "none of its columns has a field id, by which the table's columns are found: all of them would be null. Rewrite the file (compact the table), or give the table a name mapping (schema.name-mapping.default)".into(),
+                });
+            }
             let (said_bytes, said_rows) = (file.bytes, file.rows);
             let pinned = PinnedFile::of(file.path, hive, &opened);
             for (what, said, found) in [
@@ -130,6 +139,12 @@ impl Snapshot {
         }
         Ok(snapshot)
     }
+}
+
+/// Whether columns of the file have field ids, as writers of Iceberg give them.
+fn has_ids(opened: &Opened) -> bool {
+    let columns = opened.metadata.parquet_schema().root_schema().get_fields();
+    columns.iter().any(|c| c.get_basic_info().has_id())
 }
 
 /// What a plan said, beside its files.
