@@ -4,22 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch};
 use kappaflow_avro::{AvroSchema, Decoder, framing};
 use kappaflow_core::identity::{EgressIdentity, HEADER, Identity};
-use kappaflow_core::kafka::{PartitionRange, header, read_ranges};
+use kappaflow_core::kafka::header;
 use kappaflow_core::publish::{PublishOptions, publish};
 use kappaflow_core::store::Role;
 use kappaflow_core::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
 use kappaflow_core::work::{WatchOptions, WorkOptions, WorkSummary, watch, work};
-use kappaflow_core::{Context, Error, Session, dispatch};
-use parquet::arrow::ArrowWriter;
+use kappaflow_core::{Context, Error, Session};
 use rdkafka::message::Message;
 use tempfile::TempDir;
+
+mod common;
+
+use common::{dispatched, kafka, records, unique, write};
 
 const ROWS: i64 = 4_000;
 const SCHEMA: &str = r#"{"type":"record","name":"Row","fields":[{"name":"id","type":"long"}]}"#;
@@ -53,12 +56,8 @@ def call(record):
     return {"id": i * 10}
 "#;
 
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 fn options() -> WorkOptions {
-    let python = env("KAPPAFLOW_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var("KAPPAFLOW_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
     WorkOptions {
         package_dir: Some(package.canonicalize().unwrap()),
@@ -67,16 +66,10 @@ fn options() -> WorkOptions {
 }
 
 fn job(dir: &TempDir, test: &str, service: &str) -> PathBuf {
-    let kafka = env("KAPPAFLOW_TEST_KAFKA")
-        .expect("set KAPPAFLOW_TEST_KAFKA=host:port of a running Kafka (`make test` does)");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let name = format!("work-{test}-{}", now.as_nanos());
+    let (kafka, name) = (kafka(), unique(&format!("work-{test}")));
     let id: Int64Array = (0..ROWS).collect();
     let batch = RecordBatch::try_from_iter([("id", Arc::new(id) as _)]).unwrap();
-    let file = std::fs::File::create(dir.path().join("rows.parquet")).unwrap();
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    write(&dir.path().join("rows.parquet"), &batch, 1_000_000);
     std::fs::write(dir.path().join("row.avsc"), SCHEMA).unwrap();
     std::fs::write(dir.path().join("tested.py"), SERVICE).unwrap();
     let path = dir.path().join("job.toml");
@@ -116,13 +109,6 @@ cap_max = 100000
     path
 }
 
-async fn dispatched(job: &Path) -> (Session, Context) {
-    let ctx = Context::default();
-    let session = Session::open(job, &BTreeMap::new()).await.unwrap();
-    dispatch::dispatch(&session, &ctx).await.unwrap();
-    (session, ctx)
-}
-
 struct Found {
     payload: Vec<u8>,
     headers: HashMap<&'static str, Vec<u8>>,
@@ -132,36 +118,16 @@ struct Found {
 async fn topic(session: &Session, role: Role) -> Vec<Found> {
     let topic = session.topic("east", role).await.unwrap();
     let cluster = session.cluster("east").unwrap();
-    tokio::task::spawn_blocking(move || {
-        let ranges: Vec<PartitionRange> = cluster
-            .watermarks(&topic.name, topic.partitions)
-            .unwrap()
-            .into_iter()
-            .map(|(partition, start, end)| PartitionRange {
-                partition,
-                start,
-                end,
-            })
-            .collect();
-        let mut found = Vec::new();
-        let ctx = Context::default();
-        read_ranges(&cluster, &topic.name, &ranges, "test", &ctx, |m| {
-            let names = [HEADER, REASON_HEADER, ATTEMPTS_HEADER, ORIGIN_HEADER];
-            found.push(Found {
-                payload: m.payload().unwrap_or_default().to_vec(),
-                headers: names
-                    .into_iter()
-                    .filter_map(|name| Some((name, header(m, name)?.to_vec())))
-                    .collect(),
-                partition: m.partition(),
-            });
-            Ok(())
-        })
-        .unwrap();
-        found
+    records(cluster, topic.name, topic.partitions, |m| {
+        let names = [HEADER, REASON_HEADER, ATTEMPTS_HEADER, ORIGIN_HEADER];
+        let value = |name| Some((name, header(m, name)?.to_vec()));
+        Found {
+            payload: m.payload().unwrap_or_default().to_vec(),
+            headers: names.into_iter().filter_map(value).collect(),
+            partition: m.partition(),
+        }
     })
     .await
-    .unwrap()
 }
 
 /// What every row must have become. Returns how many egress records are there more than once.

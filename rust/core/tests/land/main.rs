@@ -1,5 +1,7 @@
 //! Landing and reconciling on a real Kafka. `KAPPAFLOW_TEST_KAFKA=host:port` names one that has nothing to lose.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod faults;
 mod whole;
 mod world;

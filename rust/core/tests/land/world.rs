@@ -1,8 +1,7 @@
 //! A job whose egress, verdicts and dead letters a test writes by hand, as workers write them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -14,15 +13,15 @@ use kappaflow_core::registry::Which;
 use kappaflow_core::store::{RejectCount, Role};
 use kappaflow_core::table::live_files;
 use kappaflow_core::verdict::{REASON_HEADER, VerdictRange, Verdicts};
-use kappaflow_core::{Context, Session, dispatch};
-use parquet::arrow::ArrowWriter;
+use kappaflow_core::{Context, Session};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::properties::WriterProperties;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use roaring::RoaringBitmap;
 use tempfile::TempDir;
+
+use crate::common::{dispatched, kafka, unique, write};
 
 pub const SCHEMA: &str =
     r#"{"type":"record","name":"Answer","fields":[{"name":"x","type":"long"}]}"#;
@@ -37,23 +36,14 @@ pub struct World {
 
 impl World {
     pub async fn new(test: &str) -> Self {
-        let kafka = std::env::var("KAPPAFLOW_TEST_KAFKA")
-            .expect("set KAPPAFLOW_TEST_KAFKA=host:port of a running Kafka (`make test` does)");
         let dir = tempfile::tempdir().unwrap();
         let rows: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
         let batch = RecordBatch::try_from_iter([("x", rows)]).unwrap();
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(500))
-            .build();
-        let file = std::fs::File::create(dir.path().join("rows.parquet")).unwrap();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
+        write(&dir.path().join("rows.parquet"), &batch, 500);
         std::fs::write(dir.path().join("x.avsc"), SCHEMA).unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let text = format!(
             r#"
-name = "land-{test}-{}"
+name = "{}"
 side_effects = "none"
 [source]
 path = "rows.parquet"
@@ -70,19 +60,17 @@ callable = "m:f"
 path = "landed"
 [[regions]]
 name = "east"
-bootstrap_servers = "{kafka}"
+bootstrap_servers = "{}"
 cap_max = 100000
 "#,
-            now.as_nanos()
+            unique(&format!("land-{test}")),
+            kafka()
         );
         let path = dir.path().join("job.toml");
         std::fs::write(&path, text).unwrap();
-        let session = Session::open(&path, &BTreeMap::new()).await.unwrap();
-        dispatch::dispatch(&session, &Context::default())
-            .await
-            .unwrap();
+        let (session, _) = dispatched(&path).await;
         let producer = ClientConfig::new()
-            .set("bootstrap.servers", &kafka)
+            .set("bootstrap.servers", kafka())
             .set("enable.idempotence", "true")
             .create()
             .unwrap();

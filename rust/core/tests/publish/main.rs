@@ -1,5 +1,7 @@
 //! Publishing to a real Kafka. `KAPPAFLOW_TEST_KAFKA=host:port` names one that has nothing to lose.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod order;
 mod resume;
 mod stream;

@@ -42,7 +42,7 @@ fn source(dir: &TempDir, name: &str, files: &[(&str, RecordBatch)]) -> std::path
 }
 
 async fn refused(job: &std::path::Path) -> String {
-    let (session, ctx) = opened(job).await;
+    let (session, ctx) = dispatched(job).await;
     let refused = publish(&session, PublishOptions::default(), &ctx).await;
     refused.unwrap_err().to_string()
 }
@@ -85,7 +85,7 @@ async fn splits_are_published_in_the_order_of_the_column() {
             ("b.parquet", at(0, (0..1_000).map(|i| Some(i / 2)))),
         ],
     );
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let receipt = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap();
@@ -169,7 +169,7 @@ async fn a_job_that_began_without_an_order_has_none() {
             ("b.parquet", at(0, (0..150).map(Some))),
         ],
     );
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let ends: Vec<(i32, i64)> = (0..6).map(|p| (p, 0)).collect();
     session
         .store

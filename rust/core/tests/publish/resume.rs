@@ -15,7 +15,7 @@ use crate::world::*;
 async fn what_a_dead_publisher_sent_is_not_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&dir, &unique("resume"), &[1], "");
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let row = session.topic("east", Role::Ingress).await.unwrap();
     let noted: Vec<(i32, i64)> = (0..6).map(|p| (p, 0)).collect();
     session
@@ -71,7 +71,7 @@ async fn a_stopped_publish_resumes_exactly() {
         .replace("split_rows = 1000", "split_rows = 400000")
         .replace("100000\n", "1000000\n");
     std::fs::write(&job, text).unwrap();
-    let (session, _) = opened(&job).await;
+    let (session, _) = dispatched(&job).await;
     // Stopped as soon as something is acknowledged.
     let token = Arc::new(std::sync::OnceLock::<tokio_util::sync::CancellationToken>::new());
     let ctx = Context::new({

@@ -42,7 +42,7 @@ async fn a_small_topic_takes_what_fits_and_a_new_one_is_refused() {
         .create_topics([&new], &AdminOptions::new())
         .await
         .unwrap();
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let receipt = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap();

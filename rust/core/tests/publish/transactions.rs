@@ -45,7 +45,7 @@ fn committed(transport: &mut KafkaTransport) -> Result<(), String> {
 async fn what_was_not_committed_is_not_there_and_its_sender_is_fenced() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&dir, &unique("zombie"), &[1], TRANSACTIONAL);
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let mut zombie = other(&session).await;
     let none = ingress(&session).await;
     assert_eq!(none.len(), 0, "readers see nothing that is not committed");
@@ -69,7 +69,7 @@ async fn what_was_not_committed_is_not_there_and_its_sender_is_fenced() {
 async fn what_was_committed_by_a_publisher_that_died_then_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&dir, &unique("committed"), &[], TRANSACTIONAL);
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let mut dead = other(&session).await;
     tokio::task::spawn_blocking(move || committed(&mut dead).unwrap())
         .await
@@ -89,7 +89,7 @@ async fn a_publisher_that_is_taken_over_says_so() {
     // So slow that there is time to take over.
     let more = format!("{TRANSACTIONAL}\n[limits]\nmax_rows_per_s = 500");
     let job = job(&dir, &unique("taken"), &[], &more);
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let publishing = tokio::spawn({
         let session = Session::open(&job, &BTreeMap::new()).await.unwrap();
         async move { publish(&session, PublishOptions::default(), &ctx).await }

@@ -13,7 +13,7 @@ use crate::world::*;
 async fn every_row_is_there_once_or_rejected_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&dir, &unique("whole"), &[3, 1_200], "");
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
 
     let one = PublishOptions {
         child: Some("1".into()),
@@ -94,7 +94,7 @@ async fn too_many_rejects_stop_the_publish() {
         &bad,
         "[limits]\nmax_rejects = \"1%\"",
     );
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     for _ in 0..2 {
         let error = publish(&session, PublishOptions::default(), &ctx)
             .await
@@ -121,7 +121,7 @@ async fn too_many_rejects_stop_the_publish() {
     // The limit is no part of what the job is: raised, the same job goes on, and nothing is sent twice.
     let text = std::fs::read_to_string(&job).unwrap();
     std::fs::write(&job, text.replace("\"1%\"", "100")).unwrap();
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let receipt = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap();
@@ -136,7 +136,7 @@ async fn too_many_rejects_stop_the_publish() {
 async fn rejects_are_in_the_dead_letter_topic_once() {
     let dir = tempfile::tempdir().unwrap();
     let job = job(&dir, &unique("letters"), &[3, 4, 1_200], "");
-    let (session, ctx) = opened(&job).await;
+    let (session, ctx) = dispatched(&job).await;
     let all = PublishOptions::default;
     let receipt = publish(&session, all(), &ctx).await.unwrap();
     assert_eq!((receipt.rejected, receipt.rejects_sent), (3, 3));

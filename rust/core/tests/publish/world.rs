@@ -1,38 +1,28 @@
 //! Sources, jobs and topics of these tests.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use kappaflow_avro::{AvroSchema, Decoder, framing};
+use kappaflow_core::Session;
 use kappaflow_core::identity::{HEADER, Identity, JobId};
 use kappaflow_core::kafka::transport::{Origin, Rows, Transport};
-use kappaflow_core::kafka::{Cluster, KafkaTransport, PartitionRange, header, read_ranges};
+use kappaflow_core::kafka::{Cluster, KafkaTransport, header};
 use kappaflow_core::store::Role;
-use kappaflow_core::{Context, Session, dispatch};
-use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
 use rdkafka::message::Message;
 use tempfile::TempDir;
+
+pub use crate::common::{dispatched, kafka, records, unique, write};
 
 pub const INGRESS: &str = r#"{"type":"record","name":"Row","fields":[
     {"name":"id","type":"long"},{"name":"text","type":["null","string"]},{"name":"m","type":"string"}]}"#;
 pub const EGRESS: &str =
     r#"{"type":"record","name":"Answer","fields":[{"name":"id","type":"long"}]}"#;
-
-pub fn kafka() -> String {
-    std::env::var("KAPPAFLOW_TEST_KAFKA")
-        .expect("set KAPPAFLOW_TEST_KAFKA=host:port of a running Kafka (`make test` does)")
-}
-
-pub fn unique(test: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    format!("publish-{test}-{}", now.as_nanos())
-}
 
 /// Rows `first..first + count` as loosely typed columns; an id of `bad` gets a fraction.
 pub fn rows(first: usize, count: usize, bad: &[usize]) -> RecordBatch {
@@ -41,17 +31,6 @@ pub fn rows(first: usize, count: usize, bad: &[usize]) -> RecordBatch {
     let text = (first..first + count).map(|i| (i % 7 != 0).then(|| format!("row {i}")));
     let text: ArrayRef = Arc::new(StringArray::from_iter(text));
     RecordBatch::try_from_iter([("id", id), ("text", text)]).unwrap()
-}
-
-pub fn write(path: &Path, batch: &RecordBatch, group_rows: usize) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let properties = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(group_rows))
-        .build();
-    let file = std::fs::File::create(path).unwrap();
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-    writer.write(batch).unwrap();
-    writer.close().unwrap();
 }
 
 /// A job of two child jobs of 2,500 rows: folders `m=1` and `m=2`, row groups of 500, splits of 1,000.
@@ -91,13 +70,6 @@ cap_max = 100000
     path
 }
 
-pub async fn opened(job: &Path) -> (Session, Context) {
-    let ctx = Context::default();
-    let session = Session::open(job, &BTreeMap::new()).await.unwrap();
-    dispatch::dispatch(&session, &ctx).await.unwrap();
-    (session, ctx)
-}
-
 /// Sends empty rows of split 0 and waits until they are acknowledged.
 pub fn send(transport: &mut KafkaTransport, job: JobId, seqs: Vec<u32>) {
     let origin = Origin {
@@ -126,40 +98,20 @@ pub fn send(transport: &mut KafkaTransport, job: JobId, seqs: Vec<u32>) {
 pub type Records = HashMap<Identity, Vec<(i32, Option<Vec<u8>>, Vec<u8>, i64)>>;
 
 pub async fn topic(cluster: Cluster, name: String, partitions: u32) -> Records {
-    tokio::task::spawn_blocking(move || {
-        let ranges: Vec<PartitionRange> = cluster
-            .watermarks(&name, partitions)
-            .unwrap()
-            .into_iter()
-            .map(|(partition, start, end)| PartitionRange {
-                partition,
-                start,
-                end,
-            })
-            .collect();
-        let mut records = Records::new();
-        read_ranges(
-            &cluster,
-            &name,
-            &ranges,
-            "test",
-            &Context::default(),
-            |message| {
-                let identity = Identity::from_bytes(header(message, HEADER).unwrap()).unwrap();
-                records.entry(identity).or_default().push((
-                    message.partition(),
-                    message.key().map(<[u8]>::to_vec),
-                    message.payload().unwrap_or_default().to_vec(),
-                    message.offset(),
-                ));
-                Ok(())
-            },
+    let found = records(cluster, name, partitions, |message| {
+        let identity = Identity::from_bytes(header(message, HEADER).unwrap()).unwrap();
+        let key = message.key().map(<[u8]>::to_vec);
+        let payload = message.payload().unwrap_or_default().to_vec();
+        (
+            identity,
+            (message.partition(), key, payload, message.offset()),
         )
-        .unwrap();
-        records
-    })
-    .await
-    .unwrap()
+    });
+    let mut records = Records::new();
+    for (identity, record) in found.await {
+        records.entry(identity).or_default().push(record);
+    }
+    records
 }
 
 pub async fn ingress(session: &Session) -> Records {
