@@ -39,10 +39,9 @@ lint: setup  ## rustfmt, clippy, ruff, mypy, and the stubs against the binary
 	@scripts/lint
 
 .PHONY: bench
-bench:  ## Run a benchmark beside its peers: make bench NAME=publish
-	@test -n "$(NAME)" || { echo "give NAME=, one of: $$(ls benchmarks/*.py | xargs -n1 basename -s .py | xargs)"; exit 2; }
-	@scripts/setup release
-	@$(PY) benchmarks/$(NAME).py
+bench:  ## Run a benchmark beside its peers: make bench NAME=publish [ARGS="--rows 50000"]
+	@test -n "$(NAME)" || { echo "give NAME=, one of: $$(ls benchmarks/*.py | xargs -n1 basename -s .py | grep -v harness | xargs)"; exit 2; }
+	@scripts/bench $(NAME) $(ARGS)
 
 .PHONY: fuzz
 fuzz:  ## Fuzz the codec's targets: make fuzz [TARGET=decode] [SECONDS=600]
@@ -62,6 +61,6 @@ docs: setup  ## Check that the docs' commands and links are real
 
 .PHONY: clean
 clean:  ## Remove what was made in the clone (caches outside stay)
-	@rm -rf $(VENV) dist .kappaflow examples/flights/.kappaflow examples/flights/landed examples/flights/data
+	@rm -rf $(VENV) .venv-bench dist .kappaflow examples/flights/.kappaflow examples/flights/landed examples/flights/data
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@rm -f python/kappaflow/_native*.so

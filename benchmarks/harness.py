@@ -1,6 +1,7 @@
 """What every benchmark shares: the flights, a Kafka of its own, measuring, and the one JSON line at the end."""
 
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from kappaflow.dev import DevStack
 
 ROOT = Path(__file__).resolve().parent.parent
 FLIGHTS = ROOT / "examples" / "flights"
@@ -35,44 +39,68 @@ def flights(rows: int | None = None) -> pa.Table:
 
 
 @contextmanager
-def kafka() -> Iterator[tuple[str, Path]]:
-    """A real Kafka in a directory of its own: its bootstrap servers and the directory."""
+def kafka() -> Iterator[tuple["DevStack", Path]]:
+    """A stack with a real Kafka, the region `bench`, and a registry; and a directory beside its data."""
     from kappaflow.dev import DevStack
 
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
-        with DevStack(base / "dev", regions=["bench"]) as stack:
+        with DevStack(base / "dev", regions=["bench"], registry=True) as stack:
             try:
-                yield stack.bootstrap("bench"), base
+                yield stack, base
             finally:
                 stack.down(wipe=True)
 
 
-def measured(work: Callable[[], int]) -> dict[str, float]:
-    """Run `work`, which returns a number of rows; give seconds, rows/s and CPU µs/row of this process."""
-    before, begun = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+def cpu_s(pid: int | str) -> float:
+    """CPU seconds that a process has taken so far; of another one as the kernel shows them, in 1/100 s."""
+    if pid == "self":
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_rss_mib(pid: int | str) -> float:
+    """The most memory that a process has had resident, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+
+
+def measured(work: Callable[[], int], *others: int) -> dict[str, float]:
+    """Run `work`, which returns a number of rows; give seconds, rows/s and CPU µs/row, and the peak of memory so far.
+
+    They are those of this process, and of `others` that work for it.
+    """
+    pids: list[int | str] = ["self", *others]
+    before, begun = sum(map(cpu_s, pids)), time.perf_counter()
     rows = work()
     seconds = time.perf_counter() - begun
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return figures(rows, seconds, sum(map(cpu_s, pids)) - before, sum(map(peak_rss_mib, pids)))
+
+
+def figures(rows: int, seconds: float, cpu: float, peak_mib: float) -> dict[str, float]:
+    """What a benchmark says of one run; `cpu` in seconds."""
     return {
         "rows": rows,
         "seconds": round(seconds, 3),
         "rows_per_s": round(rows / seconds),
         "cpu_us_per_row": round(cpu / rows * 1e6, 3),
+        "peak_rss_mib": round(peak_mib, 1),
     }
 
 
 def finish(
     name: str,
-    ours: dict[str, float],
-    peers: dict[str, dict[str, float]],
+    ours: dict[str, Any],
+    peers: dict[str, dict[str, Any]],
     ratios: dict[str, Any],
     checked: bool,
     packages: list[str],
-    crates: dict[str, str] | None = None,
+    versions: dict[str, str] | None = None,
+    aims: list[dict[str, Any]] | None = None,
 ) -> int:
-    """Print the JSON line and return the exit code: 1 if an output was wrong."""
+    """Print the JSON line and return the exit code: 1 if an output was wrong. `versions`: of other things."""
     line: dict[str, Any] = {
         "benchmark": name,
         "ours": ours,
@@ -82,8 +110,10 @@ def finish(
         "versions": {
             "python": sys.version.split()[0],
             **{package: version(package) for package in ["kappaflow", *packages]},
-            **(crates or {}),
+            **(versions or {}),
         },
     }
+    if aims is not None:
+        line["aims"] = aims
     sys.stdout.write(json.dumps(line) + "\n")
     return 0 if checked else 1

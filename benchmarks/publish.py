@@ -1,138 +1,292 @@
-"""Publishing to a real Kafka: ours beside confluent-kafka's producer with its AvroSerializer, on the same flights.
+"""Publishing to a real Kafka: a job file beside what others take for the same flights, from the same Parquet.
 
-Both write the same schema with registry framing and a 17-byte identity header, idempotent, acks=all, lz4, to 12
-partitions; both topics are then read back and compared, value by value. `--rows` cuts the work.
+The year three times, to 12 partitions, acks=all, idempotent, lz4, each record with an identity header where the tool
+can write one. Every topic that holds the rows is read back by a stock client and compared, value by value; of those
+that hold ready bytes the records are counted by offsets. `--rows` cuts the work, `--peers` chooses.
 """
 
 import argparse
+import io
+import json
+import statistics
+import struct
 import sys
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+import pyarrow.parquet as pq
+from confluent_kafka.schema_registry import SchemaRegistryClient
 
-import kappaflow
-from harness import FLIGHTS, finish, flights, kafka, measured, say
+from harness import FLIGHTS, ROOT, finish, flights, kafka, say
+from kappaflow.dev.jars import KAFKA_VERSION, JarSet, class_path
+from kappaflow.dev.java import find_java
+from kappaflow.errors import DevStackError
+from publish_peers import java, ours, program
+from publish_peers.confluent import strict
+from publish_peers.program import Task
+from publish_peers.topics import Topics
 
 PARTITIONS = 12
+COPIES = 3
 SCHEMA = (FLIGHTS / "flight.avsc").read_text()
+SPARK_VERSION = "4.1.1"
+SPARK = JarSet(
+    f"Spark {SPARK_VERSION} for Kafka and Avro",
+    f"spark-kafka-avro-{SPARK_VERSION}",
+    (
+        f"org.apache.spark:spark-sql-kafka-0-10_2.13:{SPARK_VERSION}",
+        f"org.apache.spark:spark-avro_2.13:{SPARK_VERSION}",
+    ),
+    "67 MB",
+    200 << 20,
+)
+AIMS = {"spark": 1.8, "arrow-kafka-pyo3": 8.0, "confluent-kafka": 30.0, "ProducerPerformance": 1.0}
+"""At least so many times a peer's rows a second."""
+AIM_CPU_US, AIM_RSS_MIB = 2.9, 512
+PEERS = [*AIMS, "ceiling"]
+
+Row = tuple[Any, ...]
 
 
-def ours(table: pa.Table, bootstrap: str, base: Path) -> int:
-    receipt = kappaflow.publish(
-        table,
-        topic="ours",
-        schema=SCHEMA,
-        bootstrap_servers=bootstrap,
-        registry=f"dir:{base / 'registry'}",
-        partitions=PARTITIONS,
-        fields={"time_hour": {"zone": "UTC"}},
-    )
-    return int(receipt["acknowledged"])
+class Run:
+    """One run: the Kafka, the rows, and what was found wrong."""
+
+    def __init__(self, task: Task, python: Path, table: pa.Table) -> None:
+        self.task, self.python, self.table = task, python, table
+        self.topics = Topics(task.bootstrap)
+        self.registry = SchemaRegistryClient({"url": task.registry})
+        self.wrong: list[str] = []
+        self.record_bytes = 0
+        given = fastavro.parse_schema(json.loads(SCHEMA))
+        self._schemas: dict[int | None, Any] = {None: given}
+        self._typed = Counter(tuple(strict(row).values()) for row in self._rows())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for batch in self.table.to_batches(10_000):
+            yield from batch.to_pylist()
+
+    # -- the contenders; each takes a task with a topic of its own
+
+    def ours(self, task: Task) -> dict[str, Any]:
+        found = ours.publish(task)
+        self._compare("ours", ours.topic_of(task), self._typed)
+        del found["splits"]
+        return found
+
+    def confluent(self, task: Task) -> dict[str, Any]:
+        self.topics.create(task.topic, PARTITIONS)
+        found = program.run(self.python, "confluent", task)
+        self._compare("confluent-kafka", task.topic, self._typed)
+        return found
+
+    def arrow_kafka(self, task: Task) -> dict[str, Any]:
+        self.topics.create(task.topic, PARTITIONS)
+        found = program.run(self.python, "arrow_kafka", task)
+        as_they_are = Counter(tuple(row.values()) for row in self._rows())
+        self._compare("arrow-kafka-pyo3", task.topic, as_they_are, identities=False)
+        return found
+
+    def spark(self, task: Task) -> dict[str, Any]:
+        for topic in (task.topic, f"{task.topic}-warm"):
+            self.topics.create(topic, PARTITIONS)
+        found = program.run(self.python, "spark", task)
+        self._compare("spark", task.topic, self._typed, framed=False)
+        return found
+
+    def producer_performance(self, task: Task) -> dict[str, Any]:
+        self.topics.create(task.topic, PARTITIONS)
+        some = self.table.slice(0, 10_000).to_pylist()
+        found = java.publish(task, some, self.record_bytes)
+        self._count("ProducerPerformance", task.topic, task.rows)
+        return found
+
+    def ceiling(self, task: Task) -> dict[str, Any]:
+        for codec in ("plain", "lz4"):
+            self.topics.create(f"{task.topic}-{codec}", PARTITIONS)
+        found = program.run(Path(sys.executable), "ceiling", task)
+        for codec, figures in found.items():
+            self._count(f"ceiling {codec}", f"{task.topic}-{codec}", figures["rows"])
+        return found
+
+    # -- what came of it
+
+    def _count(self, who: str, topic: str, expected: int) -> None:
+        if (there := self.topics.count(topic)) != expected:
+            self.wrong.append(f"{who}: {there} records in the topic, {expected} expected")
+
+    def _compare(
+        self, who: str, topic: str, expected: Counter[Row], *, framed: bool = True, identities: bool = True
+    ) -> None:
+        """Holds every value of a topic against the source's, and looks that each has an identity of its own."""
+        seen: Counter[Row] = Counter()
+        ids: set[bytes] = set()
+        size = 0
+        for headers, value in self.topics.records(topic):
+            seen[tuple(self._decoded(value, framed).values())] += 1
+            size += len(value)
+            for name, identity in headers or ():
+                size += len(name) + len(identity) + 2  # their lengths
+                ids.add(identity)
+        count = seen.total()
+        if seen != expected:
+            more, less = (seen - expected).total(), (expected - seen).total()
+            self.wrong.append(
+                f"{who}: {count} values, of which {more} are not the source's; {less} are missing"
+            )
+        if identities and len(ids) != count:
+            self.wrong.append(f"{who}: {len(ids)} identities on {count} records")
+        if who == "ours":
+            self.record_bytes = round(size / max(count, 1))
+
+    def _decoded(self, value: bytes, framed: bool) -> dict[str, Any]:
+        stream = io.BytesIO(value)
+        schema_id = None
+        if framed:
+            magic, schema_id = struct.unpack(">bI", stream.read(5))
+            if magic != 0:
+                raise ValueError(f"a value that begins with {magic}, not with the framing's 0")
+            if schema_id not in self._schemas:
+                text = self.registry.get_schema(schema_id).schema_str or ""
+                self._schemas[schema_id] = fastavro.parse_schema(json.loads(text))
+        record: Any = fastavro.schemaless_reader(stream, self._schemas[schema_id], None)
+        if stream.read(1):
+            raise ValueError("a value that goes on behind its datum")
+        return dict(record)
 
 
-def strict(row: dict[str, Any]) -> dict[str, Any]:
-    """A warehouse row as the schema wants it: what a user of the stock client has to write."""
-    for name, value in row.items():
-        if isinstance(value, float):
-            row[name] = int(value)
-    row["time_hour"] = datetime.fromisoformat(row["time_hour"])
-    return row
+def write_source(directory: Path, rows: int) -> pa.Table:
+    """The year, three times or as far as `rows` goes, as twelve Parquet files; returns it."""
+    directory.mkdir()
+    table = pa.concat_tables([flights()] * COPIES).slice(0, rows)
+    each = -(-table.num_rows // 12)
+    for part in range(-(-table.num_rows // each)):
+        pq.write_table(
+            table.slice(part * each, each), directory / f"part-{part:02}.parquet", row_group_size=50_000
+        )
+    return table
 
 
-def confluent(table: pa.Table, bootstrap: str, serializer: AvroSerializer) -> int:
-    producer = Producer(
+def for_spark(python: Path) -> tuple[str, tuple[str, ...]] | str:
+    """Its Java's home and the jars that pyspark lacks; or why it can't run."""
+    try:
+        executable = find_java(17, 21).executable.resolve()
+        jars = class_path(SPARK, say)
+    except DevStackError as error:
+        return str(error)
+    its_own = {
+        path.name for path in python.parent.parent.glob("lib/python3*/site-packages/pyspark/jars/*.jar")
+    }
+    if not its_own:
+        return f"no pyspark in the environment of {python}"
+    return str(executable.parent.parent), tuple(str(jar) for jar in jars if jar.name not in its_own)
+
+
+def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs' medians, figure by figure; what is no number is the last one's."""
+    found = dict(runs[-1])
+    for name, value in found.items():
+        if isinstance(value, dict) and "rows_per_s" in value:
+            found[name] = median([run[name] for run in runs])
+        elif isinstance(value, int | float):
+            middle = statistics.median(run[name] for run in runs)
+            found[name] = round(middle) if isinstance(value, int) else round(middle, 3)
+    if "rows_per_s" in found and len(runs) > 1:
+        found["rows_per_s_of_runs"] = [run["rows_per_s"] for run in runs]
+    return found
+
+
+def aims(ours: dict[str, Any], ratios: dict[str, float]) -> list[dict[str, Any]]:
+    """What is aimed at, and what was reached."""
+    found: list[dict[str, Any]] = [
         {
-            "bootstrap.servers": bootstrap,
-            "enable.idempotence": True,
-            "acks": "all",
-            "linger.ms": 50,
-            "batch.size": 1_000_000,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": 1_000_000,
+            "what": f"times {peer}'s rows/s",
+            "at_least": least,
+            "reached": ratios[peer],
+            "met": ratios[peer] >= least,
         }
-    )
-    acknowledged = 0
-
-    def delivered(error: Any, _message: Any) -> None:
-        nonlocal acknowledged
-        if error is None:
-            acknowledged += 1
-
-    context = SerializationContext("confluent", MessageField.VALUE)
-    for seq, row in enumerate(row for batch in table.to_batches(10_000) for row in batch.to_pylist()):
-        value = serializer(strict(row), context)
-        header: list[tuple[str, str | bytes | None]] = [("kf-id", seq.to_bytes(17, "big"))]
-        while True:
-            try:
-                producer.produce("confluent", value, headers=header, on_delivery=delivered)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    producer.flush()
-    return acknowledged
+        for peer, least in AIMS.items()
+        if peer in ratios
+    ]
+    for figure, most in (("cpu_us_per_row", AIM_CPU_US), ("peak_rss_mib", AIM_RSS_MIB)):
+        found.append({"what": figure, "at_most": most, "reached": ours[figure], "met": ours[figure] <= most})
+    return found
 
 
-def read_back(bootstrap: str, topic: str, decode: AvroDeserializer) -> list[dict[str, Any]]:
-    """All values of a topic, in the order of their seq (the last 4 bytes of the header)."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "check", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    open_partitions = PARTITIONS
-    records: list[tuple[Any, Any]] = []
-    context = SerializationContext(topic, MessageField.VALUE)
-    while open_partitions:
-        for message in consumer.consume(10_000, 10):
-            if message.error():
-                open_partitions -= 1
-            else:
-                headers: Any = message.headers()
-                records.append((dict(headers)["kf-id"][-4:], decode(message.value(), context)))
-    consumer.close()
-    return [record for _, record in sorted(records, key=lambda record: record[0])]
+def measure(
+    run: Run, chosen: list[str], rounds: int, spark: tuple[str, tuple[str, ...]] | str
+) -> dict[str, Any]:
+    """Every contender in every round, one after the other; the medians by name."""
+    contenders: dict[str, Callable[[Task], dict[str, Any]]] = {
+        "ours": run.ours,
+        "spark": run.spark,
+        "arrow-kafka-pyo3": run.arrow_kafka,
+        "confluent-kafka": run.confluent,
+        "ProducerPerformance": run.producer_performance,
+        "ceiling": run.ceiling,
+    }
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("ours", *chosen)}
+    for number in range(1, rounds + 1):
+        for name in runs:
+            if name == "spark" and isinstance(spark, str):
+                continue
+            say(f"round {number} of {rounds}: {name}")
+            topic = f"{name.lower()}-{number}"
+            home, jars = ("", ()) if isinstance(spark, str) else spark
+            task = Task(**{**vars(run.task), "topic": topic, "java": home, "jars": jars})
+            runs[name].append(contenders[name](task))
+            run.topics.delete(topic, *(f"{topic}-{more}" for more in ("ingress", "warm", "plain", "lz4")))
+    return {name: median(found) if found else {"skipped": spark} for name, found in runs.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=336_776, help="rows of the year (default: all 336,776)")
-    table = flights(parser.parse_args().rows)
-    with kafka() as (bootstrap, base):
-        admin = AdminClient({"bootstrap.servers": bootstrap})
-        for future in admin.create_topics([NewTopic("confluent", PARTITIONS, 1)]).values():
-            future.result()
-        registry = SchemaRegistryClient.new_client({"url": "mock://bench"})
-        serializer = AvroSerializer(registry, SCHEMA)
-        say("ours")
-        our_figures = measured(lambda: ours(table, bootstrap, base))
-        say("confluent-kafka + AvroSerializer")
-        their_figures = measured(lambda: confluent(table, bootstrap, serializer))
-        say("comparing both topics")
-        ours_registry = SchemaRegistryClient.new_client({"url": "mock://ours"})
-        ours_registry.register_schema("ours-value", Schema(SCHEMA, "AVRO"))
-        left = read_back(bootstrap, "ours", AvroDeserializer(ours_registry))
-        right = read_back(bootstrap, "confluent", AvroDeserializer(registry))
-        expected = [strict(row) for row in table.to_pylist()]
-        checked = left == right == expected
-        if not checked:
-            say(
-                f"WRONG: {len(left)} and {len(right)} records against {len(expected)} expected, or values differ"
-            )
-    code: int = finish(
-        "publish",
-        our_figures,
-        {"confluent-kafka AvroSerializer": their_figures},
-        {"confluent-kafka AvroSerializer": round(our_figures["rows_per_s"] / their_figures["rows_per_s"], 2)},
-        checked,
-        ["confluent-kafka", "pyarrow"],
+    parser.add_argument(
+        "--rows", type=int, default=1_010_328, help="rows to publish (default and most: 1,010,328)"
     )
-    return code
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds, of which the medians count (default: 3)"
+    )
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="which peers (default: all)")
+    parser.add_argument(
+        "--peers-python",
+        type=Path,
+        default=ROOT / ".venv-bench" / "bin" / "python",
+        help="a Python that has requirements/bench.txt (default: .venv-bench's)",
+    )
+    options = parser.parse_args()
+    if options.rows < 1 or options.rounds < 1:
+        parser.error("--rows and --rounds are at least 1")
+    if not options.peers_python.exists():
+        parser.error(f"{options.peers_python} is not there: `make bench NAME=publish` makes it")
+    spark = for_spark(options.peers_python) if "spark" in options.peers else ""
+    with kafka() as (stack, base):
+        table = write_source(base / "flights", options.rows)
+        task = Task(
+            source=str(base / "flights"),
+            rows=table.num_rows,
+            topic="",
+            partitions=PARTITIONS,
+            bootstrap=stack.bootstrap("bench"),
+            registry=stack.registry_url(),
+            schema=SCHEMA,
+            scratch=str(base),
+        )
+        run = Run(task, options.peers_python, table)
+        found = measure(run, options.peers, options.rounds, spark)
+    for what in run.wrong:
+        say(f"WRONG: {what}")
+    mine = found.pop("ours")
+    rates = {peer: figures.get("rows_per_s") for peer, figures in found.items()}
+    rates |= {
+        f"ceiling {codec}": figures["rows_per_s"] for codec, figures in found.get("ceiling", {}).items()
+    }
+    ratios = {peer: round(mine["rows_per_s"] / rate, 3) for peer, rate in rates.items() if rate}
+    versions = {"kafka": KAFKA_VERSION, **program.versions(options.peers_python)}
+    return finish("publish", mine, found, ratios, not run.wrong, ["pyarrow"], versions, aims(mine, ratios))
 
 
 if __name__ == "__main__":

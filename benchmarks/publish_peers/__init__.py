@@ -1,0 +1,1 @@
+"""Who publishes the same rows, each as a program of its own, and what is looked at afterwards."""
