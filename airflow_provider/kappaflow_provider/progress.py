@@ -1,4 +1,4 @@
-"""Progress of a stage as lines of a task's log."""
+"""Progress of a stage as lines of a task's log, and as gauges of Airflow's metrics."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,17 +13,29 @@ class Log(Protocol):
     def info(self, event: str, *args: Any) -> Any: ...
 
 
+class Gauge(Protocol):
+    """How Airflow's metrics take a number: `Stats.gauge`."""
+
+    def __call__(self, stat: str, value: float, *, tags: dict[str, Any]) -> Any: ...
+
+
 class ProgressLog:
-    """An `on_progress` callback: at most one line every `every_s` seconds, however often it is called."""
+    """An `on_progress` callback: at most one line every `every_s` seconds, however often it is called.
+
+    With each line `gauge` gets `kappaflow.STAGE.done`, `.total` and the stage's own figures (`.rows_per_s`,
+    `.lag_records`, ...), tagged by the label: a child job, a region.
+    """
 
     def __init__(
         self,
         log: Log,
+        gauge: Gauge | None = None,
         *,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
+        self._gauge = gauge
         self._every_s = every_s
         self._clock = clock
         self._said_at = clock()
@@ -34,6 +46,19 @@ class ProgressLog:
             return
         self._said_at = now
         self._log.info("%s", line(progress))
+        if self._gauge is not None:
+            numbers = {
+                "done": progress["done"],
+                "total": progress.get("total"),
+                **progress.get("figures", {}),
+            }
+            for name, number in numbers.items():
+                if number is not None:
+                    self._gauge(
+                        f"kappaflow.{progress['stage']}.{name}",
+                        number,
+                        tags={"label": progress.get("label", "")},
+                    )
 
 
 def line(progress: Mapping[str, Any]) -> str:

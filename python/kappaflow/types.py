@@ -12,6 +12,9 @@ class Progress(TypedDict):
     done: int
     total: int | None
     note: str
+    figures: dict[str, float]
+    """Further numbers by name, for metrics: a publish has `rows_per_s`, `bytes_per_s`, `lag_records`, `held_back`
+    (1 while a limit holds it back) and `pacing_waited_s`."""
 
 
 OnProgress = Callable[[Progress], object]

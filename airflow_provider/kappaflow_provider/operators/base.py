@@ -9,6 +9,15 @@ from kappaflow_provider.progress import ProgressLog
 from kappaflow_provider.stage import JOB_TEMPLATE_FIELDS, Stage
 
 
+def _stats() -> Any:
+    """Airflow's metrics, where this version has them."""
+    try:
+        from airflow.providers.common.compat.sdk import Stats
+    except ImportError:
+        from airflow.stats import Stats
+    return Stats
+
+
 class KappaFlowOperator(Stage, BaseOperator):
     """A stage of a job as a task. The call may be killed at any point and tried again.
 
@@ -40,5 +49,5 @@ class KappaFlowOperator(Stage, BaseOperator):
         self.stop()
 
     def progress(self) -> ProgressLog:
-        """An `on_progress` that writes to the task's log."""
-        return ProgressLog(self.log)
+        """An `on_progress` that writes to the task's log and to Airflow's metrics."""
+        return ProgressLog(self.log, _stats().gauge)

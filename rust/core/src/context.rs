@@ -1,5 +1,6 @@
 //! What every stage is given from outside: a way to be stopped and a way to show how far it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub struct Progress {
     pub total: Option<u64>,
     /// One short remark ("waiting for the publisher"), or empty.
     pub note: String,
+    /// Further numbers for whoever keeps metrics, by name: `rows_per_s`, `lag_records`.
+    pub figures: BTreeMap<&'static str, f64>,
 }
 
 type Sink = dyn Fn(Progress) + Send + Sync;

@@ -119,6 +119,7 @@ fn tell(py: Python<'_>, on_progress: Option<&Py<PyAny>>, report: Option<Progress
         dict.set_item("done", report.done)?;
         dict.set_item("total", report.total)?;
         dict.set_item("note", report.note)?;
+        dict.set_item("figures", report.figures)?;
         callback.call1(py, (dict,))?;
     }
     Ok(())

@@ -83,10 +83,23 @@ def test_progress_is_a_line_every_few_seconds() -> None:
         def info(self, event: str, *args: Any) -> None:
             lines.append(event % args)
 
-    progress = ProgressLog(Log(), every_s=5, clock=lambda: now[0])
+    gauges: list[tuple[str, float, dict[str, Any]]] = []
+
+    def gauge(stat: str, value: float, *, tags: dict[str, Any]) -> None:
+        gauges.append((stat, value, tags))
+
+    progress = ProgressLog(Log(), gauge, every_s=5, clock=lambda: now[0])
     for tick in range(200):
         now[0] = tick / 10
-        progress({"stage": "publish", "label": "2013-01", "done": tick, "total": 200, "note": ""})
+        report = {"stage": "publish", "label": "2013-01", "done": tick, "total": 200, "note": ""}
+        progress({**report, "figures": {"rows_per_s": 10.0}})
+    tags = {"label": "2013-01"}
+    assert gauges[:3] == [
+        ("kappaflow.publish.done", 50, tags),
+        ("kappaflow.publish.total", 200, tags),
+        ("kappaflow.publish.rows_per_s", 10.0, tags),
+    ]
+    assert len(gauges) == 9
     assert lines == [f"publish 2013-01: {n} of 200 ({n // 2} %)" for n in (50, 100, 150)]
     bare = {"stage": "work", "label": "", "done": 1234, "total": None, "note": "2 waiting"}
     assert line(bare) == "work: 1,234, 2 waiting"

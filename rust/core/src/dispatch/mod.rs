@@ -2,6 +2,8 @@
 
 mod headroom;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::json;
@@ -72,6 +74,7 @@ pub async fn dispatch(session: &Session, ctx: &Context) -> Result<Dispatched> {
             done: done as u64 + 1,
             total,
             note: String::new(),
+            figures: BTreeMap::new(),
         });
     }
     let regions = regions(session).await?;

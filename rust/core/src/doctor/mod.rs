@@ -4,6 +4,7 @@
 mod broker;
 mod registry;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -118,6 +119,7 @@ pub async fn diagnose(session: &Session, ctx: &Context) -> Result<Diagnosis> {
             done: done as u64,
             total: Some(regions.len() as u64),
             note: String::new(),
+            figures: BTreeMap::new(),
         });
         needs.extend(broker::needs(session, &region.name, ctx).await?);
         needs.extend(registry::needs(session, &region.name, ctx).await?);

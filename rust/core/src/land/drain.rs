@@ -276,6 +276,7 @@ impl Lander<'_> {
             done: self.landing.records,
             total: Some(self.total),
             note: String::new(),
+            figures: BTreeMap::new(),
         });
     }
 

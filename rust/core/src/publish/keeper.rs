@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::books::{Books, Receipt};
 use super::letters::{Letters, Place};
 use super::meter::Meter;
-use super::pass::{Keeper, Slot};
+use super::pass::{Keeper, Pace, Slot};
 use super::region::RegionRun;
 use super::rejects::{self, RejectCounts, RejectFile, RejectRow};
 use crate::context::Progress;
@@ -107,7 +107,7 @@ impl Keeper for ChildKeeper<'_> {
         }
     }
 
-    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str) {
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, pace: &Pace<'_>) {
         let done = self.acknowledged_before + acknowledged;
         let left = self.child.rows.saturating_sub(done);
         self.run.ctx.report(Progress {
@@ -115,7 +115,8 @@ impl Keeper for ChildKeeper<'_> {
             label: self.child.name.clone(),
             done,
             total: Some(self.child.rows),
-            note: note(meter, Some(left), held),
+            note: note(meter, Some(left), pace.held),
+            figures: pace.figures(meter),
         });
     }
 }

@@ -75,17 +75,21 @@ impl Meter {
         }
     }
 
-    /// The rate of the last seconds, and how long `left` more rows take at it: `410,000 rows/s, 37.1 MB/s, 12 s left`.
+    /// Rows and bytes a second of the last seconds, once there were some.
+    pub fn rates(&self) -> Option<(f64, f64)> {
+        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let seconds = last.0.saturating_duration_since(first.0).as_secs_f64();
+        let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / seconds.max(1e-9);
+        let (rows, bytes) = (rate(first.1, last.1), rate(first.2, last.2));
+        (seconds > 0.0 && rows >= 1.0).then_some((rows, bytes))
+    }
+
+    /// The rates, and how long `left` more rows take at them: `410,000 rows/s, 37.1 MB/s, 12 s left`.
     pub fn show(&self, left: Option<u64>) -> String {
-        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+        let Some((rows, bytes)) = self.rates() else {
             return String::new();
         };
-        let seconds = last.0.saturating_duration_since(first.0).as_secs_f64();
-        let rows = (last.1.saturating_sub(first.1)) as f64 / seconds.max(1e-9);
-        if seconds <= 0.0 || rows < 1.0 {
-            return String::new();
-        }
-        let megabytes = (last.2.saturating_sub(first.2)) as f64 / seconds / 1e6;
+        let megabytes = bytes / 1e6;
         let left = left.map_or(String::new(), |left| {
             format!(", {} left", duration(left as f64 / rows))
         });

@@ -52,6 +52,8 @@ pub struct Pacer {
     lag: Option<LagCap>,
     /// Since when the group has moved nothing while its lag held the publish back, and where it was: its commits, summed.
     held: Option<(Instant, i64)>,
+    /// Records that were not worked on at the last look.
+    behind: Option<u64>,
     note: String,
 }
 
@@ -72,6 +74,7 @@ impl Pacer {
             }),
             lag,
             held: None,
+            behind: None,
             note: String::new(),
         }
     }
@@ -114,6 +117,11 @@ impl Pacer {
         }
     }
 
+    /// Records that were published and not worked on when that was last looked at; `None` where nobody asked to.
+    pub fn behind(&self) -> Option<u64> {
+        self.behind
+    }
+
     /// What holds the publish back just now, or empty.
     pub fn note(&self) -> &str {
         &self.note
@@ -133,6 +141,7 @@ impl Pacer {
             u64::try_from(end - from).unwrap_or(0)
         };
         let lag = out.ends.iter().map(behind).sum::<u64>() + out.in_flight;
+        self.behind = Some(lag);
         let mean = (out.bytes / out.rows.max(1)).max(1);
         let most = cap.most_records.min(cap.most_bytes / mean).max(1);
         let room = most.saturating_sub(lag);

@@ -61,6 +61,33 @@ impl Slot {
     }
 }
 
+/// What holds a pass back.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace<'a> {
+    /// In words; empty if nothing does just now.
+    pub held: &'a str,
+    /// Records that the workers have not done; `None` where no limit is on them.
+    pub behind: Option<u64>,
+    /// How long the pass has waited because of limits, in seconds.
+    pub waited_s: f64,
+}
+
+impl Pace<'_> {
+    /// For metrics, with the rates.
+    pub fn figures(&self, meter: &Meter) -> BTreeMap<&'static str, f64> {
+        let mut figures = BTreeMap::from([
+            ("held_back", f64::from(u8::from(!self.held.is_empty()))),
+            ("pacing_waited_s", self.waited_s),
+        ]);
+        if let Some((rows, bytes)) = meter.rates() {
+            figures.extend([("rows_per_s", rows), ("bytes_per_s", bytes)]);
+        }
+        // A count far below 2⁵³.
+        figures.extend(self.behind.map(|lag| ("lag_records", lag as f64)));
+        figures
+    }
+}
+
 /// What a pass tells whoever keeps the books.
 pub trait Keeper {
     /// Before anything of a split is sent; `ends` are offsets that none of its records can be before.
@@ -71,9 +98,8 @@ pub trait Keeper {
     fn close(&mut self, slot: &Slot) -> Result<()>;
     /// Rows of the split were rejected, which it is told of once; an error stops the pass.
     fn rejected(&mut self, slot: &Slot, rejects: &[RejectRow]) -> Result<()>;
-    /// Rows acknowledged by this pass so far, how fast, and what holds it back, if anything does; called a few times a
-    /// second.
-    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str);
+    /// Rows acknowledged by this pass so far, how fast, and what holds it back; called a few times a second.
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, pace: &Pace<'_>);
 }
 
 /// How a pass ended that was not stopped.
@@ -284,8 +310,12 @@ impl Pass<'_> {
         let mean = ended.bytes / ended.sent.max(1);
         let bytes = mean.saturating_mul(ended.acknowledged);
         self.meter.sample(Instant::now(), ended.acknowledged, bytes);
-        let held = self.pacer.note();
-        self.keeper.progress(ended.acknowledged, self.meter, held);
+        let pace = Pace {
+            held: self.pacer.note(),
+            behind: self.pacer.behind(),
+            waited_s: ended.waited.pacing_s,
+        };
+        self.keeper.progress(ended.acknowledged, self.meter, &pace);
     }
 
     fn begin(&mut self, slot: usize) -> Result<()> {

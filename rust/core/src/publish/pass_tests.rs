@@ -183,7 +183,7 @@ impl Keeper for Books {
         Ok(())
     }
 
-    fn progress(&mut self, _: u64, _: &Meter, _: &str) {}
+    fn progress(&mut self, _: u64, _: &Meter, _: &Pace<'_>) {}
 }
 
 /// Chunks of the rows that the slots still want; every tenth row is rejected.

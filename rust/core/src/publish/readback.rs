@@ -92,6 +92,7 @@ fn stable_ends(cluster: &Cluster, topic: &TopicRow, ctx: &Context) -> Result<BTr
             done: 0,
             total: None,
             note: format!("partition {partition}: another publisher's transaction is open"),
+            figures: BTreeMap::new(),
         });
         thread::sleep(STABLE_RETRY);
     }

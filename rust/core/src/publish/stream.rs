@@ -18,7 +18,7 @@ use super::keys::KeySchema;
 use super::letters::{Letters, Place};
 use super::meter::{Meter, SourceTime, Waited};
 use super::pacing::Pacer;
-use super::pass::{Keeper, NOTE_EVERY, Pass, Slot};
+use super::pass::{Keeper, NOTE_EVERY, Pace, Pass, Slot};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::{RejectCounts, RejectRow};
@@ -441,13 +441,14 @@ impl Keeper for StreamKeeper<'_> {
         }
     }
 
-    fn progress(&mut self, acknowledged: u64, meter: &Meter, held: &str) {
+    fn progress(&mut self, acknowledged: u64, meter: &Meter, pace: &Pace<'_>) {
         self.ctx.report(Progress {
             stage: "publish",
             label: self.topic.to_owned(),
             done: acknowledged,
             total: None,
-            note: note(meter, None, held),
+            note: note(meter, None, pace.held),
+            figures: pace.figures(meter),
         });
     }
 }

@@ -123,6 +123,7 @@ fn report_progress(ctx: &Context, note: &str) {
         done: 0,
         total: None,
         note: note.into(),
+        figures: BTreeMap::new(),
     });
 }
 

@@ -149,6 +149,7 @@ impl Checking<'_> {
             done: self.report.rows,
             total: self.total,
             note: String::new(),
+            figures: BTreeMap::new(),
         });
         Ok(())
     }

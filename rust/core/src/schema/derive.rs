@@ -1,5 +1,7 @@
 //! An Avro schema from a table: exact by type wherever Avro has such a type, null where nulls are.
 
+use std::collections::BTreeMap;
+
 use arrow_array::RecordBatchReader;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use kappaflow_avro::{AvroSchema, CoercionPlan, PlanOptions, PlanRow};
@@ -180,6 +182,7 @@ fn report(ctx: &Context, rows: u64, total: Option<u64>) {
         done: rows,
         total,
         note: String::new(),
+        figures: BTreeMap::new(),
     });
 }
 

@@ -1,5 +1,6 @@
 //! The consumer's thread: polls always, never waits for the service, hands over batches and commits the frontier.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -312,6 +313,7 @@ impl Loop {
             done,
             total,
             note: note.into(),
+            figures: BTreeMap::new(),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! Setting a worker up: the service first, so that one that can't start takes nothing; then the producer, the group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -103,6 +104,7 @@ pub async fn start(
         done: 0,
         total: None,
         note: "starting the service".into(),
+        figures: BTreeMap::new(),
     });
 
     let schema = |e: String| Error::Schema {

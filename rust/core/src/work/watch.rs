@@ -1,5 +1,6 @@
 //! Waiting for workers that run elsewhere (a fleet) to be done with a region's ingress.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -71,6 +72,7 @@ pub async fn watch(
                     None => "waiting for the publisher".into(),
                     Some(_) => "waiting for the workers".into(),
                 },
+                figures: BTreeMap::new(),
             });
             if look.is_done() {
                 return Ok(WatchSummary {
