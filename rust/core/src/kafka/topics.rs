@@ -13,8 +13,6 @@ use crate::job::{CreateTopics, Topics};
 
 /// Partitions of a topic that we create where nobody says how many.
 pub const DEFAULT_PARTITIONS: u32 = 6;
-/// How long a topic that was just created may take to be known.
-const CREATED_WAIT: Duration = Duration::from_secs(5);
 /// Kafka's own `message.timestamp.after.max.ms`, in milliseconds.
 const AFTER_MAX_MS: i64 = 3_600_000;
 
@@ -166,7 +164,7 @@ impl Cluster {
     /// Creates a topic, unless another did meanwhile, and waits until it is known.
     async fn create_topic(&self, topic: &str, wish: &Wish) -> Result<TopicFacts> {
         self.creation(topic, wish, &self.admin_options()).await?;
-        let deadline = Instant::now() + CREATED_WAIT;
+        let deadline = Instant::now() + self.timeout();
         while Instant::now() < deadline {
             if let Some(facts) = self.described(topic).await? {
                 return Ok(facts);
@@ -177,7 +175,7 @@ impl Cluster {
             topic,
             format!(
                 "was created but the broker does not know it after {} s",
-                CREATED_WAIT.as_secs()
+                self.timeout().as_secs()
             ),
         ))
     }
