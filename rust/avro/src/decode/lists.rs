@@ -1,5 +1,6 @@
 //! Elements of arrays, and entries of maps.
 
+use super::arrays::{Arrays, Block};
 use super::block::{Across, Ahead, Cursor};
 use super::column::{Column, Offsets, Store};
 use super::fault::Fault;
@@ -7,7 +8,7 @@ use super::feed::{Along, One, Optional};
 use super::read::{Action, Done, Op, Read};
 use super::reader::Reader;
 use super::skip::Skip;
-use super::source::{Block, Source};
+use super::source::Source;
 use crate::cpu;
 
 /// Elements that are read side by side.

@@ -1,6 +1,7 @@
 //! Messages to batches, by a plan that is made once of the writer's schema and the reader's.
 
 mod across;
+mod arrays;
 mod block;
 mod column;
 mod decimal;

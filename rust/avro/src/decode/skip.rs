@@ -1,5 +1,6 @@
 //! Passing over what only the writer has.
 
+use super::arrays::Arrays;
 use super::fault::Fault;
 use super::source::Source;
 use crate::types::{AvroType, DecimalType};
