@@ -3,11 +3,23 @@
 use std::ops::Range;
 
 use super::fields::{Field, Values};
+use super::pieces::Pieces;
 use super::sink::Sink;
 use super::stage::{Span, Stage, Step};
-use super::words::{BLOCK, Words};
+use super::words::BLOCK;
 use crate::cpu;
 use crate::error::EncodeError;
+
+/// Every slot of a block.
+pub(super) const ALL: [u8; BLOCK] = {
+    let mut all = [0; BLOCK];
+    let mut slot = 0;
+    while slot < BLOCK {
+        all[slot] = slot as u8;
+        slot += 1;
+    }
+    all
+};
 
 /// Fields, and what is to be written for a block of their slots.
 pub(super) struct Block<'a> {
@@ -52,81 +64,33 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Writes slots of the block, counted from its first, and says after each where the output ends.
+    /// Writes slots of the block, counted from its first, and says of each where the output ends behind it.
     #[inline(always)]
-    pub(super) fn write(
-        &self,
-        slots: impl Iterator<Item = usize>,
-        sink: &mut Sink,
-        mut written: impl FnMut(usize, usize),
-    ) {
-        let pieces: Vec<Piece<'_>> = self
-            .stage
-            .steps
-            .iter()
-            .map(|step| self.piece(*step))
-            .collect();
-        let mut at = sink.start();
-        // Most elements take one step, which is looked at once and not for every one of them.
-        match pieces[..] {
-            [Piece::Narrow(words)] => {
-                for slot in slots {
-                    at = sink.words(at, words, slot);
-                    written(slot, sink.len(at));
-                }
-            }
-            [Piece::Wide(words)] => {
-                for slot in slots {
-                    at = sink.words(at, words, slot);
-                    written(slot, sink.len(at));
-                }
-            }
-            [Piece::Bytes(span, sources)] => {
-                for slot in slots {
-                    at = sink.text(at, span, sources, slot);
-                    written(slot, sink.len(at));
-                }
-            }
-            _ => {
-                for slot in slots {
-                    for piece in &pieces {
-                        at = match *piece {
-                            Piece::Narrow(words) => sink.words(at, words, slot),
-                            Piece::Wide(words) => sink.words(at, words, slot),
-                            Piece::Bytes(span, sources) => sink.text(at, span, sources, slot),
-                            Piece::List(span, elements) => sink.list(at, span, elements, slot),
-                        };
-                    }
-                    written(slot, sink.len(at));
-                }
-            }
-        }
-        sink.stop(at);
-    }
-
-    fn piece(&self, step: Step) -> Piece<'_> {
+    pub(super) fn write(&self, slots: &[u8], sink: &mut Sink, ends: &mut [usize]) {
         let Self { fields, stage } = self;
-        match step {
-            Step::Narrow { from, to } => Piece::Narrow(&stage.narrow.0[from..to]),
-            Step::Wide { from, to } => Piece::Wide(&stage.wide.0[from..to]),
-            Step::Bytes { field, span } => Piece::Bytes(&stage.spans[span], &fields[field].sources),
-            Step::List { field, span } => {
-                let encoded = match &fields[field].values {
-                    Values::List(_, elements) => elements.sink.encoded(),
-                    _ => &[],
-                };
-                Piece::List(&stage.spans[span], encoded)
+        let mut pieces = Pieces::of_steps(stage.steps.len());
+        for step in &stage.steps {
+            match *step {
+                Step::Narrow { from, to } => pieces.narrow(&stage.narrow.0[from..to]),
+                Step::Wide { from, to } => pieces.wide(&stage.wide.0[from..to]),
+                Step::Bytes { field, span } => {
+                    let (field, span) = (&fields[field], &stage.spans[span]);
+                    match field.values {
+                        Values::View(_) => pieces.text_of(span, &field.sources),
+                        _ => pieces.text(span, field.source()),
+                    }
+                }
+                Step::List { field, span } => {
+                    let encoded = match &fields[field].values {
+                        Values::List(_, elements) => elements.sink.encoded(),
+                        _ => &[],
+                    };
+                    pieces.list(&stage.spans[span], encoded);
+                }
             }
         }
+        pieces.write(slots, sink, ends);
     }
-}
-
-/// What a step writes.
-enum Piece<'s> {
-    Narrow(&'s [Words<u64>]),
-    Wide(&'s [Words<u128>]),
-    Bytes(&'s Span, &'s [&'s [u8]]),
-    List(&'s Span, &'s [u8]),
 }
 
 /// What [`Block::fill`] is asked.
@@ -164,7 +128,12 @@ impl<'a> Elements<'a> {
     /// Encodes the elements of a block of lists, one after the other whichever lists they are of: how many a list has
     /// can't be foretold, and its bytes are copied as one piece. `offsets` has one more than there are lists; the span
     /// says where their elements lie, and then where their bytes do.
-    pub(super) fn encode(&mut self, offsets: &[usize], span: &mut Span) -> Result<(), EncodeError> {
+    pub(super) fn encode(
+        &mut self,
+        offsets: &[usize],
+        span: &mut Span,
+        may_be_null: bool,
+    ) -> Result<(), EncodeError> {
         self.sink.clear();
         let count = offsets.len() - 1;
         // What is below a null may be anything, and is passed over.
@@ -172,7 +141,7 @@ impl<'a> Elements<'a> {
             |span: &Span, slot: usize| (span.len[slot] == 0) & (offsets[slot] != offsets[slot + 1]);
         let mut from = 0;
         // There mostly is none, which is found faster than where one is.
-        if (0..count).fold(false, |any, slot| any | is_dead(span, slot)) {
+        if may_be_null && (0..count).fold(false, |any, slot| any | is_dead(span, slot)) {
             for slot in 0..count {
                 if is_dead(span, slot) {
                     self.encode_run(offsets, from..slot, span)?;
@@ -199,7 +168,7 @@ impl<'a> Elements<'a> {
         let mut places = &mut self.places[..offsets.len()];
         loop {
             let count = BLOCK.min(end - at);
-            self.ends[0] = self.sink.len(self.sink.start());
+            self.ends[0] = self.sink.len();
             if count > 0 {
                 self.block.fill(at, count)?;
                 cpu::run(Write {
@@ -243,9 +212,8 @@ impl cpu::Work for Write<'_, '_> {
 
     #[inline(always)]
     fn run(self) {
-        self.block.write(0..self.count, self.sink, |slot, end| {
-            self.ends[slot + 1] = end
-        });
+        self.block
+            .write(&ALL[..self.count], self.sink, &mut self.ends[1..]);
     }
 }
 
@@ -253,12 +221,13 @@ impl cpu::Work for Write<'_, '_> {
 mod tests {
     use super::super::fields::flatten;
     use super::*;
+    use crate::cpu::Form;
     use crate::gate::{Data, Lane};
     use crate::plan::Branch;
 
-    /// Tests run on new processors: this is what runs on old ones.
+    /// Tests run on new processors: this is what runs on old ones too.
     #[test]
-    fn both_forms_make_the_same_words() {
+    fn all_forms_make_the_same_words() {
         let longs: Vec<i64> = (0..BLOCK as u32)
             .map(|i| (i64::MIN >> (i % 64)) ^ i64::from(i))
             .collect();
@@ -285,12 +254,21 @@ mod tests {
             };
             let mut fields = Vec::new();
             flatten(&lane, None, &mut fields);
-            let mut old = Stage::default();
-            old.fill_all(&mut fields, 0, BLOCK).unwrap();
-            let mut new = Block::new(fields);
-            new.fill(0, BLOCK).unwrap();
-            assert_eq!(old.narrow.0, new.stage.narrow.0, "{lane:?}");
-            assert_eq!(old.wide.0, new.stage.wide.0, "{lane:?}");
+            let mut words = |form: Form| {
+                let mut stage = Stage::default();
+                let fill = Fill {
+                    stage: &mut stage,
+                    fields: &mut fields,
+                    from: 0,
+                    count: BLOCK,
+                };
+                cpu::run_as(form, fill).unwrap();
+                (stage.narrow.0, stage.wide.0)
+            };
+            let plain = words(Form::Plain);
+            for form in [Form::Avx2, Form::Avx512] {
+                assert_eq!(words(form), plain, "{form:?} of {lane:?}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::hint::select_unpredictable;
 
 use super::fields::{Field, Values};
 use super::numbers;
-use super::stage::{Slots, Span, Stage, Step};
+use super::stage::{Slots, Span, Stage, Step, between};
 use super::words::{self, Word, is_narrow};
 use crate::error::EncodeError;
 
@@ -69,8 +69,7 @@ impl Stage {
             }
             Values::Boolean(values) => {
                 let out = self.narrow();
-                let values = range.map(|slot| u64::from(values.value(slot)));
-                words::plain(values, 1, head, out);
+                numbers::bits(values, range, head, out);
                 slots.patch(out);
             }
             Values::Int(values) => {
@@ -95,23 +94,21 @@ impl Stage {
                 let values = &values[range];
                 if is_narrow(head, 1 + numbers::longest_unscaled(values)) {
                     let out = self.narrow();
-                    numbers::unscaled(values, head, out);
+                    numbers::unscaled::<u64>(values, head, out);
                     slots.patch(out);
                 } else {
                     let out = self.wide();
-                    numbers::unscaled(values, head, out);
+                    numbers::unscaled::<u128>(values, head, out);
                     slots.patch(out);
                 }
             }
             Values::Bytes(offsets) => {
-                let mut span = self.empty_span();
-                span.between(&slots, &offsets[from..=from + count], |o| o as usize);
-                self.texts(number, field, span, &slots)?;
+                let offsets = &offsets[from..=from + count];
+                self.texts(number, field, offsets, |o| o as usize, &slots)?;
             }
             Values::LargeBytes(offsets) => {
-                let mut span = self.empty_span();
-                span.between(&slots, &offsets[from..=from + count], |o| o as usize);
-                self.texts(number, field, span, &slots)?;
+                let offsets = &offsets[from..=from + count];
+                self.texts(number, field, offsets, |o| o as usize, &slots)?;
             }
             Values::View(views) => self.views(number, &views[range], &slots)?,
             Values::Fixed(size) => {
@@ -138,7 +135,8 @@ impl Stage {
                     *ended = u32::from(*len > 0);
                 }
                 lengths(&mut span, &slots)?;
-                elements.encode(offsets, &mut span)?;
+                let may_be_null = slots.nulls.is_some() || slots.absent.is_some();
+                elements.encode(offsets, &mut span, may_be_null)?;
                 self.span(span, |span| Step::List {
                     field: number,
                     span,
@@ -179,22 +177,25 @@ impl Stage {
     }
 
     #[inline(always)]
-    fn texts(
+    fn texts<T: Copy>(
         &mut self,
         number: usize,
         field: &Field<'_>,
-        span: Box<Span>,
+        offsets: &[T],
+        f: impl Fn(T) -> usize + Copy,
         slots: &Slots<'_>,
     ) -> Result<(), EncodeError> {
-        let (data, longest) = (field.source(), span.longest(slots.count));
+        let data = field.source();
+        // Those below nulls count too: there mostly is none.
+        let longest = between(offsets, f).fold(0, |longest, (_, len)| longest.max(len));
         if longest >= u128::MOST - slots.head.len() {
+            let mut span = self.empty_span();
+            span.between(slots, offsets, f);
             return self.with_lengths(span, slots, number);
         }
-        let places = || span.at.iter().zip(&span.len[..slots.count]);
-        let narrow = places().map(|(at, len)| (u64::load(data, *at), *len));
-        let wide = places().map(|(at, len)| (u128::load(data, *at), *len));
+        let narrow = between(offsets, f).map(|(at, len)| (u64::load(data, at), len));
+        let wide = between(offsets, f).map(|(at, len)| (u128::load(data, at), len));
         self.short_texts(slots, longest, narrow, wide);
-        self.spare(span);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod block;
 mod fields;
 mod fill;
 mod numbers;
+mod pieces;
 mod sink;
 mod stage;
 mod words;
@@ -17,7 +18,7 @@ use crate::error::EncodeError;
 use crate::framing::Frame;
 use crate::gate::{self, Reject, Rejections, Rows};
 use crate::plan::CoercionPlan;
-use block::Block;
+use block::{ALL, Block};
 use fields::{Field, flatten};
 use sink::Sink;
 use words::BLOCK;
@@ -83,19 +84,27 @@ impl cpu::Work for Writing<'_> {
     fn run(self) -> Self::Done {
         let (mut block, count) = (self.block, self.count);
         let mut sink = Sink::with_bound(block.bound(count))?;
-        let mut offsets = Vec::with_capacity(count + 1);
+        let mut offsets = vec![0; count + 1];
         let mut rows = Vec::with_capacity(count);
-        offsets.push(0);
+        let mut some = Vec::with_capacity(BLOCK);
         for first in (0..count).step_by(BLOCK) {
-            let slots = BLOCK.min(count - first);
-            block.fill(first, slots)?;
-            let passed = (0..slots).filter(|slot| !self.rejections.is_rejected(first + slot));
-            block.write(passed, &mut sink, |slot, end| {
-                offsets.push(end);
-                // The count of rows is a u32.
-                rows.push((first + slot) as u32);
-            });
+            let all = &ALL[..BLOCK.min(count - first)];
+            block.fill(first, all.len())?;
+            let passed = match self.rejections.is_empty() {
+                true => all,
+                false => {
+                    let row = |slot: u8| first + usize::from(slot);
+                    let passed = |slot: &u8| !self.rejections.is_rejected(row(*slot));
+                    some.clear();
+                    some.extend(all.iter().copied().filter(passed));
+                    &some[..]
+                }
+            };
+            block.write(passed, &mut sink, &mut offsets[rows.len() + 1..]);
+            // The count of rows is a u32.
+            rows.extend(passed.iter().map(|slot| first as u32 + u32::from(*slot)));
         }
+        offsets.truncate(rows.len() + 1);
         Ok(Encoded {
             buffer: sink.finish()?,
             offsets,

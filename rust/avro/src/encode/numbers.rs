@@ -1,21 +1,40 @@
 //! Numbers, and the lengths of texts and lists, as words: each function is a straight loop over a block.
 
-use super::words::{Head, Word, Words, each};
+use std::ops::Range;
+
+use arrow_buffer::BooleanBuffer;
+use arrow_buffer::bit_chunk_iterator::BitChunks;
+
+use super::words::{Head, WideWords, Word, Words};
 use crate::wire::zigzag;
 
 #[inline(always)]
-pub(super) fn ints(values: &[i32], head: Head, out: &mut Words<u64>) {
+fn each<T: Copy, W: Word>(values: &[T], head: Head, out: &mut W::Block, f: impl Fn(T) -> (W, u32)) {
+    head.each(values.iter().copied(), out, f);
+}
+
+/// Booleans.
+#[inline(always)]
+pub(super) fn bits(values: &BooleanBuffer, range: Range<usize>, head: Head, out: &mut Words) {
+    let (from, count) = (values.offset() + range.start, range.len());
+    let chunks = BitChunks::new(values.values(), from, count);
+    for (chunk, out) in chunks.iter_padded().zip(out.chunks_mut(64)) {
+        for (bit, word) in (0..64).zip(out) {
+            *word = head.word(chunk >> bit & 1, 1);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn ints(values: &[i32], head: Head, out: &mut Words) {
     let most = values.iter().fold(0, |most, v| most | zigzag_int(*v));
     // Each is a loop of its own: what it costs grows with the length.
     match most {
-        0..0x80 => each(values, out, |v| head.word(u64::from(zigzag_int(v)), 1)),
-        0x80..0x4000 => each(values, out, |v| short::<2>(zigzag_int(v), head)),
-        0x4000..0x20_0000 => each(values, out, |v| short::<3>(zigzag_int(v), head)),
-        0x20_0000..0x1000_0000 => each(values, out, |v| short::<4>(zigzag_int(v), head)),
-        _ => each(values, out, |v| {
-            let (bytes, len) = varint(u64::from(zigzag_int(v)));
-            head.word(bytes, len)
-        }),
+        0..0x80 => each(values, head, out, |v| (u64::from(zigzag_int(v)), 1)),
+        0x80..0x4000 => each(values, head, out, |v| short::<2>(zigzag_int(v))),
+        0x4000..0x20_0000 => each(values, head, out, |v| short::<3>(zigzag_int(v))),
+        0x20_0000..0x1000_0000 => each(values, head, out, |v| short::<4>(zigzag_int(v))),
+        _ => each(values, head, out, |v| varint(u64::from(zigzag_int(v)))),
     }
 }
 
@@ -30,58 +49,45 @@ pub(super) fn long_lengths(values: &[i64]) -> (u32, u32) {
 
 /// Longs whose varints are of at most 7 bytes, with the head.
 #[inline(always)]
-pub(super) fn longs(
-    values: &[i64],
-    head: Head,
-    (longest, shortest): (u32, u32),
-    out: &mut Words<u64>,
-) {
+pub(super) fn longs(values: &[i64], head: Head, (longest, shortest): (u32, u32), out: &mut Words) {
     match longest {
-        1 => each(values, out, |v| head.word(zigzag(v), 1)),
-        2 => each(values, out, |v| short::<2>(zigzag(v) as u32, head)),
-        3 => each(values, out, |v| short::<3>(zigzag(v) as u32, head)),
-        4 => each(values, out, |v| short::<4>(zigzag(v) as u32, head)),
+        1 => each(values, head, out, |v| (zigzag(v), 1)),
+        2 => each(values, head, out, |v| short::<2>(zigzag(v) as u32)),
+        3 => each(values, head, out, |v| short::<3>(zigzag(v) as u32)),
+        4 => each(values, head, out, |v| short::<4>(zigzag(v) as u32)),
         // Times and keys mostly are: nothing is left to decide by value.
         _ if longest == shortest => {
             let more = continued(longest);
-            each(values, out, |v| {
-                head.word(spread(zigzag(v)) | more, longest)
-            });
+            each(values, head, out, |v| (spread(zigzag(v)) | more, longest));
         }
-        _ => each(values, out, |v| {
-            let (bytes, len) = varint(zigzag(v));
-            head.word(bytes, len)
-        }),
+        _ => each(values, head, out, |v| varint(zigzag(v))),
     }
 }
 
 /// Any longs.
 #[inline(always)]
-pub(super) fn wide_longs(values: &[i64], head: Head, lengths: (u32, u32), out: &mut Words<u128>) {
+pub(super) fn wide_longs(values: &[i64], head: Head, lengths: (u32, u32), out: &mut WideWords) {
     // Times of microseconds mostly are of eight bytes.
     if lengths == (8, 8) {
-        for (word, v) in out.iter_mut().zip(values) {
-            *word = head.word(u128::from(spread(zigzag(*v)) | continued(8)), 8);
-        }
-        return;
+        let more = continued(8);
+        return each(values, head, out, |v| {
+            (u128::from(spread(zigzag(v)) | more), 8)
+        });
     }
-    // As a closure it would be too large to be inlined.
-    for (word, v) in out.iter_mut().zip(values) {
-        *word = wide_long(*v, head);
-    }
+    each(values, head, out, wide_long);
 }
 
 #[inline(always)]
-fn wide_long(v: i64, head: Head) -> u128 {
+fn wide_long(v: i64) -> (u128, u32) {
     let z = zigzag(v);
     if z < 1 << 56 {
         let (bytes, len) = varint(z);
-        return head.word(u128::from(bytes), len);
+        return (u128::from(bytes), len);
     }
     // Eight bytes that all go on, and one or two for the eight bits that are left.
     let low = u128::from(spread(z & ((1 << 56) - 1)) | 0x8080_8080_8080_8080);
     let (high, len) = varint(z >> 56);
-    head.word(low | u128::from(high) << 64, 8 + len)
+    (low | u128::from(high) << 64, 8 + len)
 }
 
 /// Of bytes that a length is written as, so that it fits into a narrow word with its head.
@@ -89,15 +95,14 @@ const LENGTH: u32 = 6;
 
 /// Lengths, unless one is longer than any memory.
 #[inline(always)]
-pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words<u64>) -> bool {
+pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words) -> bool {
     let most = lengths.iter().fold(0, |most, len| most | len);
     match most {
-        0..0x40 => each(lengths, out, |len| head.word(2 * len as u64, 1)),
-        0x40..0x2000 => each(lengths, out, |len| short::<2>(2 * len as u32, head)),
-        _ if most < 1 << (7 * LENGTH - 1) => each(lengths, out, |len| {
-            let (bytes, len) = varint(2 * len as u64);
-            head.word(bytes, len)
-        }),
+        0..0x40 => each(lengths, head, out, |len| (2 * len as u64, 1)),
+        0x40..0x2000 => each(lengths, head, out, |len| short::<2>(2 * len as u32)),
+        _ if most < 1 << (7 * LENGTH - 1) => {
+            each(lengths, head, out, |len| varint(2 * len as u64));
+        }
         _ => return false,
     }
     true
@@ -105,7 +110,7 @@ pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words<u64>) -> bo
 
 /// The varint of a number below 2^(7 N), without a branch; N is at most 4.
 #[inline(always)]
-fn short<const N: u32>(z: u32, head: Head) -> u64 {
+fn short<const N: u32>(z: u32) -> (u64, u32) {
     let mut bytes = z & 0x7f;
     let mut len = 1;
     let mut k = 1;
@@ -115,7 +120,7 @@ fn short<const N: u32>(z: u32, head: Head) -> u64 {
         len += more;
         k += 1;
     }
-    head.word(u64::from(bytes), len)
+    (u64::from(bytes), len)
 }
 
 /// The varint of a number below 2^56, and its length.
@@ -151,11 +156,11 @@ const fn zigzag_int(v: i32) -> u32 {
 
 /// Numbers as Avro's bytes: a length, and two's complement, big-endian, as short as holds the sign.
 #[inline(always)]
-pub(super) fn unscaled<W: Word>(values: &[i64], head: Head, out: &mut Words<W>) {
-    each(values, out, |v| {
+pub(super) fn unscaled<W: Word>(values: &[i64], head: Head, out: &mut W::Block) {
+    each(values, head, out, |v| {
         let len = signed_len(magnitude(v));
         let bytes = (v as u64).swap_bytes() >> (64 - 8 * len);
-        head.word(W::from(bytes) << 8 | W::from(2 * len as u8), 1 + len)
+        (W::from(bytes) << 8 | W::from(2 * len as u8), 1 + len)
     });
 }
 
@@ -177,7 +182,7 @@ const fn signed_len(magnitude: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words::{BLOCK, is_narrow, widen};
+    use super::super::words::{BLOCK, WordBlock, is_narrow};
     use super::*;
     use crate::wire::push_long;
 
@@ -193,11 +198,11 @@ mod tests {
         values
     }
 
-    fn written<W: Word + Into<u128>>(word: W) -> Vec<u8> {
-        let bytes = word.into().to_le_bytes();
-        let len = usize::from(bytes[W::MOST]);
-        assert!(len <= W::MOST);
-        bytes[..len].to_vec()
+    fn written<B: WordBlock>(block: &B, slot: usize) -> Vec<u8> {
+        let mut stage = [0; _];
+        let len = block.store(slot, &mut stage, 0);
+        assert!(len < size_of::<B::Word>());
+        stage[..len].to_vec()
     }
 
     fn expected(head: Head, value: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -218,24 +223,24 @@ mod tests {
                     .map(|v| i32::try_from(*v))
                     .collect::<Result<Vec<_>, _>>()
                 {
-                    let mut out = [0; BLOCK + 8];
+                    let mut out = Words::EMPTY;
                     ints(&block, head, &mut out);
-                    for (v, word) in block.iter().zip(out) {
-                        assert_eq!(written(word), slow(i64::from(*v)), "{v} of {block:?}");
+                    for (slot, v) in block.iter().enumerate() {
+                        assert_eq!(written(&out, slot), slow(i64::from(*v)), "{v} of {block:?}");
                     }
                 }
                 let lengths = long_lengths(block);
                 if is_narrow(head, lengths.0 as usize) {
-                    let mut out = [0; BLOCK + 8];
+                    let mut out = Words::EMPTY;
                     longs(block, head, lengths, &mut out);
-                    for (v, word) in block.iter().zip(out) {
-                        assert_eq!(written(word), slow(*v), "{v} of {block:?}");
+                    for (slot, v) in block.iter().enumerate() {
+                        assert_eq!(written(&out, slot), slow(*v), "{v} of {block:?}");
                     }
                 }
-                let mut out = [0; BLOCK + 8];
+                let mut out = WideWords::EMPTY;
                 wide_longs(block, head, lengths, &mut out);
-                for (v, word) in block.iter().zip(out) {
-                    assert_eq!(written(word), slow(*v), "{v} of {block:?}");
+                for (slot, v) in block.iter().enumerate() {
+                    assert_eq!(written(&out, slot), slow(*v), "{v} of {block:?}");
                 }
             }
         };
@@ -253,18 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn wide_words_hold_the_same() {
-        let values = [0, -1, 63, 64, -(1 << 40)];
-        let mut narrow = [0; BLOCK + 8];
-        longs(&values, Head::of(2), long_lengths(&values), &mut narrow);
-        let mut wide = [0; BLOCK + 8];
-        widen(&narrow, &mut wide);
-        for (narrow, wide) in narrow.iter().zip(wide) {
-            assert_eq!(written(*narrow), written(wide));
-        }
-    }
-
-    #[test]
     fn decimals_are_as_short_as_holds_the_sign() {
         for v in boundaries() {
             let be = v.to_be_bytes();
@@ -279,13 +272,27 @@ mod tests {
                     push_long(8 - redundant as i64, out);
                     out.extend_from_slice(&be[redundant..]);
                 });
-                let mut out = [0_u128; BLOCK + 8];
-                unscaled(&[v], head, &mut out);
-                assert_eq!(written(out[0]), expected, "{v}");
+                let mut out = WideWords::EMPTY;
+                unscaled::<u128>(&[v], head, &mut out);
+                assert_eq!(written(&out, 0), expected, "{v}");
                 if is_narrow(head, 9 - redundant) {
-                    let mut out = [0_u64; BLOCK + 8];
-                    unscaled(&[v], head, &mut out);
-                    assert_eq!(written(out[0]), expected, "{v}");
+                    let mut out = Words::EMPTY;
+                    unscaled::<u64>(&[v], head, &mut out);
+                    assert_eq!(written(&out, 0), expected, "{v}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn booleans_are_of_their_slots() {
+        let values: BooleanBuffer = (0..3 * BLOCK).map(|i| i % 3 == 0).collect();
+        for values in [values.slice(0, BLOCK), values.slice(5, 2 * BLOCK)] {
+            for range in [0..BLOCK, 3..70, 9..10, 7..7] {
+                let mut out = Words::EMPTY;
+                bits(&values, range.clone(), Head::of(2), &mut out);
+                for (slot, i) in range.enumerate() {
+                    assert_eq!(written(&out, slot), [2, u8::from(values.value(i))]);
                 }
             }
         }

@@ -1,217 +1,213 @@
 //! The output: staged in a small buffer, where a store needs no look at the room, and moved on in pieces.
 
-use super::stage::Span;
-use super::words::{BLOCK, STAGE, StageBytes, Word, Words};
+use super::words::{STAGE, StageBytes};
 use crate::error::EncodeError;
 
 /// Bytes of a text that are copied as one piece of this size, where there is so much to read: to look closer at its
 /// length would cost more, as no branch on it can be foretold.
-const SHORT: usize = 64;
+pub(super) const SHORT: usize = 64;
 /// The same of all elements of a list.
-const LIST: usize = 128;
+pub(super) const LIST: usize = 128;
 /// Longer texts don't go through the stage.
 const MEDIUM: usize = 1024;
+/// Most bytes that are staged between two looks at the room, but for what is longer than the pieces above.
+pub(super) const GROUP: usize = 1024;
+
+/// Bytes of rows that are staged: few, as they are not looked at again, and should not take the cache from what is.
+const ROWS: usize = 3072;
 
 /// Rows on their way into one buffer.
 pub(super) struct Sink {
-    out: Vec<u8>,
+    output: Output,
     stage: Box<StageBytes>,
+    /// The stage is emptied where it holds more than so many bytes.
+    full: usize,
     /// Bytes in the stage.
     at: usize,
+}
+
+/// What has left the stage.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
     /// Why what was asked for can't be written.
     error: Option<EncodeError>,
+}
+
+/// A sink that is written to, in parts that the loops have in registers. All that writes takes the place in the stage,
+/// and gives the place behind what it wrote.
+pub(super) struct Writer<'s> {
+    pub(super) stage: &'s mut StageBytes,
+    output: &'s mut Output,
+    full: usize,
 }
 
 impl Default for Sink {
     fn default() -> Self {
         Self {
-            out: Vec::new(),
+            output: Output::default(),
             stage: Box::new([0; _]),
+            full: STAGE - GROUP - MEDIUM,
             at: 0,
-            error: None,
         }
     }
 }
 
 impl Sink {
-    /// Most words that are written at once.
-    pub(super) const RUN: usize = 64;
-
     /// A sink with room for so many bytes. What is not written of it is never touched, so it costs nothing.
     pub(super) fn with_bound(bound: usize) -> Result<Self, EncodeError> {
-        let mut sink = Self::default();
-        sink.out
+        let mut sink = Self {
+            full: ROWS,
+            ..Self::default()
+        };
+        let output = &mut sink.output.bytes;
+        output
             .try_reserve_exact(bound)
             .map_err(|_| EncodeError::TooLarge { bytes: bound })?;
         Ok(sink)
     }
 
-    /// Where the next byte goes in the stage. It is handed on and given back by all that writes, so that the loops have
-    /// it in a register; [`Sink::stop`] takes it when all is written.
-    pub(super) const fn start(&self) -> usize {
-        self.at
+    /// The parts to write with, and where the next byte goes. [`Sink::stop`] is told where the last one went.
+    #[inline(always)]
+    pub(super) fn start(&mut self) -> (Writer<'_>, usize) {
+        let writer = Writer {
+            stage: &mut self.stage,
+            output: &mut self.output,
+            full: self.full,
+        };
+        (writer, self.at)
     }
 
-    pub(super) fn stop(&mut self, at: usize) {
+    pub(super) const fn stop(&mut self, at: usize) {
         self.at = at;
     }
 
-    /// Bytes that were written up to a place in the stage.
-    #[inline(always)]
-    pub(super) const fn len(&self, at: usize) -> usize {
-        self.out.len() + at
-    }
-
-    /// Moves what is staged to the output.
-    #[inline(never)]
-    fn flush(&mut self, at: usize) {
-        self.out.extend_from_slice(&self.stage[..at]);
+    /// Bytes that were written.
+    pub(super) const fn len(&self) -> usize {
+        self.output.bytes.len() + self.at
     }
 
     pub(super) fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
-        if let Some(error) = self.error {
+        self.output.take(&self.stage[..self.at]);
+        let Output { mut bytes, error } = self.output;
+        if let Some(error) = error {
             return Err(error);
         }
-        self.flush(self.at);
         // The bound is generous: a batch may wait in a queue, and should hold what it uses.
-        if self.out.capacity() / 2 > self.out.len() {
-            self.out.shrink_to_fit();
+        if bytes.capacity() / 2 > bytes.len() {
+            bytes.shrink_to_fit();
         }
-        Ok(self.out)
+        Ok(bytes)
     }
 
     /// Begins anew.
     pub(super) fn clear(&mut self) {
-        self.out.clear();
+        self.output.bytes.clear();
         self.at = 0;
     }
 
     /// Ends what [`Sink::encoded`] gives.
     pub(super) fn settle(&mut self) -> Result<(), EncodeError> {
-        self.flush(self.at);
-        // So that the last elements are copied as all others are.
-        self.out.extend_from_slice(&[0; LIST]);
-        self.error.take().map_or(Ok(()), Err)
+        // What never left the stage is taken from there.
+        if !self.output.bytes.is_empty() {
+            self.output.take(&self.stage[..self.at]);
+            // So that the last elements are copied as all others are.
+            self.output.take(&[0; LIST]);
+        }
+        self.output.error.take().map_or(Ok(()), Err)
     }
 
     /// What was written, and anything behind it.
     pub(super) fn encoded(&self) -> &[u8] {
-        &self.out
+        match self.output.bytes.is_empty() {
+            true => &self.stage[..],
+            false => &self.output.bytes,
+        }
     }
+}
 
-    /// Takes note of bytes that aren't there.
-    #[cold]
-    pub(super) fn outside(&mut self) {
-        self.fail(EncodeError::Malformed {
-            column: "(batch)".to_owned(),
-            reason: "a text or a list lies outside its data".to_owned(),
-        });
-    }
-
-    /// Takes note of an error, unless there was one before.
-    #[cold]
-    pub(super) fn fail(&mut self, error: EncodeError) {
-        self.error.get_or_insert(error);
-    }
-
+impl Writer<'_> {
+    /// Bytes that were written up to a place.
     #[inline(always)]
-    fn room(&mut self, at: usize, bytes: usize) -> usize {
-        match at > STAGE - bytes {
+    pub(super) const fn len(&self, at: usize) -> usize {
+        self.output.bytes.len() + at
+    }
+
+    /// Looks at the room, and gives the place where at least [`GROUP`] bytes are free.
+    #[inline(always)]
+    pub(super) fn room(&mut self, at: usize) -> usize {
+        match at > self.full {
             true => {
-                self.flush(at);
+                self.output.take(&self.stage[..at % STAGE]);
                 0
             }
             false => at,
         }
     }
 
-    /// The words of one slot, of at most [`Sink::RUN`] blocks.
+    /// The empty block that ends elements, if there is one.
     #[inline(always)]
-    pub(super) fn words<W: Word>(&mut self, at: usize, blocks: &[Words<W>], slot: usize) -> usize {
-        debug_assert!(blocks.len() <= Self::RUN && slot < BLOCK);
-        let mut at = self.room(at, Self::RUN * size_of::<u128>());
-        let stage = &mut *self.stage;
-        let mut fours = blocks.chunks_exact(4);
-        // A loop of its own for each word would be a third of what is to be done.
-        for [a, b, c, d] in fours.by_ref().filter_map(|four| four.first_chunk()) {
-            at += a[slot % BLOCK].store(stage, at);
-            at += b[slot % BLOCK].store(stage, at);
-            at += c[slot % BLOCK].store(stage, at);
-            at += d[slot % BLOCK].store(stage, at);
-        }
-        for words in fours.remainder() {
-            at += words[slot % BLOCK].store(stage, at);
-        }
-        at
+    pub(super) fn end(&mut self, at: usize, blocks: u32) -> usize {
+        self.stage[at % STAGE] = 0;
+        (at + blocks as usize) % STAGE
     }
 
-    /// The word of a slot, and the bytes that it is the length of.
+    /// `data[from..from + len]`, where there is room for `CHUNK` bytes.
     #[inline(always)]
-    pub(super) fn text(&mut self, at: usize, span: &Span, sources: &[&[u8]], slot: usize) -> usize {
-        let slot = slot % BLOCK;
-        let mut at = self.room(at, size_of::<u64>() + SHORT);
-        at += span.words[slot].store(&mut self.stage, at);
-        match sources.get(span.source[slot] as usize) {
-            Some(source) => self.bytes::<SHORT>(at, source, span.at[slot], span.len[slot]),
-            None => {
-                self.outside();
-                at
-            }
-        }
-    }
-
-    /// The word of a slot, and the elements that it is the number of.
-    #[inline(always)]
-    pub(super) fn list(&mut self, at: usize, span: &Span, elements: &[u8], slot: usize) -> usize {
-        let slot = slot % BLOCK;
-        let mut at = self.room(at, 2 * size_of::<u64>() + LIST);
-        at += span.words[slot].store(&mut self.stage, at);
-        at = self.bytes::<LIST>(at, elements, span.at[slot], span.len[slot]);
-        at + u64::counted(span.source[slot]).store(&mut self.stage, at)
-    }
-
-    /// `data[from..from + len]`, where there is room for `CHUNK` bytes. Leaves room for a word.
-    #[inline(always)]
-    fn bytes<const CHUNK: usize>(
+    pub(super) fn bytes<const CHUNK: usize>(
         &mut self,
         at: usize,
         data: &[u8],
         from: usize,
         len: usize,
     ) -> usize {
-        match data
-            .get(from..)
-            .and_then(|rest| rest.first_chunk::<CHUNK>())
+        if let Some(rest) = data.get(from..)
+            && let Some(chunk) = rest.first_chunk::<CHUNK>()
+            && len <= CHUNK
         {
-            Some(chunk) if len <= CHUNK => {
-                let to = at % STAGE;
-                self.stage[to..to + CHUNK].copy_from_slice(chunk);
-                at + len
-            }
-            _ => self.long(at, data, from, len),
+            let to = at % STAGE;
+            self.stage[to..to + CHUNK].copy_from_slice(chunk);
+            return (at + len) % STAGE;
         }
+        self.output.long(self.stage, at, data, from, len)
+    }
+}
+
+impl Output {
+    /// Takes over what is staged.
+    #[inline(never)]
+    fn take(&mut self, staged: &[u8]) {
+        self.bytes.extend_from_slice(staged);
     }
 
-    /// Bytes that are long, or near the end of their data.
+    /// Bytes that are long, or near the end of their data. Leaves as much room in the stage as there was, up to a group.
     #[inline(never)]
-    fn long(&mut self, at: usize, data: &[u8], from: usize, len: usize) -> usize {
+    fn long(
+        &mut self,
+        stage: &mut StageBytes,
+        mut at: usize,
+        data: &[u8],
+        from: usize,
+        len: usize,
+    ) -> usize {
         let rest = data.get(from..).unwrap_or_default();
-        match rest.get(..len) {
-            Some(bytes) if len <= MEDIUM => {
-                let at = self.room(at, MEDIUM + size_of::<u64>());
-                self.stage[at..at + len].copy_from_slice(bytes);
-                at + len
-            }
-            Some(bytes) => {
-                self.flush(at);
-                self.out.extend_from_slice(bytes);
-                0
-            }
-            None => {
-                self.outside();
-                at
-            }
+        let Some(bytes) = rest.get(..len) else {
+            self.error.get_or_insert(EncodeError::Malformed {
+                column: "(batch)".to_owned(),
+                reason: "a text or a list lies outside its data".to_owned(),
+            });
+            return at;
+        };
+        if at > STAGE - GROUP - MEDIUM || len > MEDIUM {
+            self.take(&stage[..at]);
+            at = 0;
         }
+        if len > MEDIUM {
+            self.take(bytes);
+            return at;
+        }
+        stage[at..at + len].copy_from_slice(bytes);
+        at + len
     }
 }
 
@@ -223,39 +219,25 @@ mod tests {
     fn bytes_of_every_length_and_place() {
         let data: Vec<u8> = (0..=255).cycle().take(6000).collect();
         let mut sink = Sink::default();
-        let (mut expected, mut place) = (Vec::new(), sink.start());
+        let mut expected = Vec::new();
         let lengths = (0..140).chain([1000, 1024, 1025, 4000, 4096, 5000]);
         for (at, len) in lengths.flat_map(|len| [0, 1, 900, 6000 - len].map(|at| (at, len))) {
-            place = sink.room(place, SHORT);
-            place = sink.bytes::<SHORT>(place, &data, at, len);
+            let (mut writer, place) = sink.start();
+            let place = writer.room(place);
+            let place = writer.bytes::<SHORT>(place, &data, at, len);
+            sink.stop(place);
             expected.extend_from_slice(&data[at..at + len]);
-            assert_eq!(sink.len(place), expected.len());
+            assert_eq!(sink.len(), expected.len());
         }
-        sink.stop(place);
         assert_eq!(sink.finish().unwrap(), expected);
-    }
-
-    #[test]
-    fn words_go_over_the_end_of_the_stage() {
-        let mut blocks = vec![[0_u64; _]; Sink::RUN];
-        for (i, words) in (0..).zip(&mut blocks) {
-            words[5] = (7 << 56) | (0x0706_0504_0302_0100 + i);
-        }
-        let mut sink = Sink::default();
-        let place = (0..40).fold(sink.start(), |place, _| sink.words(place, &blocks, 5));
-        sink.stop(place);
-        let written = sink.finish().unwrap();
-        assert_eq!(written.len(), 40 * Sink::RUN * 7);
-        for (i, bytes) in written.chunks(7).enumerate() {
-            assert_eq!(bytes, [(i % Sink::RUN) as u8, 1, 2, 3, 4, 5, 6]);
-        }
     }
 
     #[test]
     fn what_is_not_there_or_does_not_fit_is_an_error() {
         for (at, len) in [(0, 3), (2, 1), (3, 0), (usize::MAX, 1), (0, usize::MAX)] {
             let mut sink = Sink::default();
-            let place = sink.bytes::<SHORT>(0, &[1, 2], at, len);
+            let (mut writer, place) = sink.start();
+            let place = writer.bytes::<SHORT>(place, &[1, 2], at, len);
             sink.stop(place);
             let outside = len > 0;
             assert_eq!(

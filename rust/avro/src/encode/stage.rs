@@ -3,9 +3,7 @@
 use arrow_buffer::NullBuffer;
 use arrow_buffer::bit_chunk_iterator::BitChunks;
 
-use super::sink::Sink;
-use super::words::{self, BLOCK, Head, Word, Words};
-use crate::cpu;
+use super::words::{BLOCK, Head, WideWords, Word, WordBlock, Words};
 
 /// How many narrow words are rather made wide than written in a step of their own.
 const FEW: usize = 2;
@@ -20,8 +18,8 @@ pub(super) struct Stage {
     /// In the order of writing.
     pub(super) steps: Vec<Step>,
     /// Blocks of words, and how many are in use.
-    pub(super) narrow: (Vec<Words<u64>>, usize),
-    pub(super) wide: (Vec<Words<u128>>, usize),
+    pub(super) narrow: (Vec<Words>, usize),
+    pub(super) wide: (Vec<WideWords>, usize),
     pub(super) spans: Vec<Box<Span>>,
     /// Spans of earlier blocks, to be used again.
     spare: Vec<Box<Span>>,
@@ -41,7 +39,7 @@ pub(super) enum Step {
 
 /// What is too long for words, and what comes before it: a head, a length. Below a null, there are 0 of it.
 pub(super) struct Span {
-    pub(super) words: Words<u64>,
+    pub(super) words: Words,
     pub(super) at: [usize; BLOCK],
     pub(super) len: [usize; BLOCK],
     /// Which of the field's sources it lies in; of a list, 1 where an empty block ends it, as it has elements.
@@ -82,7 +80,7 @@ impl Span {
             .fold(0, |longest, len| longest.max(*len))
     }
 
-    /// As [`Span::place`], by offsets, one more than there are slots.
+    /// The same where there is one source, by offsets, one more than there are slots.
     #[inline(always)]
     pub(super) fn between<T: Copy>(
         &mut self,
@@ -90,14 +88,25 @@ impl Span {
         offsets: &[T],
         f: impl Fn(T) -> usize,
     ) {
-        let ends = offsets.iter().skip(1).map(|end| f(*end));
-        let starts = offsets.iter().map(|start| f(*start));
-        let places = starts.zip(ends);
-        self.place(
-            slots,
-            places.map(|(from, to)| (0, from, to.wrapping_sub(from))),
-        );
+        let places = self.at.iter_mut().zip(&mut self.len);
+        for ((at, len), place) in places.zip(between(offsets, f)) {
+            (*at, *len) = place;
+        }
+        slots.each(|slot, _| self.len[slot] = 0);
     }
+}
+
+/// Where what is between offsets begins, and how long it is.
+#[inline(always)]
+pub(super) fn between<T: Copy>(
+    offsets: &[T],
+    f: impl Fn(T) -> usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let ends = offsets.iter().skip(1);
+    offsets.iter().zip(ends).map(move |(from, to)| {
+        let (from, to) = (f(*from), f(*to));
+        (from, to.wrapping_sub(from))
+    })
 }
 
 impl Stage {
@@ -108,10 +117,10 @@ impl Stage {
         self.spare.append(&mut self.spans);
     }
 
-    pub(super) fn narrow(&mut self) -> &mut Words<u64> {
+    pub(super) fn narrow(&mut self) -> &mut Words {
         let at = self.narrow.1;
         match self.steps.last_mut() {
-            Some(Step::Narrow { from, to }) if *to - *from < Sink::RUN => *to += 1,
+            Some(Step::Narrow { to, .. }) => *to += 1,
             _ => self.steps.push(Step::Narrow {
                 from: at,
                 to: at + 1,
@@ -120,11 +129,11 @@ impl Stage {
         next(&mut self.narrow)
     }
 
-    pub(super) fn wide(&mut self) -> &mut Words<u128> {
+    pub(super) fn wide(&mut self) -> &mut WideWords {
         self.widen_few(true);
         let at = self.wide.1;
         match self.steps.last_mut() {
-            Some(Step::Wide { from, to }) if *to - *from < Sink::RUN => *to += 1,
+            Some(Step::Wide { to, .. }) => *to += 1,
             _ => self.steps.push(Step::Wide {
                 from: at,
                 to: at + 1,
@@ -148,14 +157,13 @@ impl Stage {
         self.narrow.1 = from;
         let first = self.wide.1;
         for narrow in from..to {
-            let wide = next(&mut self.wide);
-            cpu::run(Widen {
-                narrow: &self.narrow.0[narrow],
-                wide,
-            });
+            // The count is the highest byte of both, and what is below it in the higher half is beyond the count.
+            let [low, high] = next(&mut self.wide);
+            *low = self.narrow.0[narrow];
+            *high = self.narrow.0[narrow];
         }
         match self.steps.last_mut() {
-            Some(Step::Wide { from, to }) if *to - *from < Sink::RUN - FEW => *to = self.wide.1,
+            Some(Step::Wide { to, .. }) => *to = self.wide.1,
             _ => self.steps.push(Step::Wide {
                 from: first,
                 to: self.wide.1,
@@ -180,25 +188,10 @@ impl Stage {
     }
 }
 
-/// A block of words to be made wide.
-struct Widen<'a> {
-    narrow: &'a Words<u64>,
-    wide: &'a mut Words<u128>,
-}
-
-impl cpu::Work for Widen<'_> {
-    type Done = ();
-
-    #[inline(always)]
-    fn run(self) {
-        words::widen(self.narrow, self.wide);
-    }
-}
-
 /// The next block of words; those of the block before are still in it.
-fn next<W: Word>((blocks, used): &mut (Vec<Words<W>>, usize)) -> &mut Words<W> {
+fn next<B: WordBlock>((blocks, used): &mut (Vec<B>, usize)) -> &mut B {
     if *used == blocks.len() {
-        blocks.push([W::ZERO; _]);
+        blocks.push(B::EMPTY);
     }
     *used += 1;
     &mut blocks[*used - 1]
@@ -241,7 +234,7 @@ impl Slots<'_> {
         }
     }
 
-    pub(super) fn patch<W: Word>(&self, out: &mut Words<W>) {
-        self.each(|slot, head| out[slot] = head.alone());
+    pub(super) fn patch<B: WordBlock>(&self, out: &mut B) {
+        self.each(|slot, head| head.alone::<B::Word>().set(out, slot));
     }
 }

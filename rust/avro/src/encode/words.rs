@@ -8,11 +8,13 @@ use std::ops::{BitAnd, BitOr, Shl};
 pub(super) const BLOCK: usize = 128;
 /// Words of a block. It is a little longer than a power of two, so that the blocks of many fields don't fall on the same
 /// few lines of the cache.
-pub(super) type Words<W> = [W; BLOCK + 8];
+pub(super) type Words = [u64; BLOCK + 8];
+/// Wide words of a block: the lower halves, and the higher ones with the count.
+pub(super) type WideWords = [Words; 2];
 
-/// Bytes of the stage that rows are written to on their way to the output. Places in it are taken modulo this, a power of
-/// two, so that the compiler sees that they are in it.
-pub(super) const STAGE: usize = 4096;
+/// Bytes of the stage that rows are written to on their way to the output; the elements of a block of lists mostly stay in
+/// it. Places are taken modulo this, a power of two, so that the compiler sees that they are in it.
+pub(super) const STAGE: usize = 16384;
 pub(super) type StageBytes = [u8; STAGE + 128];
 
 /// What comes before each value of a field: the number of a union's branch, or nothing.
@@ -37,10 +39,39 @@ impl Head {
     #[inline(always)]
     pub(super) fn word<W: Word>(self, bytes: W, len: u32) -> W {
         let counted = W::counted(len + self.len);
-        // Asked once a block: the compiler makes a loop of each case.
         match self.len {
             0 => bytes | counted,
             _ => bytes << 8 | W::from(self.byte) | counted,
+        }
+    }
+
+    /// Fills a block with the words of values, of which `f` says the bytes and how many they are.
+    #[inline(always)]
+    pub(super) fn each<T: Copy, W: Word>(
+        self,
+        values: impl Iterator<Item = T>,
+        out: &mut W::Block,
+        f: impl Fn(T) -> (W, u32),
+    ) {
+        // A loop for each, which the compiler makes of the shortest alone.
+        match self.len {
+            0 => W::fill(
+                out,
+                values.map(|value| {
+                    let (bytes, len) = f(value);
+                    Self::NONE.word(bytes, len)
+                }),
+            ),
+            _ => {
+                let head = Self::of(self.byte);
+                W::fill(
+                    out,
+                    values.map(|value| {
+                        let (bytes, len) = f(value);
+                        head.word(bytes, len)
+                    }),
+                );
+            }
         }
     }
 
@@ -54,6 +85,8 @@ impl Head {
 pub(super) trait Word:
     Copy + From<u8> + From<u64> + Shl<u32, Output = Self> + BitOr<Output = Self> + BitAnd<Output = Self>
 {
+    /// What a block of them is kept in.
+    type Block: WordBlock;
     /// Most bytes of a value and its head.
     const MOST: usize = size_of::<Self>() - 1;
     const ZERO: Self;
@@ -73,45 +106,122 @@ pub(super) trait Word:
     /// The bytes of a view that has its text in it.
     fn of_view(view: u128) -> Self;
 
-    /// Writes the word to `stage[at..]`, wrapping around at [`STAGE`]; gives the count.
-    fn store(self, stage: &mut StageBytes, at: usize) -> usize;
+    /// Fills a block from its first slot on.
+    fn fill(block: &mut Self::Block, words: impl Iterator<Item = Self>);
+
+    /// Sets the word of a slot.
+    fn set(self, block: &mut Self::Block, slot: usize);
 }
 
+/// A block of words, to be written.
+pub(super) trait WordBlock {
+    type Word: Word<Block = Self>;
+    const EMPTY: Self;
+
+    /// Writes the word of a slot to `stage[at..]`, wrapping around at [`STAGE`]; gives where it ends.
+    fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize;
+}
+
+/// The place behind a word that was written to `at`. `last` has the word's count.
+#[inline(always)]
+const fn behind(last: u64, at: usize) -> usize {
+    (at + (last >> 56) as usize) % STAGE
+}
+
+impl WordBlock for Words {
+    type Word = u64;
+    const EMPTY: Self = [0; _];
+
+    #[inline(always)]
+    fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
+        let word = self[slot % BLOCK];
+        let to = at % STAGE;
+        stage[to..to + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
+        behind(word, at)
+    }
+}
+
+impl WordBlock for WideWords {
+    type Word = u128;
+    const EMPTY: Self = [Words::EMPTY; 2];
+
+    #[inline(always)]
+    fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
+        let [low, high] = self;
+        let high = high[slot % BLOCK];
+        let to = at % STAGE;
+        let room = &mut stage[to..to + size_of::<u128>()];
+        room[..8].copy_from_slice(&low[slot % BLOCK].to_le_bytes());
+        room[8..].copy_from_slice(&high.to_le_bytes());
+        behind(high, at)
+    }
+}
+
+/// What is the same of both sizes.
 macro_rules! word {
-    ($ty:ty) => {
-        impl Word for $ty {
-            const ZERO: Self = 0;
+    () => {
+        const ZERO: Self = 0;
 
-            #[inline(always)]
-            fn low(len: usize) -> Self {
-                (1 << (8 * (len & Self::MOST))) - 1
-            }
+        #[inline(always)]
+        fn low(len: usize) -> Self {
+            (1 << (8 * (len & Self::MOST))) - 1
+        }
 
-            #[inline(always)]
-            fn load(data: &[u8], at: usize) -> Self {
-                match data.get(at..).and_then(|rest| rest.first_chunk()) {
-                    Some(bytes) => <$ty>::from_le_bytes(*bytes),
-                    None => near_the_end(data, at),
-                }
+        #[inline(always)]
+        fn load(data: &[u8], at: usize) -> Self {
+            if let Some(rest) = data.get(at..)
+                && let Some(bytes) = rest.first_chunk()
+            {
+                return Self::from_le_bytes(*bytes);
             }
-
-            #[inline(always)]
-            fn of_view(view: u128) -> Self {
-                (view >> 32) as $ty
-            }
-
-            #[inline(always)]
-            fn store(self, stage: &mut StageBytes, at: usize) -> usize {
-                let at = at % STAGE;
-                stage[at..at + size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
-                (self >> (8 * Self::MOST)) as usize
-            }
+            near_the_end(data, at)
         }
     };
 }
 
-word!(u64);
-word!(u128);
+impl Word for u64 {
+    type Block = Words;
+    word!();
+
+    #[inline(always)]
+    fn of_view(view: u128) -> Self {
+        (view >> 32) as Self
+    }
+
+    #[inline(always)]
+    fn fill(block: &mut Words, words: impl Iterator<Item = Self>) {
+        for (out, word) in block.iter_mut().zip(words) {
+            *out = word;
+        }
+    }
+
+    #[inline(always)]
+    fn set(self, block: &mut Words, slot: usize) {
+        block[slot] = self;
+    }
+}
+
+impl Word for u128 {
+    type Block = WideWords;
+    word!();
+
+    #[inline(always)]
+    fn of_view(view: u128) -> Self {
+        view >> 32
+    }
+
+    #[inline(always)]
+    fn fill([low, high]: &mut WideWords, words: impl Iterator<Item = Self>) {
+        for ((low, high), word) in low.iter_mut().zip(high).zip(words) {
+            (*low, *high) = (word as u64, (word >> 64) as u64);
+        }
+    }
+
+    #[inline(always)]
+    fn set(self, [low, high]: &mut WideWords, slot: usize) {
+        (low[slot], high[slot]) = (self as u64, (self >> 64) as u64);
+    }
+}
 
 /// What is left of the data, where it is shorter than a word.
 #[cold]
@@ -120,13 +230,6 @@ fn near_the_end<W: Word>(data: &[u8], at: usize) -> W {
     rest.iter()
         .rev()
         .fold(W::ZERO, |word, byte| word << 8 | W::from(*byte))
-}
-
-#[inline(always)]
-pub(super) fn each<T: Copy, W>(values: &[T], out: &mut Words<W>, f: impl Fn(T) -> W) {
-    for (word, value) in out.iter_mut().zip(values) {
-        *word = f(*value);
-    }
 }
 
 /// Whether values of up to `len` bytes fit into narrow words behind the head.
@@ -140,11 +243,19 @@ pub(super) fn is_narrow(head: Head, len: usize) -> bool {
 pub(super) fn texts<W: Word>(
     texts: impl Iterator<Item = (W, usize)>,
     head: Head,
-    out: &mut Words<W>,
+    out: &mut W::Block,
 ) {
-    let room = W::low(W::MOST - 1 - head.len());
-    for (word, (bytes, len)) in out.iter_mut().zip(texts) {
-        *word = head.word((bytes & room) << 8 | W::from(2 * len as u8), 1 + len as u32);
+    let word = |bytes: W, len: usize, head: Head| {
+        let room = W::low(W::MOST - 1 - head.len());
+        let length = W::from(2 * len as u8);
+        head.word((bytes & room) << 8 | length, 1 + len as u32)
+    };
+    match head.len {
+        0 => W::fill(out, texts.map(|(bytes, len)| word(bytes, len, Head::NONE))),
+        _ => {
+            let head = Head::of(head.byte);
+            W::fill(out, texts.map(|(bytes, len)| word(bytes, len, head)));
+        }
     }
 }
 
@@ -154,25 +265,14 @@ pub(super) fn plain<W: Word>(
     values: impl Iterator<Item = W>,
     len: u32,
     head: Head,
-    out: &mut Words<W>,
+    out: &mut W::Block,
 ) {
-    for (word, bytes) in out.iter_mut().zip(values) {
-        *word = head.word(bytes, len);
-    }
-}
-
-/// The same words, wide.
-#[inline(always)]
-pub(super) fn widen(narrow: &Words<u64>, out: &mut Words<u128>) {
-    const COUNT: u64 = 0xff << 56;
-    each(narrow, out, |word| {
-        u128::from(word & !COUNT) | u128::from(word & COUNT) << 64
-    });
+    head.each(values, out, |bytes| (bytes, len));
 }
 
 /// Heads alone.
 #[inline(always)]
-pub(super) fn same(head: Head, out: &mut Words<u64>) {
+pub(super) fn same(head: Head, out: &mut Words) {
     out.fill(head.alone());
 }
 

@@ -8,6 +8,7 @@ use arrow_schema::DataType;
 
 use super::reject::{Parent, Site, malformed};
 use super::{Data, Lane, Member, Ranges, Rows};
+use crate::cpu;
 use crate::error::EncodeError;
 use crate::plan::{Child, Node};
 use crate::reasons::{KEY_TWICE, NO_MEMBER, SEVERAL};
@@ -122,57 +123,100 @@ fn may_have_twice(keys: &Data, ranges: &[usize]) -> bool {
     if !(2..=FEW).contains(&longest) {
         return longest > FEW;
     }
-    // How many maps begin at each key.
-    let mut prints = vec![0_u64; ranges.last().copied().unwrap_or(0)];
-    for from in ranges {
-        if let Some(begin) = prints.get_mut(*from) {
-            *begin += 1;
-        }
-    }
-    let mut map = 0;
-    for (key, print) in prints.iter_mut().enumerate() {
-        map += *print;
-        *print = match keys {
-            Data::Bytes(offsets, bytes) => {
-                print_of(bytes, offsets[key] as usize, offsets[key + 1] as usize)
-            }
-            _ => {
-                let text = text(keys, key);
-                print_of(text, 0, text.len())
-            }
-        };
-        *print ^= map.wrapping_mul(0xd6e8_feb8_6659_fd93);
-    }
-    (1..longest).any(|apart| {
-        let later = prints.iter().skip(apart);
-        let pairs = prints.iter().zip(later);
-        pairs.fold(false, |twice, (one, other)| twice | (one == other))
+    cpu::run(Prints {
+        keys,
+        ranges,
+        longest,
     })
+}
+
+/// What [`may_have_twice`] asks of maps of more keys than one, and not many.
+struct Prints<'a> {
+    keys: &'a Data,
+    ranges: &'a [usize],
+    longest: usize,
+}
+
+impl cpu::Work for Prints<'_> {
+    type Done = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        // How many maps begin at each key.
+        let mut prints = vec![0_u64; self.ranges.last().copied().unwrap_or(0)];
+        for from in self.ranges {
+            if let Some(begin) = prints.get_mut(*from) {
+                *begin += 1;
+            }
+        }
+        let mut map = 0_u64;
+        let mut set = |print: &mut u64, of_key: u64| {
+            map = map.wrapping_add(print.wrapping_mul(0xd6e8_feb8_6659_fd93));
+            *print = of_key ^ map;
+        };
+        match self.keys {
+            Data::Bytes(offsets, bytes) => {
+                for (print, place) in prints.iter_mut().zip(offsets.windows(2)) {
+                    set(print, print_of(bytes, place[0] as usize, place[1] as usize));
+                }
+            }
+            keys => {
+                for (key, print) in prints.iter_mut().enumerate() {
+                    let text = text(keys, key);
+                    set(print, print_of(text, 0, text.len()));
+                }
+            }
+        }
+        (1..self.longest).any(|apart| {
+            let later = prints.iter().skip(apart);
+            let pairs = prints.iter().zip(later);
+            pairs.fold(false, |twice, (one, other)| twice | (one == other))
+        })
+    }
 }
 
 /// A number that is the same for texts that are the same, and another for most that aren't.
 #[inline(always)]
 fn print_of(data: &[u8], from: usize, to: usize) -> u64 {
+    const WORD: usize = size_of::<u64>();
     let len = to - from;
-    let kept = u64::MAX >> (64 - 8 * len.clamp(1, 8));
-    let eight = |at: usize| match data.get(at..).and_then(|rest| rest.first_chunk()) {
-        Some(eight) => u64::from_le_bytes(*eight),
-        None => near_the_end(data, at),
+    let kept = len.min(WORD);
+    // Both have all of a text that is shorter.
+    let (begin, end) = match data.get(from..to - kept + WORD) {
+        Some(both) => (first_word(both), last_word(both)),
+        None => near_the_end(data, from, to - kept),
     };
-    let begin = eight(from) & kept;
-    let end = eight(from.max(to.saturating_sub(8))) & kept;
-    begin
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(end.rotate_left(len as u32))
+    // Twice, as no number can be shifted by all of its bits.
+    let shift = (WORD - kept) as u32 * (u8::BITS / 2);
+    let begin = begin << shift << shift;
+    let end = end << shift << shift;
+    (begin.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ end.rotate_left(29))
+        .wrapping_add(len as u64)
         .wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
 }
 
+fn first_word(data: &[u8]) -> u64 {
+    data.first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+fn last_word(data: &[u8]) -> u64 {
+    data.last_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+/// The words at these places, with zeros behind the data.
 #[cold]
-fn near_the_end(data: &[u8], at: usize) -> u64 {
-    let rest = data.get(at..).unwrap_or_default();
-    rest.iter()
-        .rev()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+fn near_the_end(data: &[u8], begin: usize, end: usize) -> (u64, u64) {
+    let word = |at: usize| {
+        let mut word = [0; size_of::<u64>()];
+        let rest = data.get(at..).unwrap_or_default();
+        for (to, from) in word.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        u64::from_le_bytes(word)
+    };
+    (word(begin), word(end))
 }
 
 /// A key.

@@ -89,6 +89,10 @@ impl Rejections {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rejects.is_empty()
+    }
+
     pub(crate) fn is_rejected(&self, row: usize) -> bool {
         self.bits.get(row).copied().unwrap_or(true)
     }
