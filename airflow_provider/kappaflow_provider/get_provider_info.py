@@ -28,6 +28,7 @@ def get_provider_info() -> dict[str, Any]:
                     "kappaflow_provider.operators.split",
                     "kappaflow_provider.operators.dispatch",
                     "kappaflow_provider.operators.ingress",
+                    "kappaflow_provider.operators.spark_ingress",
                     "kappaflow_provider.operators.service",
                     "kappaflow_provider.operators.egress",
                     "kappaflow_provider.operators.reconcile",

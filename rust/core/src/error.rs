@@ -70,6 +70,13 @@ pub enum Error {
         unknown: u64,
         first_error: String,
     },
+    /// An attempt at a split in another process failed; `kind` is that of its error.
+    #[error("on {host}: {message}")]
+    Elsewhere {
+        kind: String,
+        host: String,
+        message: String,
+    },
     /// A stream that was not delivered whole. It can't be read twice, so nothing is sent again.
     #[error(
         "publish of the stream to {topic} is not complete: {acknowledged} rows acknowledged, {rejected} rejected, {unknown} unknown, and the rest not delivered; first error: {first_error}. Publish the stream again once that is mended: its records carry a job number of their own"
@@ -166,7 +173,7 @@ impl Error {
             Self::JobFile { .. } => "job_file",
             Self::Source { .. } => "source",
             Self::SourceChanged { .. } => "source_changed",
-            Self::Planner { kind, .. } => kind,
+            Self::Planner { kind, .. } | Self::Elsewhere { kind, .. } => kind,
             Self::Schema { .. } => "schema",
             Self::Plan(_) => "plan",
             Self::Registry(RegistryError::Settings { .. }) => "registry_settings",

@@ -146,7 +146,7 @@ impl Session {
             Role::Ingress => Ok(self.ingress.clone()),
             Role::Egress => Ok(self.egress.clone()),
             // A dead letter has the schema that it came with.
-            Role::Verdict | Role::Deadletter => verdict::schema(),
+            Role::Verdict | Role::Deadletter | Role::Receipts => verdict::schema(),
         }
     }
 

@@ -14,6 +14,7 @@ mod drive;
 mod errors;
 mod planner;
 mod reader;
+mod remote;
 mod schema;
 mod stages;
 mod stream;
@@ -26,5 +27,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     stages::add(module)?;
     schema::add(module)?;
     decoder::add(module)?;
-    stream::add(module)
+    stream::add(module)?;
+    remote::add(module)
 }

@@ -14,7 +14,7 @@ use crate::drive::{drive, runtime, to_json};
 use crate::errors;
 use crate::planner::planner;
 
-type Params = BTreeMap<String, String>;
+pub type Params = BTreeMap<String, String>;
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(job_schema, module)?)?;

@@ -165,17 +165,26 @@ async fn prepare_topic(
             "is gone, though this job has used it; run the job under a new name or param".into(),
         );
     }
-    let facts = cluster.ensure_topic(&name, &wish).await?;
+    let row = as_it_is(cluster, role, &name, &wish).await?;
+    session.store.put_topic(session.id, &row).await
+}
+
+/// A topic as it is wished, made if it is missing and may be, to be noted for the job.
+pub(crate) async fn as_it_is(
+    cluster: &Cluster,
+    role: Role,
+    name: &str,
+    wish: &Wish,
+) -> Result<TopicRow> {
+    let facts = cluster.ensure_topic(name, wish).await?;
+    let asked = name.to_owned();
     let start = cluster
-        .blocking({
-            let name = name.clone();
-            move |c| c.watermarks(&name, facts.partitions)
-        })
+        .blocking(move |c| c.watermarks(&asked, facts.partitions))
         .await?;
-    let row = TopicRow {
-        region: region.clone(),
+    Ok(TopicRow {
+        region: cluster.region.name.clone(),
         role,
-        name: name.clone(),
+        name: name.to_owned(),
         cluster_id: facts.cluster_id,
         topic_id: facts.topic_id,
         partitions: facts.partitions,
@@ -185,6 +194,5 @@ async fn prepare_topic(
             .map(|(partition, _, end)| (*partition, *end))
             .collect(),
         removed: false,
-    };
-    session.store.put_topic(session.id, &row).await
+    })
 }

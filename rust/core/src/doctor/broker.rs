@@ -86,6 +86,7 @@ fn operations(role: Role, cleanup: Cleanup) -> Vec<(&'static str, &'static str)>
         Role::Ingress => ("WRITE", "to publish"),
         Role::Egress => ("WRITE", "for answers"),
         Role::Verdict => ("WRITE", "for verdicts"),
+        Role::Receipts => ("WRITE", "to publish from other processes"),
         Role::Deadletter => ("WRITE", "for rejects and dead letters"),
     });
     if role == Role::Ingress && cleanup != Cleanup::Keep {

@@ -137,7 +137,7 @@ impl Schema {
             framing: match role {
                 Role::Ingress | Role::Egress => self.framing,
                 // Nobody but us reads them.
-                Role::Verdict | Role::Deadletter => Framing::Id,
+                Role::Verdict | Role::Deadletter | Role::Receipts => Framing::Id,
             },
             subject: self.subject,
             normalize: self.normalize,

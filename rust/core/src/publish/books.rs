@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use tokio::runtime::Handle;
 
+use super::pass::Turn;
 use super::split::Tally;
 use crate::error::Result;
 use crate::identity::JobId;
@@ -34,6 +35,10 @@ pub trait Books: Send {
     fn close(&mut self, receipt: &Receipt<'_>) -> Result<()>;
     /// A line of the job's timeline.
     fn event(&mut self, child: &str, what: &str, detail: serde_json::Value) -> Result<()>;
+    /// Whether rows may be sent now; who keeps the books alone always may.
+    fn turn(&mut self) -> Result<Turn> {
+        Ok(Turn::Go)
+    }
 }
 
 /// Books in the store.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::books::{Books, Receipt};
 use super::letters::{Letters, Place};
 use super::meter::Meter;
-use super::pass::{Keeper, Pace, Slot};
+use super::pass::{Keeper, Pace, Slot, Turn};
 use super::region::RegionRun;
 use super::rejects::{self, RejectCounts, RejectFile, RejectRow};
 use crate::context::Progress;
@@ -13,16 +13,16 @@ use crate::error::{Error, Result};
 use crate::snapshot::Split;
 use crate::store::Child;
 
-/// The rejects of a split that is not closed: their file, and what a receipt says of them.
+/// The rejects of a split that is not closed: their file, if they are kept here, and what a receipt says of them.
 pub struct SplitRejects {
-    file: RejectFile,
+    file: Option<RejectFile>,
     counts: RejectCounts,
 }
 
 impl SplitRejects {
     /// For the person who has to look at the rejects of a split that stays open; the next run writes them anew.
     pub fn keep(mut self) -> Result<()> {
-        self.file.finish()
+        self.file.as_mut().map_or(Ok(()), RejectFile::finish)
     }
 }
 
@@ -42,6 +42,10 @@ pub struct ChildKeeper<'a> {
 }
 
 impl Keeper for ChildKeeper<'_> {
+    fn turn(&mut self) -> Result<Turn> {
+        self.books.turn()
+    }
+
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()> {
         let noted: Vec<(i32, i64)> = ends.iter().map(|(p, o)| (*p, *o)).collect();
         self.books.open(slot.origin.split, &noted)?;
@@ -61,7 +65,7 @@ impl Keeper for ChildKeeper<'_> {
         if let Some(rejects) = self.rejects.get_mut(&slot.origin.slot) {
             // Before the receipt: a closed split is not looked at again. What fails here fails again when the pass, on
             // its way out, tries to close what is complete.
-            rejects.file.finish()?;
+            rejects.file.as_mut().map_or(Ok(()), RejectFile::finish)?;
             self.letters.settle()?;
             counts = rejects.counts.clone();
         }
@@ -85,10 +89,15 @@ impl Keeper for ChildKeeper<'_> {
                 .rejects
                 .entry(of_split)
                 .or_insert_with(|| SplitRejects {
-                    file: RejectFile::new(&run.work_dir, split.split, file, first_row),
+                    file: run
+                        .work_dir
+                        .as_ref()
+                        .map(|dir| RejectFile::new(dir, split.split, file, first_row)),
                     counts: RejectCounts::default(),
                 });
-            kept.file.add(rejects)?;
+            if let Some(file) = &mut kept.file {
+                file.add(rejects)?;
+            }
             for reject in rejects {
                 kept.counts.add(&reject.column, &reject.reason, 1);
                 self.counts.add(&reject.column, &reject.reason, 1);
@@ -101,7 +110,10 @@ impl Keeper for ChildKeeper<'_> {
                 rejected: self.counts.total(),
                 limit: format!("{shown} of {} rows", run.job_rows),
                 summary: self.counts.summary(),
-                kept: rejects::dir(&run.work_dir).display().to_string(),
+                kept: match &run.work_dir {
+                    Some(dir) => rejects::dir(dir).display().to_string(),
+                    None => format!("topic {}", self.letters.topic()),
+                },
             }),
             _ => Ok(()),
         }

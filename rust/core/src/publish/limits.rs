@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::pacing::{LagCap, Pacer, Watch};
 use crate::error::Result;
 use crate::job::Limits;
@@ -9,7 +11,7 @@ use crate::kafka::{Cluster, GroupSeen, GroupWatch};
 use crate::store::TopicRow;
 
 /// The limits of a job, or of a stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PaceLimits {
     pub max_rows_per_s: Option<u32>,
     pub max_lag_records: Option<u64>,

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The rate that is shown is that of so long.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Where a publisher's time went, in seconds. What is in none of them is its own work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Waited {
     /// For rows to be read from the source.
     pub source_s: f64,

@@ -19,13 +19,14 @@ mod readback;
 mod region;
 mod rehearsal;
 mod rejects;
+pub mod remote;
 mod routing;
 mod source;
 mod split;
 mod stream;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,6 +121,11 @@ pub async fn publish(
         .iter()
         .map(|c| lock(session, &c.name))
         .collect::<Result<Vec<File>>>()?;
+    let regions: BTreeSet<&String> = children.iter().filter_map(|c| c.region.as_ref()).collect();
+    for region in regions {
+        // What others have closed meanwhile is not sent again.
+        remote::take(session, region, ctx).await?;
+    }
     let mut by_region: BTreeMap<String, Vec<(Child, Vec<SplitRow>)>> = BTreeMap::new();
     for child in &children {
         session.store.activate(session.id, &child.name).await?;
@@ -217,7 +223,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         runtime: tokio::runtime::Handle::current(),
         job: session.id,
         job_rows: rows,
-        work_dir: session.work_dir(),
+        work_dir: Some(session.work_dir()),
         snapshot: Arc::new(session.snapshot.clone()),
         schema: settled.schema,
         stamp: settled.stamp,

@@ -88,8 +88,22 @@ impl Pace<'_> {
     }
 }
 
+/// Whether a publisher may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Go,
+    /// Not now.
+    Wait,
+    /// Another publishes from now on.
+    Stop,
+}
+
 /// What a pass tells whoever keeps the books.
 pub trait Keeper {
+    /// Asked again and again while there is something to send.
+    fn turn(&mut self) -> Result<Turn> {
+        Ok(Turn::Go)
+    }
     /// Before anything of a split is sent; `ends` are offsets that none of its records can be before.
     fn open(&mut self, slot: &mut Slot, ends: &BTreeMap<i32, i64>) -> Result<()>;
     /// More of an open split is acknowledged; what is not yet is at these offsets or behind them.
@@ -111,6 +125,8 @@ pub struct Ended {
     pub batch_too_large: bool,
     /// Another publisher of the same name has taken over.
     pub fenced: bool,
+    /// It was another's turn; what was sent before is accounted for.
+    pub gave_way: bool,
     pub acknowledged: u64,
     /// Rows that were sent, and the bytes of their payloads and keys.
     pub sent: u64,
@@ -182,7 +198,12 @@ impl Pass<'_> {
                 self.note_open()?;
                 noted = Instant::now();
             }
-            if ended.failure.is_some() {
+            let turn = match steps.is_some() || waiting.is_some() {
+                true => self.keeper.turn()?,
+                false => Turn::Go,
+            };
+            ended.gave_way |= turn == Turn::Stop;
+            if ended.failure.is_some() || ended.gave_way {
                 // What failed is settled by another pass; more would only fail alike.
                 steps = None;
                 waiting = None;
@@ -212,6 +233,10 @@ impl Pass<'_> {
                     ending = None;
                 }
                 ended.waited.broker_s += began.elapsed().as_secs_f64();
+                continue;
+            }
+            if turn == Turn::Wait {
+                self.take_reports(SOURCE_WAIT, ended);
                 continue;
             }
             if let Some((slot, rows, from)) = waiting.take() {
@@ -254,7 +279,11 @@ impl Pass<'_> {
             let Some(source) = &steps else {
                 if self.transport.in_flight() == 0 {
                     self.progress(ended);
-                    return self.close_complete();
+                    self.close_complete()?;
+                    return match ended.gave_way {
+                        true => self.note_open(),
+                        false => Ok(()),
+                    };
                 }
                 self.transport.hurry();
                 self.take_reports(SOURCE_WAIT, ended);

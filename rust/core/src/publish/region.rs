@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kappaflow_avro::{AvroSchema, PlanOptions};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -44,7 +45,8 @@ pub struct RegionRun {
     pub job: JobId,
     /// Rows of the whole job: what a share of rejects is a share of.
     pub job_rows: u64,
-    pub work_dir: PathBuf,
+    /// Where rejects are kept beside the job; `None`: only in the dead-letter topic.
+    pub work_dir: Option<PathBuf>,
     pub snapshot: Arc<Snapshot>,
     pub schema: AvroSchema,
     pub stamp: Stamp,
@@ -71,7 +73,7 @@ pub struct RegionRun {
 }
 
 /// What a run did beyond what the receipts in the store say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     pub acknowledged: u64,
     pub read_back: u64,
@@ -387,6 +389,9 @@ impl RegionRun {
                     ),
                     fix: "wait until the other has ended, then run it again".into(),
                 });
+            }
+            if ended.gave_way {
+                return Err(Error::Interrupted { stage: "publish" });
             }
             let Some(failure) = ended.failure.clone() else {
                 // Everything was reported and delivered: nothing is left, unless the source stopped short.

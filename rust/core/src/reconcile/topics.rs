@@ -83,7 +83,7 @@ impl Said {
                 Role::Deadletter => self.dead_letters(region, topic, job, ctx)?,
                 Role::Ingress if topic.removed => {}
                 Role::Ingress => self.expiry(region, topic, job, splits)?,
-                Role::Egress => {}
+                Role::Egress | Role::Receipts => {}
             }
         }
         Ok(())

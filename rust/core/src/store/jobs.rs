@@ -59,16 +59,19 @@ pub struct Child {
     pub token: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     Ingress,
     Egress,
     Deadletter,
     Verdict,
+    /// How far publishes in other processes are; only a job that has such ones has it.
+    Receipts,
 }
 
 impl Role {
+    /// Those that every job has.
     pub const ALL: [Self; 4] = [Self::Ingress, Self::Egress, Self::Deadletter, Self::Verdict];
 
     pub fn name(self) -> &'static str {
@@ -77,12 +80,13 @@ impl Role {
             Self::Egress => "egress",
             Self::Deadletter => "deadletter",
             Self::Verdict => "verdict",
+            Self::Receipts => "receipts",
         }
     }
 }
 
 /// A topic of a job in a region, as it was when the job was prepared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRow {
     pub region: String,
     pub role: Role,
@@ -274,6 +278,7 @@ impl Store {
                     region: region.to_owned(),
                     role: Role::ALL
                         .into_iter()
+                        .chain([Role::Receipts])
                         .find(|r| r.name() == role)
                         .ok_or_else(|| self.damaged("topic role", &role))?,
                     name: row.get("name"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Store, to_u64};
@@ -33,7 +33,7 @@ impl Stage {
 }
 
 /// Rows of a split rejected for one reason in one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectCount {
     pub field: String,
     pub reason: String,

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod order;
+mod remote;
 mod resume;
 mod stream;
 mod topics;
