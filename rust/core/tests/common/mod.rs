@@ -6,14 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
+use kappaflow_core::context::Progress;
 use kappaflow_core::kafka::{Cluster, PartitionRange, read_ranges};
 use kappaflow_core::{Context, Session, dispatch};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use rdkafka::message::BorrowedMessage;
+use tokio_util::sync::CancellationToken;
 
 pub fn kafka() -> String {
     std::env::var("KAPPAFLOW_TEST_KAFKA")
@@ -42,6 +45,21 @@ pub async fn dispatched(job: &Path) -> (Session, Context) {
     let session = Session::open(job, &BTreeMap::new()).await.unwrap();
     dispatch::dispatch(&session, &ctx).await.unwrap();
     (session, ctx)
+}
+
+/// A context that is stopped at the first report that is as asked.
+pub fn stopped_when(wanted: impl Fn(&Progress) -> bool + Send + Sync + 'static) -> Context {
+    let token = Arc::new(OnceLock::<CancellationToken>::new());
+    let ctx = Context::new({
+        let token = token.clone();
+        move |progress| {
+            if wanted(&progress) {
+                token.get().unwrap().cancel();
+            }
+        }
+    });
+    token.set(ctx.cancel.clone()).unwrap();
+    ctx
 }
 
 /// What `each` makes of every committed record of a topic.

@@ -129,12 +129,7 @@ async fn what_a_publisher_here_has_left_open_is_read_back_there() {
         "[limits]\nmax_rows_per_s = 300\n",
     );
     let (session, _) = dispatched(&path).await;
-    let ctx = Context::default();
-    let stop = ctx.cancel.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(3_000)).await;
-        stop.cancel();
-    });
+    let ctx = stopped_when(|progress| progress.done > 0);
     let error = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap_err();

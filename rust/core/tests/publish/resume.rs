@@ -1,7 +1,6 @@
 //! Publishers that died or were stopped, and those that come after them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kappaflow_core::kafka::{KafkaTransport, ProduceOptions};
@@ -73,16 +72,7 @@ async fn a_stopped_publish_resumes_exactly() {
     std::fs::write(&job, text).unwrap();
     let (session, _) = dispatched(&job).await;
     // Stopped as soon as something is acknowledged.
-    let token = Arc::new(std::sync::OnceLock::<tokio_util::sync::CancellationToken>::new());
-    let ctx = Context::new({
-        let token = token.clone();
-        move |progress| {
-            if progress.label == "3" && progress.done > 0 {
-                token.get().unwrap().cancel();
-            }
-        }
-    });
-    token.set(ctx.cancel.clone()).unwrap();
+    let ctx = stopped_when(|progress| progress.label == "3" && progress.done > 0);
     let stopped = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap_err();

@@ -17,7 +17,7 @@ use kappaflow_core::store::Role;
 use rdkafka::message::Message;
 use tempfile::TempDir;
 
-pub use crate::common::{dispatched, kafka, records, unique, write};
+pub use crate::common::{dispatched, kafka, records, stopped_when, unique, write};
 
 pub const INGRESS: &str = r#"{"type":"record","name":"Row","fields":[
     {"name":"id","type":"long"},{"name":"text","type":["null","string"]},{"name":"m","type":"string"}]}"#;
