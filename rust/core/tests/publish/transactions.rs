@@ -1,6 +1,7 @@
 //! One transaction a split: what is not committed is not there, and of two publishers one wins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kappaflow_core::Error;
@@ -9,6 +10,7 @@ use kappaflow_core::kafka::{KafkaTransport, ProduceOptions};
 use kappaflow_core::publish::{PublishOptions, publish};
 use kappaflow_core::store::Role;
 use kappaflow_core::{Context, Session};
+use tokio::sync::Notify;
 
 use crate::world::*;
 
@@ -89,12 +91,21 @@ async fn a_publisher_that_is_taken_over_says_so() {
     // So slow that there is time to take over.
     let more = format!("{TRANSACTIONAL}\n[limits]\nmax_rows_per_s = 500");
     let job = job(&dir, &unique("taken"), &[], &more);
-    let (session, ctx) = dispatched(&job).await;
+    let (session, _) = dispatched(&job).await;
+    let sending = Arc::new(Notify::new());
+    let ctx = Context::new({
+        let sending = sending.clone();
+        move |progress| {
+            if progress.done > 0 {
+                sending.notify_one();
+            }
+        }
+    });
     let publishing = tokio::spawn({
         let session = Session::open(&job, &BTreeMap::new()).await.unwrap();
         async move { publish(&session, PublishOptions::default(), &ctx).await }
     });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sending.notified().await;
     let _other = other(&session).await;
     let stopped = publishing.await.unwrap().unwrap_err();
     assert!(matches!(stopped, Error::NotReady { .. }), "{stopped}");
