@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::model::{Cleanup, JobFile, Param, RejectLimit};
+use super::model::{JobFile, Param, RejectLimit};
 use super::params::{self, ParamValues};
 use super::secret;
+use super::topics::Cleanup;
 use crate::error::{Error, Result};
 use crate::kafka::{self, TRANSACTION_TIMEOUT_MS};
 

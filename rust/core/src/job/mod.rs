@@ -5,12 +5,14 @@ mod model;
 mod params;
 pub(crate) mod secret;
 mod source;
+mod topics;
 
 pub use load::{Job, load};
 pub use model::*;
 pub use params::ParamValues;
 pub use secret::{is_reference, resolve_reference};
 pub use source::{Source, SourceFormat, SqlDriver};
+pub use topics::{Cleanup, CreateTopics, KeyFormat, Topics};
 
 /// The JSON Schema of the job file, from the model itself.
 pub fn json_schema() -> serde_json::Value {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use tokio::runtime::Handle;
 
-use super::pass::Turn;
+use super::keeping::Turn;
 use super::split::Tally;
 use crate::error::Result;
 use crate::identity::JobId;

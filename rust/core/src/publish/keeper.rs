@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::books::{Books, Receipt};
+use super::keeping::{Keeper, Pace, Slot, Turn};
 use super::letters::{Letters, Place};
 use super::meter::Meter;
-use super::pass::{Keeper, Pace, Slot, Turn};
 use super::region::RegionRun;
 use super::rejects::{self, RejectCounts, RejectFile, RejectRow};
 use crate::context::Progress;

@@ -7,6 +7,7 @@
 mod books;
 mod encode;
 mod keeper;
+mod keeping;
 mod keys;
 mod letters;
 mod limits;
@@ -20,6 +21,7 @@ mod region;
 mod rehearsal;
 mod rejects;
 pub mod remote;
+mod resume;
 mod routing;
 mod source;
 mod split;

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::*;
 use crate::identity::JobId;
-use crate::kafka::transport::Failure;
+use crate::kafka::transport::{Failure, Origin};
 use crate::publish::encode::Chunk;
 use crate::publish::split::Tally;
 

@@ -12,26 +12,26 @@ use tokio::runtime::Handle;
 
 use super::books::Books;
 use super::encode::Recipe;
-use super::keeper::{ChildKeeper, SplitRejects};
+use super::keeper::ChildKeeper;
 use super::letters::Letters;
 use super::limits::PaceLimits;
 use super::meter::{Meter, Waited};
 use super::order;
 use super::pacing::Pacer;
-use super::pass::{Ended, NOTE_EVERY, Pass, Slot};
+use super::pass::{Ended, NOTE_EVERY, Pass};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::RejectCounts;
+use super::resume::Book;
 use super::routing::Routing;
 use super::source::{Source, Wanted};
-use super::split::{Seen, Tally};
+use super::split::Seen;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::kafka::transport::Origin;
 use crate::kafka::{Cluster, KafkaTransport, ProduceOptions, ahead_ms};
 use crate::registry::Stamp;
-use crate::snapshot::{Snapshot, Split};
+use crate::snapshot::Snapshot;
 use crate::store::{Child, SplitRow, SplitState, TopicRow};
 
 /// Times that rows which were not delivered are sent again before the publish fails.
@@ -99,14 +99,6 @@ impl Done {
     }
 }
 
-/// The splits of a child that are not closed: what they are, and what is known of them.
-struct Book {
-    splits: Vec<Split>,
-    slots: Vec<Slot>,
-    /// By slot.
-    rejects: BTreeMap<u32, SplitRejects>,
-}
-
 impl RegionRun {
     /// Publishes what is not closed of the children.
     pub fn publish(
@@ -139,7 +131,7 @@ impl RegionRun {
         };
         self.fence(&children, &mut produce)?;
         // Nothing of a split that is not open yet can be before these.
-        let mut ends = readback::ends(&self.cluster, &self.topic)?;
+        let ends = readback::ends(&self.cluster, &self.topic)?;
         let mut letters = Letters::new(
             self.cluster.clone(),
             self.produce(
@@ -152,22 +144,17 @@ impl RegionRun {
         let seen = self.resume(&children, &mut letters)?;
         let mut run = Running {
             books,
+            source,
+            produce,
             transport: None,
+            ends,
             letters,
             rejects: self.rejects_before.clone(),
             pacer: self.pace.pacer(&self.cluster, &self.group, &self.topic)?,
             done: Done::default(),
         };
         for (child, splits) in &children {
-            self.child(
-                child,
-                splits,
-                &seen,
-                &source,
-                &mut produce,
-                &mut ends,
-                &mut run,
-            )?;
+            self.child(child, splits, &seen, &mut run)?;
         }
         run.done.rejects_sent = run.letters.delivered;
         Ok(run.done)
@@ -182,65 +169,18 @@ impl RegionRun {
         self.runtime.block_on(self.cluster.topic_options(topic))
     }
 
-    /// Ends what a publisher before this one may still have open, before it is looked for: its last commit goes through or
-    /// is given up now, and it will never send again.
-    fn fence(
-        &self,
-        children: &[(Child, Vec<SplitRow>)],
-        produce: &mut ProduceOptions,
-    ) -> Result<()> {
-        let open = |splits: &[SplitRow]| splits.iter().any(|s| s.state == SplitState::Open);
-        for (child, _) in children.iter().filter(|(_, splits)| open(splits)) {
-            produce.transactional_id = self.transactional_id(&child.name);
-            if produce.transactional_id.is_some() {
-                KafkaTransport::new(&self.cluster, produce, &self.ctx)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn transactional_id(&self, child: &str) -> Option<String> {
-        let prefix = self.transactional.as_ref()?;
-        Some(format!("{prefix}.{child}"))
-    }
-
-    /// What the topic has of the splits that a publisher before this one left open, read once for all of them.
-    fn resume(
-        &self,
-        children: &[(Child, Vec<SplitRow>)],
-        letters: &mut Letters,
-    ) -> Result<BTreeMap<u32, Seen>> {
-        let open: BTreeMap<u32, Vec<(i32, i64)>> = children
-            .iter()
-            .flat_map(|(_, splits)| splits)
-            .filter(|s| s.state == SplitState::Open)
-            .map(|s| (s.split.split, s.noted.clone()))
-            .collect();
-        if open.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        readback::check_topic(&self.cluster, &self.dead_letter)?;
-        let splits: Vec<u32> = open.keys().copied().collect();
-        letters.read_back(&self.dead_letter, self.job, &splits)?;
-        readback::read_back(&self.cluster, &self.topic, self.job, &open, &self.ctx)
-    }
-
-    #[allow(clippy::too_many_arguments)]
     fn child(
         &self,
         child: &Child,
         splits: &[SplitRow],
         seen: &BTreeMap<u32, Seen>,
-        source: &Source,
-        produce: &mut ProduceOptions,
-        ends: &mut BTreeMap<i32, i64>,
         run: &mut Running<'_>,
     ) -> Result<()> {
         let began = Instant::now();
         if self.transactional.is_some() {
             // Each child has a name of its own.
             run.transport = None;
-            produce.transactional_id = self.transactional_id(&child.name);
+            run.produce.transactional_id = self.transactional_id(&child.name);
         }
         let splits = &match &self.routing.order {
             Some(column) => order::sequence(&self.snapshot, self.job, &self.plan, column, splits)?,
@@ -256,7 +196,7 @@ impl RegionRun {
             "begin",
             json!({"rows": child.rows, "region": self.topic.region, "read_back": here}),
         )?;
-        let result = self.attempts(child, closed + here, &mut book, source, produce, ends, run);
+        let result = self.attempts(child, closed + here, &mut book, run);
         if let Err(error) = result {
             for (_, rejects) in book.rejects {
                 // The error is what the caller has to see, also where these can't be written.
@@ -279,54 +219,11 @@ impl RegionRun {
         run.books.event(&child.name, "end", detail)
     }
 
-    fn book(
-        &self,
-        splits: &[SplitRow],
-        seen: &BTreeMap<u32, Seen>,
-        books: &dyn Books,
-    ) -> Result<Book> {
-        let known = match splits.iter().any(|s| s.state == SplitState::Open) {
-            true => books.known()?,
-            false => BTreeMap::new(),
-        };
-        let mut book = Book {
-            splits: Vec::new(),
-            slots: Vec::new(),
-            rejects: BTreeMap::new(),
-        };
-        for row in splits.iter().filter(|s| s.state != SplitState::Closed) {
-            let slot =
-                u32::try_from(book.slots.len()).map_err(|e| self.cluster.error("splits", e))?;
-            let mut slot = Slot::new(Origin {
-                job: self.job,
-                split: row.split.split,
-                slot,
-            });
-            if row.state == SplitState::Open {
-                slot.noted = Some(row.noted.clone());
-                if let Some(known) = known.get(&row.split.split) {
-                    slot.tally = Tally::known(known.clone(), &row.ranges);
-                    slot.noted_rows = known.len();
-                }
-            }
-            if let Some(seen) = seen.get(&row.split.split) {
-                slot.tally.settle(seen);
-            }
-            book.splits.push(row.split.clone());
-            book.slots.push(slot);
-        }
-        Ok(book)
-    }
-
-    #[allow(clippy::too_many_arguments)]
     fn attempts(
         &self,
         child: &Child,
         acknowledged_before: u64,
         book: &mut Book,
-        source: &Source,
-        produce: &mut ProduceOptions,
-        ends: &mut BTreeMap<i32, i64>,
         run: &mut Running<'_>,
     ) -> Result<()> {
         let mut before = acknowledged_before;
@@ -352,7 +249,7 @@ impl RegionRun {
             }
             let transport = match &mut run.transport {
                 Some(transport) => transport,
-                none => none.insert(KafkaTransport::new(&self.cluster, produce, &self.ctx)?),
+                none => none.insert(KafkaTransport::new(&self.cluster, &run.produce, &self.ctx)?),
             };
             let mut keeper = ChildKeeper {
                 run: self,
@@ -368,14 +265,14 @@ impl RegionRun {
                 transport,
                 slots: &mut book.slots,
                 keeper: &mut keeper,
-                ends,
+                ends: &mut run.ends,
                 note_every: NOTE_EVERY,
                 pacer: &mut run.pacer,
                 meter: &mut meter,
                 ctx: &self.ctx,
             };
             let began = Instant::now();
-            let ended = pass.run(source.clone().start(wanted)?)?;
+            let ended = pass.run(run.source.clone().start(wanted)?)?;
             run.done.seconds += began.elapsed().as_secs_f64();
             run.done.bytes += ended.bytes;
             run.done.waited.add(&ended.waited);
@@ -407,23 +304,22 @@ impl RegionRun {
             if attempt >= ATTEMPTS {
                 return Err(self.incomplete(book, &failure));
             }
-            self.settle(book, produce, &ended, &failure, &mut before, run)?;
+            before += self.settle(book, &ended, &failure, run)?;
         }
         Ok(())
     }
 
-    /// After rows were not delivered: what is unknown is looked up in the topic.
+    /// After rows were not delivered: what is unknown is looked up in the topic. Says how many rows that acknowledges.
     fn settle(
         &self,
         book: &mut Book,
-        produce: &mut ProduceOptions,
         ended: &Ended,
         failure: &str,
-        before: &mut u64,
         run: &mut Running<'_>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         if ended.batch_too_large {
-            produce.batch_bytes = Some(SMALL_BATCH_BYTES.min(produce.largest_batch() / 2));
+            let smaller = SMALL_BATCH_BYTES.min(run.produce.largest_batch() / 2);
+            run.produce.batch_bytes = Some(smaller);
         }
         let unknown: BTreeMap<u32, Vec<(i32, i64)>> = book
             .slots
@@ -432,11 +328,12 @@ impl RegionRun {
             .map(|s| (s.origin.split, s.noted.clone().unwrap_or_default()))
             .collect();
         if unknown.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        if produce.transactional_id.is_some() {
+        if run.produce.transactional_id.is_some() {
             // The new producer's first act is to end what the old one left open.
-            run.transport = Some(KafkaTransport::new(&self.cluster, produce, &self.ctx)?);
+            let transport = KafkaTransport::new(&self.cluster, &run.produce, &self.ctx)?;
+            run.transport = Some(transport);
         }
         let seen = readback::check_topic(&self.cluster, &self.topic)
             .and_then(|()| {
@@ -446,16 +343,17 @@ impl RegionRun {
                 Error::Kafka { .. } => self.incomplete(book, &format!("{failure}; then {e}")),
                 other => other,
             })?;
+        let mut found = 0;
         for slot in &mut book.slots {
             if let Some(seen) = seen.get(&slot.origin.split) {
                 let known = slot.tally.acknowledged.len();
                 let doubled = slot.tally.doubled;
                 slot.tally.settle(seen);
-                *before += slot.tally.acknowledged.len() - known;
+                found += slot.tally.acknowledged.len() - known;
                 run.done.doubled += slot.tally.doubled.saturating_sub(doubled);
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn incomplete(&self, book: &Book, first_error: &str) -> Error {
@@ -484,8 +382,12 @@ impl RegionRun {
 /// What goes on from child to child.
 struct Running<'a> {
     books: &'a mut dyn Books,
+    source: Source,
+    produce: ProduceOptions,
     /// Made when needed; a new one after a failure.
     transport: Option<KafkaTransport>,
+    /// Where each partition ends at least.
+    ends: BTreeMap<i32, i64>,
     letters: Letters,
     rejects: RejectCounts,
     pacer: Pacer,

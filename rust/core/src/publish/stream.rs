@@ -14,11 +14,12 @@ use sha2::{Digest, Sha256};
 
 use super::encode::{Maker, Recipe};
 use super::keeper::note;
+use super::keeping::{Keeper, Pace, Slot};
 use super::keys::KeySchema;
 use super::letters::{Letters, Place};
 use super::meter::{Meter, SourceTime, Waited};
 use super::pacing::Pacer;
-use super::pass::{Keeper, NOTE_EVERY, Pace, Pass, Slot};
+use super::pass::{NOTE_EVERY, Pass};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::{RejectCounts, RejectRow};

@@ -13,7 +13,7 @@ use super::story::{Failure, What};
 use super::task::{Order, Piece};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::publish::pass::Turn;
+use crate::publish::keeping::Turn;
 use crate::publish::readback;
 use crate::store::{Child, ChildState, SplitRow, SplitState};
 

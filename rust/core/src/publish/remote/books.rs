@@ -8,7 +8,7 @@ use super::presence::Presence;
 use super::story::{Closed, Noted, What};
 use crate::error::{Error, Result};
 use crate::publish::books::{Books, Receipt};
-use crate::publish::pass::Turn;
+use crate::publish::keeping::Turn;
 use crate::publish::split::Tally;
 
 /// Books in the receipts topic, from which the process that gave the split out takes them into the store.

@@ -17,7 +17,7 @@ use super::story::{Failure, Story, What};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::publish::pass::Turn;
+use crate::publish::keeping::Turn;
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(50);
