@@ -219,7 +219,7 @@ def test_a_duckdb_query_is_run_once(tmp_path: Path, database: Path) -> None:
         ({"query": ""}, "source.query is ''; format = 'sql' needs it"),
         ({"snapshot_path": None}, "source.snapshot_path is missing"),
         ({"snapshot_path": "s3://bucket/kept"}, "a file system that is mounted here"),
-        ({"connection": "flights.duckdb"}, "give a reference, env:NAME or file:PATH"),
+        ({"connection": "flights.duckdb"}, "give a reference, env:NAME, file:PATH or conn:NAME"),
         ({"connection": "env:ABSENT"}, "environment variable ABSENT, which is not set"),
         ({"query": "SELECT * FROM absent"}, "the duckdb query of source.query failed.*absent"),
         ({"query": "SELEKT"}, "the duckdb query of source.query failed.*SELEKT"),
