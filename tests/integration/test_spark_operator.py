@@ -85,3 +85,15 @@ def test_the_total_is_the_tasks_xcom(tmp_path: Path, regions: dict[str, str], ru
     assert "published all child jobs: 6,000 rows = 5,999 acknowledged + 1 rejected" in log
     assert case.once(5_999)
     assert list((tmp_path / ".kappaflow").glob("spark-*.json")) == []
+
+
+def test_what_the_publish_failed_with_is_what_the_task_fails_with(
+    tmp_path: Path, regions: dict[str, str], run: Any
+) -> None:
+    Case(tmp_path, regions["east"]).make(data=False)
+    result, log = run()
+    assert "success" not in result["state"]
+    assert result["total"] is None
+    assert "KappaFlow" in log
+    assert f"source {tmp_path / 'data'}" in log
+    assert list((tmp_path / ".kappaflow").glob("spark-*.json")) == []

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kappaflow_provider.operators.base import KappaFlowOperator
+from kappaflow_provider.receipts import log_receipt
 from kappaflow_provider.xcom import small
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ class KafkaIngressOperator(KappaFlowOperator):
             receipt = kappaflow.publish(
                 self.job_file, params=params, child=child or None, on_progress=self.progress()
             )
-        self.log.info(
-            "published %s: %s rows = %s acknowledged + %s rejected (%s read back), %.1f s",
-            child or "all child jobs",
-            f"{receipt['rows']:,}",
-            f"{receipt['acknowledged']:,}",
-            f"{receipt['rejected']:,}",
-            f"{receipt['read_back']:,}",
-            receipt["seconds"],
-        )
-        for reject in receipt["rejects"]:
-            self.log.warning("rejected %s rows: %s: %s", reject["count"], reject["field"], reject["reason"])
+        log_receipt(child, receipt)
         result: dict[str, Any] = small(receipt)
         return result

@@ -16,6 +16,7 @@ except ImportError as error:
         "SparkKafkaIngressOperator needs the extra: pip install 'airflow-provider-kappaflow[spark]'"
     ) from error
 
+from kappaflow_provider.receipts import log_receipt
 from kappaflow_provider.stage import JOB_TEMPLATE_FIELDS, Stage
 from kappaflow_provider.xcom import small
 
@@ -93,17 +94,7 @@ class SparkKafkaIngressOperator(Stage, SparkSubmitOperator):
                 total: dict[str, Any] = json.loads(receipt.read_text(encoding="utf-8"))
         finally:
             receipt.unlink(missing_ok=True)
-        self.log.info(
-            "published %s: %s rows = %s acknowledged + %s rejected (%s read back), %.1f s",
-            child or "all child jobs",
-            f"{total['rows']:,}",
-            f"{total['acknowledged']:,}",
-            f"{total['rejected']:,}",
-            f"{total['read_back']:,}",
-            total["seconds"],
-        )
-        for reject in total["rejects"]:
-            self.log.warning("rejected %s rows: %s: %s", reject["count"], reject["field"], reject["reason"])
+        log_receipt(child, total)
         result: dict[str, Any] = small(total)
         return result
 

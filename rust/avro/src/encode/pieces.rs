@@ -159,32 +159,34 @@ impl<'s> Pieces<'s> {
     }
 
     pub(super) fn narrow(&mut self, words: &'s [Words]) {
-        let (fours, rest) = words.as_chunks();
-        for fours in fours.chunks(Self::FOURS) {
-            let bytes = size_of::<[u64; 4]>() * fours.len();
-            self.push(bytes, Piece::NarrowFours(fours));
-        }
-        let bytes = size_of::<u64>() * rest.len();
-        match rest {
-            [] | [_, _, _, _, ..] => {}
-            [_] => self.push_first(bytes, rest, Piece::Narrow1),
-            [_, _] => self.push_first(bytes, rest, Piece::Narrow2),
-            [_, _, _] => self.push_first(bytes, rest, Piece::Narrow3),
-        }
+        use Piece::{Narrow1, Narrow2, Narrow3, NarrowFours};
+        self.words(words, NarrowFours, Narrow1, Narrow2, Narrow3);
     }
 
     pub(super) fn wide(&mut self, words: &'s [WideWords]) {
+        use Piece::{Wide1, Wide2, Wide3, WideFours};
+        self.words(words, WideFours, Wide1, Wide2, Wide3);
+    }
+
+    /// By fours, and what is left of them.
+    fn words<B: WordBlock>(
+        &mut self,
+        words: &'s [B],
+        by_fours: impl Fn(&'s [[B; 4]]) -> Piece<'s>,
+        one: impl Fn(&'s [B; 1]) -> Piece<'s>,
+        two: impl Fn(&'s [B; 2]) -> Piece<'s>,
+        three: impl Fn(&'s [B; 3]) -> Piece<'s>,
+    ) {
         let (fours, rest) = words.as_chunks();
         for fours in fours.chunks(Self::FOURS) {
-            let bytes = size_of::<[u128; 4]>() * fours.len();
-            self.push(bytes, Piece::WideFours(fours));
+            self.push(4 * B::BYTES * fours.len(), by_fours(fours));
         }
-        let bytes = size_of::<u128>() * rest.len();
+        let bytes = B::BYTES * rest.len();
         match rest {
             [] | [_, _, _, _, ..] => {}
-            [_] => self.push_first(bytes, rest, Piece::Wide1),
-            [_, _] => self.push_first(bytes, rest, Piece::Wide2),
-            [_, _, _] => self.push_first(bytes, rest, Piece::Wide3),
+            [_] => self.push_first(bytes, rest, one),
+            [_, _] => self.push_first(bytes, rest, two),
+            [_, _, _] => self.push_first(bytes, rest, three),
         }
     }
 

@@ -117,6 +117,8 @@ pub(super) trait Word:
 pub(super) trait WordBlock {
     type Word: Word<Block = Self>;
     const EMPTY: Self;
+    /// What a word may be in the stage.
+    const BYTES: usize = size_of::<Self::Word>();
 
     /// Writes the word of a slot to `stage[at..]`, wrapping around at [`STAGE`]; gives where it ends.
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize;

@@ -12,6 +12,7 @@ use super::{Findings, Kind, Need, Outcome};
 
 pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec<Need>> {
     let mut found = Findings::new(Some(region));
+    let mut later = false;
     let registry = match session.registry(region) {
         Ok(registry) => registry,
         Err(error) => {
@@ -38,7 +39,8 @@ pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec
         let tried = match policy.writer {
             Writer::Registered => {
                 let text = SchemaText::whole(schema.json());
-                registering(&registry, policy, subject.clone(), text, ctx).await
+                let what = registering(&registry, policy, subject.clone(), text, ctx).await;
+                what.map(|what| what.told(&mut later))
             }
             // Asks only.
             Writer::LookedUp | Writer::Latest | Writer::Id(_) => session
@@ -55,13 +57,14 @@ pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec
         let tried = match KeySchema::of(&session.ingress, &topics.key) {
             Ok(key) => {
                 let text = SchemaText::whole(key.text);
-                registering(&registry, policy, subject.clone(), text, ctx).await
+                let what = registering(&registry, policy, subject.clone(), text, ctx).await;
+                what.map(|what| what.told(&mut later))
             }
             Err(error) => Err(error),
         };
         found.tried(Kind::Subject, subject, uninterrupted(tried)?);
     }
-    if found.needs.iter().any(|n| n.told.contains(LATER)) {
+    if later {
         let what = "the right to register schemas";
         let told = "tried when the job is dispatched: a registry tells no client its rights";
         found.note(Kind::Right, what, Outcome::Unknown, told);
@@ -69,7 +72,25 @@ pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec
     Ok(found.needs)
 }
 
-const LATER: &str = "will be registered";
+/// What would become of a schema.
+enum Registration {
+    There { id: u32, version: u32 },
+    Next,
+    First,
+}
+
+impl Registration {
+    /// In words; sets `later` if it takes a right that is tried only then.
+    fn told(self, later: &mut bool) -> String {
+        let how = match self {
+            Self::There { id, version } => return format!("schema {id}, version {version} of it"),
+            Self::Next => "as its next version",
+            Self::First => "the first of it",
+        };
+        *later = true;
+        format!("will be registered, {how}")
+    }
+}
 
 /// What would become of registering a schema.
 async fn registering(
@@ -78,15 +99,15 @@ async fn registering(
     subject: String,
     text: SchemaText,
     ctx: &Context,
-) -> Result<String> {
+) -> Result<Registration> {
     let may_register = policy.writer == Writer::Registered;
     registry::blocking(registry, ctx, "doctor", move |registry| {
         let missing = match registry.lookup(&subject, &text, policy.normalize) {
             Ok(there) => {
-                return Ok(format!(
-                    "schema {}, version {} of it",
-                    there.id, there.version
-                ));
+                return Ok(Registration::There {
+                    id: there.id,
+                    version: there.version,
+                });
             }
             Err(error @ RegistryError::NotFound { .. }) => error,
             Err(error) => return Err(error.into()),
@@ -95,13 +116,13 @@ async fn registering(
             return Err(missing.into());
         }
         match registry.compatibility(&subject, &text, None) {
-            Ok(verdict) if verdict.compatible => Ok(format!("{LATER} as its next version")),
+            Ok(verdict) if verdict.compatible => Ok(Registration::Next),
             Ok(verdict) => Err(Error::Registry(RegistryError::Incompatible {
                 url: registry.url().to_owned(),
                 subject,
                 reasons: verdict.reasons,
             })),
-            Err(RegistryError::NotFound { .. }) => Ok(format!("{LATER}, the first of it")),
+            Err(RegistryError::NotFound { .. }) => Ok(Registration::First),
             Err(error) => Err(error.into()),
         }
     })

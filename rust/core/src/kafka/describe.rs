@@ -56,10 +56,7 @@ pub fn topic<C: ClientContext>(
         }
         let mut count = 0;
         let described = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        if count != 1 || described.is_null() {
-            return Err(format!("the answer describes {count} topics, expected 1"));
-        }
-        let topic = *described;
+        let topic = only(described, count)?;
         let error = sys::rd_kafka_TopicDescription_error(topic);
         match sys::rd_kafka_error_code(error) {
             sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
@@ -111,16 +108,14 @@ pub fn group<C: ClientContext>(
         }
         let mut count = 0;
         let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
-        if count != 1 || groups.is_null() {
-            return Err(format!("the answer describes {count} groups, expected 1"));
-        }
-        let error = sys::rd_kafka_ConsumerGroupDescription_error(*groups);
+        let group = only(groups, count)?;
+        let error = sys::rd_kafka_ConsumerGroupDescription_error(group);
         if !error.is_null() {
             return Err(string(sys::rd_kafka_error_string(error)));
         }
         let mut allowed = 0;
         let operations =
-            sys::rd_kafka_ConsumerGroupDescription_authorized_operations(*groups, &mut allowed);
+            sys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &mut allowed);
         Ok(names_of(operations, allowed))
     }
 }
@@ -176,6 +171,18 @@ unsafe fn ask<C: ClientContext>(
         }
         Ok(event)
     }
+}
+
+/// The one description that was asked for.
+///
+/// # Safety
+/// `all` is null or points to `count` of them.
+unsafe fn only<T>(all: *mut *const T, count: usize) -> Result<*const T, String> {
+    if count != 1 || all.is_null() {
+        return Err(format!("the answer describes {count}, expected 1"));
+    }
+    // SAFETY: as the caller says, and there is one.
+    Ok(unsafe { *all })
 }
 
 /// # Safety

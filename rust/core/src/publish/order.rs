@@ -249,7 +249,8 @@ impl<'a> Sorted<'a> {
                 self.split.split
             ),
         };
-        if let Some(row) = (0..values.len()).find(|row| values.is_null(*row)) {
+        let nulls = values.logical_nulls();
+        if let Some(row) = nulls.and_then(|nulls| (!nulls.inner()).set_indices().next()) {
             return Err(refused(row, format!("{} is null", self.column)));
         }
         let falls = |before: &ArrayRef, after: &ArrayRef| {
