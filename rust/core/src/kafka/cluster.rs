@@ -1,11 +1,12 @@
 //! The cluster of a region: configuration, first contact, topics and offsets.
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,6 +24,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// So many events of a client are looked at for what it says of its connections.
 const MOST_SAID: usize = 1_000;
 
+/// How long a producer waits for an answer before it is used.
+const INTRODUCTION: Duration = Duration::from_secs(2);
+
 /// Between two questions about a partition that has no leader yet.
 const LEADER_RETRY: Duration = Duration::from_millis(100);
 
@@ -34,6 +38,21 @@ pub struct Cluster {
     timeout: Duration,
     /// Where the address was given, for messages.
     setting: String,
+    known: Arc<Known>,
+}
+
+/// What clones of a cluster share: making a client takes a connection, and closing one a tenth of a second.
+#[derive(Default)]
+struct Known {
+    /// The cluster's id, once a broker has answered.
+    id: OnceLock<String>,
+    admin: Mutex<Option<Arc<AdminClient<DefaultClientContext>>>>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Known").field(&self.id).finish()
+    }
 }
 
 /// What identifies a topic, and how many partitions it has.
@@ -87,6 +106,7 @@ impl Cluster {
             base,
             timeout,
             setting: "bootstrap_servers".into(),
+            known: Arc::default(),
         }
     }
 
@@ -154,11 +174,14 @@ impl Cluster {
         )
     }
 
-    /// Makes sure that a broker answers, and gives the cluster's id.
+    /// Makes sure that a broker answers, unless one has, and gives the cluster's id.
     ///
     /// # Errors
     /// [`Error::Kafka`] with what the client says of its connections: a refused password, a certificate that has expired.
     pub fn contact(&self) -> Result<String> {
+        if let Some(id) = self.known.id.get() {
+            return Ok(id.clone());
+        }
         let reader: BaseConsumer<Hearing> = self
             .config()?
             .set("group.id", "kappaflow.reader")
@@ -177,10 +200,22 @@ impl Cluster {
                     None => self.no_answer(e),
                 }
             })?;
-        reader
+        let id = reader
             .client()
             .fetch_cluster_id(FIRST_CONTACT)
-            .ok_or_else(|| self.no_answer("it did not tell its cluster id"))
+            .ok_or_else(|| self.no_answer("it did not tell its cluster id"))?;
+        Ok(self.known.id.get_or_init(|| id).clone())
+    }
+
+    /// Lets a new idempotent producer get its id at once. librdkafka asks for one when it has looked at a topic by a
+    /// connection that is up, else every 500 ms; the first look is over the bootstrap connection, which then ends, the
+    /// second over the broker's own. If nobody answers, that is told when records are sent.
+    pub(crate) fn introduce<C: ClientContext>(&self, producer: &Client<C>, topic: &str) {
+        for _ in 0..2 {
+            if producer.fetch_metadata(Some(topic), INTRODUCTION).is_err() {
+                return;
+            }
+        }
     }
 
     /// A topic's ids and partition count, or `None` if there is no such topic.
@@ -227,49 +262,60 @@ impl Cluster {
             .map_err(|e| self.error(format!("describe group {group}"), e))
     }
 
-    pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        self.config()?
+    pub(super) fn admin(&self) -> Result<Arc<AdminClient<DefaultClientContext>>> {
+        let mut held = self
+            .known
+            .admin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(admin) = &*held {
+            return Ok(Arc::clone(admin));
+        }
+        let made: AdminClient<DefaultClientContext> = self
+            .config()?
             .create()
-            .map_err(|e| self.error("make an admin client", e))
+            .map_err(|e| self.error("make an admin client", e))?;
+        Ok(Arc::clone(held.insert(Arc::new(made))))
     }
 
     /// Log start and last stable offset of each partition.
     pub fn watermarks(&self, topic: &str, partitions: u32) -> Result<Vec<(i32, i64, i64)>> {
-        self.watermarks_by(&self.reader(None)?, topic, partitions)
+        // Its isolation is librdkafka's default, read_committed, whatever a job says of its clients: it is no consumer.
+        self.watermarks_by(self.admin()?.inner(), topic, partitions)
     }
 
     /// Log start and end of each partition, what open transactions have sent included.
     pub fn high_watermarks(&self, topic: &str, partitions: u32) -> Result<Vec<(i32, i64, i64)>> {
         let reader = self.reader_of(None, "read_uncommitted")?;
-        self.watermarks_by(&reader, topic, partitions)
+        self.watermarks_by(reader.client(), topic, partitions)
     }
 
-    fn watermarks_by(
+    fn watermarks_by<C: ClientContext>(
         &self,
-        reader: &BaseConsumer,
+        client: &Client<C>,
         topic: &str,
         partitions: u32,
     ) -> Result<Vec<(i32, i64, i64)>> {
         (0..partitions)
             .map(|p| {
                 let partition = i32::try_from(p).map_err(|e| self.error("partition", e))?;
-                let (low, high) = self.watermark(reader, topic, partition)?;
+                let (low, high) = self.watermark(client, topic, partition)?;
                 Ok((partition, low, high))
             })
             .collect()
     }
 
-    /// Log start and last stable offset (of a read-committed `reader`) of one partition. A partition without a leader
+    /// Log start and last stable offset (of a read-committed `client`) of one partition. A partition without a leader
     /// for the moment, as after its topic's creation or a broker's death, is asked again for a while.
-    pub(super) fn watermark(
+    pub(super) fn watermark<C: ClientContext>(
         &self,
-        reader: &BaseConsumer,
+        client: &Client<C>,
         topic: &str,
         partition: i32,
     ) -> Result<(i64, i64)> {
         let begun = Instant::now();
         loop {
-            match reader.fetch_watermarks(topic, partition, self.timeout) {
+            match client.fetch_watermarks(topic, partition, self.timeout) {
                 Ok(ends) => return Ok(ends),
                 Err(e) if leaderless(&e) && begun.elapsed() < FIRST_CONTACT => {
                     std::thread::sleep(LEADER_RETRY);

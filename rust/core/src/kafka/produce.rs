@@ -54,7 +54,7 @@ type Event = Owned<sys::rd_kafka_event_t>;
 unsafe impl Send for KafkaTransport {}
 
 impl KafkaTransport {
-    /// Makes the producer. No broker is contacted yet, unless it sends in transactions: then it takes its name.
+    /// Makes the producer, and lets it get its id; one that sends in transactions takes its name.
     ///
     /// # Errors
     /// [`crate::Error::Kafka`] if librdkafka refuses an option, or the name can't be taken; [`crate::Error::Interrupted`].
@@ -69,6 +69,9 @@ impl KafkaTransport {
             .as_ref()
             .map(|id| Transactions::claim(&producer, id, cluster, ctx))
             .transpose()?;
+        if transactions.is_none() {
+            cluster.introduce(producer.client(), &options.topic);
+        }
         let name = CString::new(options.topic.as_str())
             .map_err(|e| cluster.error("name of the topic", e))?;
         let rk = producer.client().native_ptr();

@@ -56,7 +56,7 @@ pub fn read_ranges(
     };
     let mut assignment = TopicPartitionList::new();
     for range in open.values() {
-        let (low, _) = cluster.watermark(&reader, topic, range.partition)?;
+        let (low, _) = cluster.watermark(reader.client(), topic, range.partition)?;
         if low > range.start {
             let reason = format!(
                 "the log now starts at {low}: what was before has expired by the topic's retention"

@@ -172,10 +172,13 @@ impl Letters {
         let mut config = self.cluster.config()?;
         self.produce
             .apply(&mut config, |o| self.cluster.region.kafka.contains_key(o));
-        config
+        let producer: BaseProducer<Acks> = config
             .set("linger.ms", "1")
             .create_with_context(Acks::default())
-            .map_err(|e| self.cluster.error("make a producer", e))
+            .map_err(|e| self.cluster.error("make a producer", e))?;
+        self.cluster
+            .introduce(producer.client(), &self.produce.topic);
+        Ok(producer)
     }
 
     fn send_one(

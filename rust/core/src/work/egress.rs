@@ -9,7 +9,7 @@ use kappaflow_avro::framing::{self, GUID_HEADER_BYTES, VALUE_HEADER};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::handle::{Handled, Outcome};
 use super::partitions::{Batch, Record};
@@ -121,7 +121,7 @@ impl Egress {
         compression: &str,
         mail: Arc<Queue<Mail>>,
     ) -> Result<Self> {
-        let producer = cluster
+        let producer: ThreadedProducer<Deliveries> = cluster
             .config()?
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -136,6 +136,7 @@ impl Egress {
                 mail: Arc::clone(&mail),
             })
             .map_err(|e| cluster.error("make a producer", e))?;
+        cluster.introduce(producer.client(), &topics.egress.name);
         Ok(Self {
             producer,
             mail,

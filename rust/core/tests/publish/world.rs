@@ -119,6 +119,18 @@ pub async fn ingress(session: &Session) -> Records {
     topic(session.cluster("east").unwrap(), row.name, row.partitions).await
 }
 
+/// Checks that so many rows are in the ingress topic, each of them once.
+pub async fn once(session: &Session, rows: usize) {
+    let records = ingress(session).await;
+    assert_eq!(records.len(), rows);
+    assert!(records.values().all(|copies| copies.len() == 1));
+}
+
+pub async fn letters(session: &Session) -> Records {
+    let row = session.topic("east", Role::Deadletter).await.unwrap();
+    topic(session.cluster("east").unwrap(), row.name, row.partitions).await
+}
+
 /// The ids of the records of one split by seq, decoded.
 pub fn ids(records: &Records) -> BTreeMap<(u32, u32), i64> {
     let schema = AvroSchema::parse(INGRESS).unwrap();
