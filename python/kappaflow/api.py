@@ -250,16 +250,22 @@ def run(
 
 
 def doctor(
-    job: JobPath, *, params: ParamValues | None = None, on_progress: OnProgress | None = None
+    job: JobPath,
+    *,
+    params: ParamValues | None = None,
+    spark: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Summary:
     """List what the job needs of the systems around it, and try each without changing anything.
+
+    spark: also what a publish from Spark needs, the receipts topic.
 
     Returns `{"healthy", "failed", "unknown", "needs": [{"region", "kind", "what", "outcome", "told"}]}`; `outcome` is
     `ok`, `failed`, or `unknown` where it can't be tried from here and now.
     """
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.doctor(fspath(job), param_texts(params), on_progress)))
+    return cast(Summary, json.loads(_native.doctor(fspath(job), param_texts(params), spark, on_progress)))
 
 
 def status(job: JobPath, *, params: ParamValues | None = None) -> Summary:

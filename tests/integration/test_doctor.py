@@ -14,8 +14,8 @@ from tests.conftest import Job, JobMaker
 pytestmark = pytest.mark.integration
 
 
-def told(job: Job, code: int) -> dict[str, Any]:
-    done = job.run("doctor")
+def told(job: Job, code: int, *words: str) -> dict[str, Any]:
+    done = job.run("doctor", *words)
     assert done.code == code, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert summary["healthy"] == (code == 0)
@@ -45,6 +45,10 @@ def test_before_dispatch_it_tells_what_may_be_created_and_creates_nothing(make_j
     assert outcomes(summary, "network") == {"ok": 2 * 3}
     assert outcomes(summary, "subject") == {"ok": 6}
     assert {need["region"] for need in summary["needs"]} == {None, "east", "west"}
+    receipts = [need["what"] for need in told(job, 0, "--spark")["needs"] if ".receipts" in need["what"]]
+    assert sum("the right to CREATE it" in what for what in receipts) == 2
+    assert sum(what.startswith("WRITE on topic") for what in receipts) == 2
+    assert not any(".receipts" in what for what in needs)
     assert topics(job) == set()
 
 

@@ -104,11 +104,14 @@ def add_parsers(commands: "SubParsers") -> None:
         "give every row its one fate, and fail if any is unexplained",
         "Exit 1 names the rows; the whole list is kept as Parquet.",
     )
-    add(
+    doctor = add(
         "doctor",
         _doctor,
         "list what the job needs (network paths, rights, topics, subjects, quotas) and try each",
         "Changes nothing. Exit 1 if anything fails; before dispatch the rights on topics can't be told yet.",
+    )
+    doctor.add_argument(
+        "--spark", action="store_true", help="also what a publish from Spark needs (the receipts topic)"
     )
     add("status", _status, "show where the job is")
     sql = add(
@@ -215,7 +218,7 @@ def _reconcile(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
-        told = kappaflow.doctor(args.job, params=dict(args.param), on_progress=on_progress)
+        told = kappaflow.doctor(args.job, params=dict(args.param), spark=args.spark, on_progress=on_progress)
     _out(args, told, lambda: show.doctor(told))
     return 0 if told["healthy"] else 1
 

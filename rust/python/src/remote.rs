@@ -62,9 +62,7 @@ impl RemotePublish {
         let inner = Arc::clone(&self.inner);
         drive(py, None, |_| async move {
             let publish = inner.lock().await;
-            publish
-                .as_ref()
-                .map_or_else(|| Err(left()), |p| Ok(p.tasks()))
+            publish.as_ref().ok_or_else(left)?.tasks()
         })
     }
 

@@ -199,15 +199,16 @@ fn py_reconcile(
 }
 
 #[pyfunction]
-#[pyo3(name = "doctor", signature = (job, params, on_progress=None))]
+#[pyo3(name = "doctor", signature = (job, params, spark=false, on_progress=None))]
 fn py_doctor(
     py: Python<'_>,
     job: String,
     params: Params,
+    spark: bool,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     drive(py, on_progress, |ctx| async move {
-        doctor::diagnose(&open(&job, &params).await?, &ctx).await
+        doctor::diagnose(&open(&job, &params).await?, spark, &ctx).await
     })
 }
 

@@ -16,7 +16,12 @@ use super::{Findings, Kind, Need, Outcome};
 /// How long a broker may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
-pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec<Need>> {
+pub async fn needs(
+    session: &Session,
+    region: &str,
+    remote: bool,
+    ctx: &Context,
+) -> Result<Vec<Need>> {
     let mut found = Findings::new(Some(region));
     let cluster = session.cluster(region)?;
     let servers = &cluster.region.bootstrap_servers;
@@ -40,7 +45,10 @@ pub async fn needs(session: &Session, region: &str, ctx: &Context) -> Result<Vec
             }
         }
     }
-    for role in Role::ALL {
+    let roles = Role::ALL
+        .into_iter()
+        .chain(remote.then_some(Role::Receipts));
+    for role in roles {
         ctx.check("doctor")?;
         topic(session, &cluster, role, &mut found).await;
     }

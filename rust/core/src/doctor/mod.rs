@@ -103,11 +103,12 @@ impl Findings {
     }
 }
 
-/// Lists what a job needs and tries it. The source has been pinned and the store opened by now.
+/// Lists what a job needs and tries it; `remote`: for a publish in other processes, too. The source has been pinned and
+/// the store opened by now.
 ///
 /// # Errors
 /// [`crate::Error::Interrupted`]. What fails is a finding.
-pub async fn diagnose(session: &Session, ctx: &Context) -> Result<Diagnosis> {
+pub async fn diagnose(session: &Session, remote: bool, ctx: &Context) -> Result<Diagnosis> {
     let began = Instant::now();
     let mut needs = places(session);
     let regions = &session.job.file.regions;
@@ -121,7 +122,7 @@ pub async fn diagnose(session: &Session, ctx: &Context) -> Result<Diagnosis> {
             note: String::new(),
             figures: BTreeMap::new(),
         });
-        needs.extend(broker::needs(session, &region.name, ctx).await?);
+        needs.extend(broker::needs(session, &region.name, remote, ctx).await?);
         needs.extend(registry::needs(session, &region.name, ctx).await?);
     }
     let count = |of: Outcome| needs.iter().filter(|n| n.outcome == of).count() as u64;

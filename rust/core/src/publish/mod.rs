@@ -45,6 +45,7 @@ use crate::store::{Child, RejectCount, Role, SplitRow, SplitState};
 
 use books::StoreBooks;
 use limits::PaceLimits;
+use remote::Takeover;
 use routing::Routing;
 
 pub(crate) use keys::KeySchema;
@@ -124,9 +125,11 @@ pub async fn publish(
         .map(|c| lock(session, &c.name))
         .collect::<Result<Vec<File>>>()?;
     let regions: BTreeSet<&String> = children.iter().filter_map(|c| c.region.as_ref()).collect();
+    let mut takeovers = BTreeMap::new();
     for region in regions {
         // What others have closed meanwhile is not sent again.
-        remote::take(session, region, ctx).await?;
+        let takeover = remote::take(session, region, ctx).await?;
+        takeovers.insert(region.clone(), takeover);
     }
     let mut by_region: BTreeMap<String, Vec<(Child, Vec<SplitRow>)>> = BTreeMap::new();
     for child in &children {
@@ -142,7 +145,9 @@ pub async fn publish(
     }
     let mut done = region::Done::default();
     for (name, children) in by_region {
-        let run = prepare(session, &name, ctx).await?;
+        let mut run = prepare(session, &name, ctx).await?;
+        let takeover = takeovers.get(&name);
+        run.taken_over = takeover.into_iter().flat_map(Takeover::splits).collect();
         let mut books = StoreBooks {
             runtime: run.runtime.clone(),
             store: session.store.clone(),
@@ -156,6 +161,9 @@ pub async fn publish(
                 reason: format!("the publisher ended unexpectedly: {e}"),
             })??;
         done.add(&ran);
+    }
+    for takeover in takeovers.into_values() {
+        takeover.end(session).await?;
     }
     receipt(session, &children, options.child.as_deref(), &done, began).await
 }
@@ -235,6 +243,7 @@ async fn prepare(session: &Session, region: &str, ctx: &Context) -> Result<regio
         compression: file.topics.compression.clone(),
         queue_mib: file.limits.publish_queue_mib,
         transactional: file.topics.transactional.then(|| session.group(region)),
+        taken_over: Vec::new(),
         max_rejects: file
             .limits
             .max_rejects

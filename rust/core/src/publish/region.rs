@@ -22,7 +22,7 @@ use super::pass::{Ended, NOTE_EVERY, Pass};
 use super::policy::RejectPolicy;
 use super::readback;
 use super::rejects::RejectCounts;
-use super::resume::Book;
+use super::resume::{Book, transactional_id};
 use super::routing::Routing;
 use super::source::{Source, Wanted};
 use super::split::Seen;
@@ -58,6 +58,8 @@ pub struct RegionRun {
     pub queue_mib: u32,
     /// What the names of transactions begin with, if rows are sent in transactions: one for each split.
     pub transactional: Option<String>,
+    /// Splits that were published elsewhere: a transaction may have been left open under a name of their own.
+    pub taken_over: Vec<u32>,
     /// Most rows of the job that may be rejected, and how the job file says it.
     pub max_rejects: Option<(u64, String)>,
     /// What closed splits of the job have rejected.
@@ -129,7 +131,7 @@ impl RegionRun {
                 max_message_bytes: produce.message_limit(),
             },
         };
-        self.fence(&children, &mut produce)?;
+        self.fence(&children)?;
         // Nothing of a split that is not open yet can be before these.
         let ends = readback::ends(&self.cluster, &self.topic)?;
         let mut letters = Letters::new(
@@ -160,12 +162,16 @@ impl RegionRun {
         Ok(run.done)
     }
 
-    fn produce(&self, topic: &str, options: &BTreeMap<String, String>) -> ProduceOptions {
+    pub(super) fn produce(
+        &self,
+        topic: &str,
+        options: &BTreeMap<String, String>,
+    ) -> ProduceOptions {
         let timeout = self.cluster.timeout();
         ProduceOptions::new(topic, options, &self.compression, self.queue_mib, timeout)
     }
 
-    fn options(&self, topic: &str) -> BTreeMap<String, String> {
+    pub(super) fn options(&self, topic: &str) -> BTreeMap<String, String> {
         self.runtime.block_on(self.cluster.topic_options(topic))
     }
 
@@ -177,15 +183,22 @@ impl RegionRun {
         run: &mut Running<'_>,
     ) -> Result<()> {
         let began = Instant::now();
-        if self.transactional.is_some() {
+        if let Some(prefix) = &self.transactional {
             // Each child has a name of its own.
             run.transport = None;
-            run.produce.transactional_id = self.transactional_id(&child.name);
+            run.produce.transactional_id = Some(transactional_id(prefix, &child.name));
         }
-        let splits = &match &self.routing.order {
-            Some(column) => order::sequence(&self.snapshot, self.job, &self.plan, column, splits)?,
-            None => splits.to_vec(),
+        let in_order = match &self.routing.order {
+            Some(column) => Some(order::sequence(
+                &self.snapshot,
+                self.job,
+                &self.plan,
+                column,
+                splits,
+            )?),
+            None => None,
         };
+        let splits = in_order.as_deref().unwrap_or(splits);
         let mut book = self.book(splits, seen, run.books)?;
         let here: u64 = book.slots.iter().map(|s| s.tally.acknowledged.len()).sum();
         run.done.read_back += here;

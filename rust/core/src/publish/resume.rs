@@ -10,8 +10,8 @@ use super::readback;
 use super::region::RegionRun;
 use super::split::{Seen, Tally};
 use crate::error::Result;
+use crate::kafka::KafkaTransport;
 use crate::kafka::transport::Origin;
-use crate::kafka::{KafkaTransport, ProduceOptions};
 use crate::snapshot::Split;
 use crate::store::{Child, SplitRow, SplitState};
 
@@ -23,28 +23,45 @@ pub struct Book {
     pub rejects: BTreeMap<u32, SplitRejects>,
 }
 
+/// The name of a child's transactions.
+pub fn transactional_id(prefix: &str, child: &str) -> String {
+    format!("{prefix}.{child}")
+}
+
+/// What it begins with where splits of a child are published at once, each in transactions of its own.
+pub fn split_prefix(prefix: &str, split: u32) -> String {
+    format!("{prefix}.{split}")
+}
+
 impl RegionRun {
     /// Ends what a publisher before this one may still have open, before it is looked for: its last commit goes through or
-    /// is given up now, and it will never send again.
-    pub(super) fn fence(
-        &self,
-        children: &[(Child, Vec<SplitRow>)],
-        produce: &mut ProduceOptions,
-    ) -> Result<()> {
-        let open = |splits: &[SplitRow]| splits.iter().any(|s| s.state == SplitState::Open);
-        for (child, _) in children.iter().filter(|(_, splits)| open(splits)) {
-            produce.transactional_id = self.transactional_id(&child.name);
-            if produce.transactional_id.is_some() {
-                KafkaTransport::new(&self.cluster, produce, &self.ctx)?;
+    /// is given up now, and it will never send again. Blocking.
+    ///
+    /// # Errors
+    /// Those of [`KafkaTransport::new`].
+    pub fn fence(&self, children: &[(Child, Vec<SplitRow>)]) -> Result<()> {
+        let Some(prefix) = &self.transactional else {
+            return Ok(());
+        };
+        let mut ids = Vec::new();
+        for (child, splits) in children {
+            if splits.iter().any(|s| s.state == SplitState::Open) {
+                ids.push(transactional_id(prefix, &child.name));
+            }
+            let mine = |split: &&u32| splits.iter().any(|s| s.split.split == **split);
+            for split in self.taken_over.iter().filter(mine) {
+                ids.push(transactional_id(&split_prefix(prefix, *split), &child.name));
             }
         }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut produce = self.produce(&self.topic.name, &self.options(&self.topic.name));
+        for id in ids {
+            produce.transactional_id = Some(id);
+            KafkaTransport::new(&self.cluster, &produce, &self.ctx)?;
+        }
         Ok(())
-    }
-
-    /// The name of a child's transactions, if rows are sent in transactions.
-    pub(super) fn transactional_id(&self, child: &str) -> Option<String> {
-        let prefix = self.transactional.as_ref()?;
-        Some(format!("{prefix}.{child}"))
     }
 
     /// What the topic has of the splits that a publisher before this one left open, read once for all of them.

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kappaflow_core::kafka::transport::Transport;
+use kappaflow_core::kafka::{KafkaTransport, ProduceOptions};
 use kappaflow_core::publish::remote::{self, RemoteOptions, RemotePublish, publish_split};
 use kappaflow_core::publish::{PublishOptions, publish};
 use kappaflow_core::store::{Role, SplitState};
 use kappaflow_core::{Context, Session};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tempfile::TempDir;
 
 use crate::world::*;
@@ -37,17 +40,12 @@ async fn all(tasks: &remote::Tasks, ctx: &Context) {
     }
 }
 
-async fn copies(session: &Session) -> (usize, usize) {
-    let records = ingress(session).await;
-    (records.len(), records.values().map(Vec::len).sum())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn splits_published_elsewhere_are_booked_here() {
     let dir = tempfile::tempdir().unwrap();
     job(&dir, &unique("remote"), &[1, 700, 4_999], "");
     let (mut lead, ctx) = open(&dir, 4_000).await;
-    let tasks = lead.tasks();
+    let tasks = lead.tasks().unwrap();
     assert_eq!((tasks.orders.len(), tasks.pieces.len()), (1, 6));
     let refused =
         remote::Order::parse(&tasks.orders[0].replacen("\"version\":1", "\"version\":2", 1));
@@ -66,7 +64,7 @@ async fn splits_published_elsewhere_are_booked_here() {
     );
     assert_eq!(receipt.splits.len(), 6);
     let session = session(&dir).await;
-    assert_eq!(copies(&session).await, (4_997, 4_997));
+    once(&session, 4_997).await;
     for split in [0, 5] {
         let kept = session
             .work_dir()
@@ -81,14 +79,14 @@ async fn splits_published_elsewhere_are_booked_here() {
 
     // Again: there is nothing to publish, neither there nor here.
     let (mut again, ctx) = open(&dir, 4_000).await;
-    assert!(again.tasks().pieces.is_empty());
+    assert!(again.tasks().unwrap().pieces.is_empty());
     assert_eq!(again.finish(&ctx).await.unwrap().acknowledged, 4_997);
     drop(again);
     let here = publish(&session, PublishOptions::default(), &ctx)
         .await
         .unwrap();
     assert_eq!(here.acknowledged, 4_997);
-    assert_eq!(copies(&session).await, (4_997, 4_997));
+    once(&session, 4_997).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +94,7 @@ async fn what_was_published_elsewhere_is_known_though_the_store_was_not_told() {
     let dir = tempfile::tempdir().unwrap();
     job(&dir, &unique("untold"), &[], "");
     let (lead, ctx) = open(&dir, 4_000).await;
-    let tasks = lead.tasks();
+    let tasks = lead.tasks().unwrap();
     for (order, piece) in &tasks.pieces[..2] {
         publish_split(&tasks.orders[*order], piece, "here", &ctx)
             .await
@@ -105,9 +103,9 @@ async fn what_was_published_elsewhere_is_known_though_the_store_was_not_told() {
     // The process that gave the splits out dies, and another comes, of either kind.
     drop(lead);
     let (lead, ctx) = open(&dir, 4_000).await;
-    assert_eq!(lead.tasks().pieces.len(), 4);
-    let (order, piece) = &lead.tasks().pieces[0];
-    publish_split(&lead.tasks().orders[*order], piece, "here", &ctx)
+    assert_eq!(lead.tasks().unwrap().pieces.len(), 4);
+    let (order, piece) = &lead.tasks().unwrap().pieces[0];
+    publish_split(&lead.tasks().unwrap().orders[*order], piece, "here", &ctx)
         .await
         .unwrap();
     drop(lead);
@@ -116,7 +114,7 @@ async fn what_was_published_elsewhere_is_known_though_the_store_was_not_told() {
         .await
         .unwrap();
     assert_eq!((receipt.acknowledged, receipt.read_back), (5_000, 0));
-    assert_eq!(copies(&session).await, (5_000, 5_000));
+    once(&session, 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,10 +135,10 @@ async fn what_a_publisher_here_has_left_open_is_read_back_there() {
     let splits = session.store.splits(session.id, None).await.unwrap();
     assert!(splits.iter().any(|s| s.state == SplitState::Open));
     let (mut lead, ctx) = open(&dir, 4_000).await;
-    all(&lead.tasks(), &ctx).await;
+    all(&lead.tasks().unwrap(), &ctx).await;
     let receipt = lead.finish(&ctx).await.unwrap();
     assert_eq!(receipt.acknowledged, 5_000);
-    assert_eq!(copies(&session).await, (5_000, 5_000));
+    once(&session, 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +151,7 @@ async fn a_later_attempt_goes_on_and_the_earlier_stands_by() {
         "[limits]\nmax_rows_per_s = 300\n",
     );
     let (mut lead, ctx) = open(&dir, 6_000).await;
-    let tasks = lead.tasks();
+    let tasks = lead.tasks().unwrap();
     let (order, piece) = (tasks.orders[0].clone(), tasks.pieces[0].1.clone());
     let attempt = |host: &'static str| {
         let (order, piece, ctx) = (order.clone(), piece.clone(), ctx.clone());
@@ -171,7 +169,7 @@ async fn a_later_attempt_goes_on_and_the_earlier_stands_by() {
     let taken = lead.poll(&ctx).await.unwrap();
     assert_eq!((taken.closed, taken.open), (1, 5));
     let session = session(&dir).await;
-    assert_eq!(copies(&session).await, (1_000, 1_000));
+    once(&session, 1_000).await;
     // Given up: what is missing is published here.
     lead.leave("test", &ctx).await.unwrap();
     drop(lead);
@@ -193,7 +191,7 @@ async fn an_attempt_that_dies_is_followed_by_one_that_waited_for_it() {
         "[limits]\nmax_rows_per_s = 300\n",
     );
     let (mut lead, ctx) = open(&dir, 3_000).await;
-    let tasks = lead.tasks();
+    let tasks = lead.tasks().unwrap();
     let (order, piece) = (&tasks.orders[0], &tasks.pieces[0].1);
     // One that is stopped while it publishes leaves the split to who comes next.
     let stopped = Context::default();
@@ -210,7 +208,7 @@ async fn an_attempt_that_dies_is_followed_by_one_that_waited_for_it() {
     lead.poll(&ctx).await.unwrap();
     publish_split(order, piece, "b", &ctx).await.unwrap();
     assert_eq!(lead.poll(&ctx).await.unwrap().closed, 1);
-    assert_eq!(copies(&session(&dir).await).await, (1_000, 1_000));
+    once(&session(&dir).await, 1_000).await;
     let error = lead.finish(&ctx).await.unwrap_err();
     assert_eq!(error.kind(), "publish");
 }
@@ -225,7 +223,7 @@ async fn failures_that_last_are_told_by_name() {
         "[limits]\nmax_rejects = 1\n",
     );
     let (mut lead, ctx) = open(&dir, 4_000).await;
-    let tasks = lead.tasks();
+    let tasks = lead.tasks().unwrap();
     let error = publish_split(&tasks.orders[0], &tasks.pieces[0].1, "here", &ctx)
         .await
         .unwrap_err();
@@ -281,4 +279,109 @@ async fn the_receipts_topic_is_the_one_the_publish_began_with() {
     let error = refused.err().unwrap();
     assert_eq!(error.kind(), "topic");
     assert!(error.to_string().contains("is gone"), "{error}");
+}
+
+/// The process that gave splits out dies, and what it started lives on for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_outlives_its_publish_gives_way_to_one_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = "[limits]\nmax_rows_per_s = 300\n";
+    job(&dir, &unique("outlives"), &[7], slow);
+    let (lead, ctx) = open(&dir, 4_000).await;
+    let tasks = lead.tasks().unwrap();
+    drop(lead);
+    let orphan = tokio::spawn({
+        let ctx = ctx.clone();
+        async move { publish_split(&tasks.orders[0], &tasks.pieces[0].1, "there", &ctx).await }
+    });
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let session = session(&dir).await;
+    let receipt = publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    assert_eq!((receipt.acknowledged, receipt.rejected), (4_999, 1));
+    assert!(
+        (1..1_000).contains(&receipt.read_back),
+        "{}",
+        receipt.read_back
+    );
+    // It learns that the split is closed, and has closed nothing itself.
+    assert_eq!(orphan.await.unwrap().unwrap().acknowledged, 0);
+    once(&session, 4_999).await;
+}
+
+/// What an attempt elsewhere writes that dies in a transaction.
+async fn died_in_a_transaction(session: &Session) -> KafkaTransport {
+    let receipts = session.store.topics(session.id, "east").await.unwrap();
+    let receipts = receipts.into_iter().find(|t| t.role == Role::Receipts);
+    let ingress = session.topic("east", Role::Ingress).await.unwrap();
+    let (cluster, job) = (session.cluster("east").unwrap(), session.id);
+    let id = format!("{}.0.1", session.group("east"));
+    tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer = cluster.config().unwrap().create().unwrap();
+        for what in [r#""claim","host":"there","lease_ms":2000"#, r#""begin""#] {
+            let record = format!(
+                r#"{{"version":1,"job":"{job}","split":0,"attempt":"dead","what":{what}}}"#
+            );
+            let topic = &receipts.as_ref().unwrap().name;
+            let record = BaseRecord::<(), str>::to(topic)
+                .partition(0)
+                .payload(&record);
+            producer.send(record).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let timeout = Duration::from_secs(30);
+        let mut options = ProduceOptions::new(&ingress.name, &BTreeMap::new(), "lz4", 8, timeout);
+        options.transactional_id = Some(id);
+        let mut transport = KafkaTransport::new(&cluster, &options, &Context::default()).unwrap();
+        transport.begin().unwrap();
+        send(&mut transport, job, (0..600).collect());
+        transport
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_of_an_attempt_that_died_is_ended_by_a_publish_here() {
+    let dir = tempfile::tempdir().unwrap();
+    job(&dir, &unique("left"), &[], "[topics]\ntransactional = true");
+    let (lead, ctx) = open(&dir, 2_000).await;
+    drop(lead);
+    let session = session(&dir).await;
+    let mut dead = died_in_a_transaction(&session).await;
+    let receipt = publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    assert_eq!((receipt.acknowledged, receipt.read_back), (5_000, 0));
+    once(&session, 5_000).await;
+    let refused = tokio::task::spawn_blocking(move || (dead.commit(), dead.fenced()));
+    let (refused, fenced) = refused.await.unwrap();
+    assert!(refused.is_err() && fenced, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_published_elsewhere_is_one_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    job(
+        &dir,
+        &unique("elsewhere"),
+        &[3],
+        "[topics]\ntransactional = true",
+    );
+    let (mut lead, ctx) = open(&dir, 4_000).await;
+    let tasks = lead.tasks().unwrap();
+    // Two at once, of one child job: each has a name of its own.
+    let both = [0, 1].map(|at| {
+        let (order, piece) = (tasks.orders[0].clone(), tasks.pieces[at].1.clone());
+        let ctx = ctx.clone();
+        tokio::spawn(async move { publish_split(&order, &piece, "there", &ctx).await })
+    });
+    for one in both {
+        one.await.unwrap().unwrap();
+    }
+    all(&lead.tasks().unwrap(), &ctx).await;
+    let receipt = lead.finish(&ctx).await.unwrap();
+    assert_eq!((receipt.acknowledged, receipt.rejected), (4_999, 1));
+    once(&session(&dir).await, 4_999).await;
 }

@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::kafka::Cluster;
-use crate::publish::region::{Done, RegionRun};
+use crate::publish::region::Done;
 use crate::publish::rejects::RejectCounts;
 use crate::session::Session;
-use crate::store::{SplitRow, SplitState, Stage, TopicRow};
+use crate::store::{Role, SplitRow, SplitState, Stage, TopicRow};
 
 /// Signs what is told of publishers that keep their books in the store.
 const STORE: &str = "store";
@@ -51,19 +51,24 @@ struct Led {
 
 impl Lead {
     /// `splits` are those that are not closed in the store.
-    pub fn new(
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if the job is not dispatched to the region.
+    pub async fn new(
         session: &Session,
-        run: RegionRun,
+        cluster: Cluster,
         receipts: TopicRow,
         splits: Vec<SplitRow>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let region = &receipts.region;
+        let dead_letter = session.topic(region, Role::Deadletter).await?;
+        Ok(Self {
             job: session.id,
-            ingress: run.topic.name,
+            ingress: session.topic(region, Role::Ingress).await?.name,
             next: receipts.start.iter().copied().collect(),
-            kept: KeptRejects::new(session, run.dead_letter),
+            kept: KeptRejects::new(session, dead_letter),
             receipts,
-            cluster: run.cluster,
+            cluster,
             splits: splits
                 .into_iter()
                 .map(|row| {
@@ -75,7 +80,7 @@ impl Lead {
                     (led.row.split.split, led)
                 })
                 .collect(),
-        }
+        })
     }
 
     pub fn region(&self) -> &str {
@@ -86,6 +91,14 @@ impl Lead {
     pub fn open(&self) -> impl Iterator<Item = &SplitRow> {
         let open = self.splits.values().filter(|led| !led.booked);
         open.map(|led| &led.row)
+    }
+
+    /// Open ones that an attempt is at, or was when it was last heard of, and its lease in milliseconds.
+    pub fn held(&self) -> Vec<(u32, u64)> {
+        let open = self.splits.iter().filter(|(_, led)| !led.booked);
+        open.filter(|(_, led)| led.story.holder.is_some() || led.story.claimant.is_some())
+            .map(|(split, led)| (*split, led.story.lease_ms))
+            .collect()
     }
 
     pub fn closed(&self) -> usize {

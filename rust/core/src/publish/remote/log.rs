@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use roaring::RoaringBitmap;
 use tokio::runtime::Handle;
 
@@ -38,7 +38,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// `attempt` signs what is written. No broker is contacted yet. Blocking.
+    /// `attempt` signs what is written. Blocking.
     ///
     /// # Errors
     /// [`Error::Kafka`] if the client refuses an option.
@@ -54,10 +54,11 @@ impl Log {
             ProduceOptions::new(&topic.name, &options, "lz4", QUEUE_MIB, cluster.timeout());
         let mut config = cluster.config()?;
         produce.apply(&mut config, |o| cluster.region.kafka.contains_key(o));
-        let producer = config
+        let producer: FutureProducer = config
             .set("linger.ms", "1")
             .create()
             .map_err(|e| cluster.error("make a producer", e))?;
+        cluster.introduce(producer.client(), &topic.name);
         Ok(Self {
             largest: produce.largest_record().saturating_sub(HEAD_BYTES),
             timeout: cluster.timeout() * 2,

@@ -12,6 +12,7 @@ mod lead;
 mod log;
 mod presence;
 mod story;
+mod takeover;
 mod task;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::session::Session;
 use crate::store::{Child, Role, SplitRow, SplitState, TopicRow};
 
 pub use attempt::{Attempted, publish_split};
+pub use takeover::Takeover;
 pub use task::{Order, Piece};
 
 use lead::Lead;
@@ -137,7 +139,7 @@ impl RemotePublish {
         }
         this.note(
             "begin",
-            |lead, child| json!({"rows": child.rows, "region": lead.region(), "by": "spark"}),
+            |lead, child| json!({"rows": child.rows, "region": lead.region(), "by": "elsewhere"}),
         )
         .await?;
         Ok(this)
@@ -145,45 +147,55 @@ impl RemotePublish {
 
     async fn open_leads(&mut self, options: &RemoteOptions, ctx: &Context) -> Result<()> {
         let session = &self.session;
-        let mut by_region: BTreeMap<String, Vec<SplitRow>> = BTreeMap::new();
+        let mut by_region: BTreeMap<String, Vec<(Child, Vec<SplitRow>)>> = BTreeMap::new();
         for child in &self.children {
             session.store.activate(session.id, &child.name).await?;
-            let splits = session.store.splits(session.id, Some(&child.name)).await?;
-            let open = splits.into_iter().filter(|s| s.state != SplitState::Closed);
-            if let Some(region) = &child.region {
-                by_region.entry(region.clone()).or_default().extend(open);
+            let mut splits = session.store.splits(session.id, Some(&child.name)).await?;
+            splits.retain(|s| s.state != SplitState::Closed);
+            if let (false, Some(region)) = (splits.is_empty(), &child.region) {
+                let here = by_region.entry(region.clone()).or_default();
+                here.push((child.clone(), splits));
             }
         }
-        for (region, splits) in by_region {
-            if splits.is_empty() {
-                continue;
-            }
+        for (region, children) in by_region {
             let run = prepare(session, &region, ctx).await?;
+            // Of a publisher that kept its books in the store; attempts elsewhere do it for each other.
+            let (run, splits) = run
+                .cluster
+                .clone()
+                .blocking(move |_| {
+                    run.fence(&children)?;
+                    let splits: Vec<SplitRow> = children.into_iter().flat_map(|(_, s)| s).collect();
+                    Ok((run, splits))
+                })
+                .await?;
             let receipts = receipts_topic(session, &run.cluster).await?;
             let at_once = u32::try_from(splits.len()).unwrap_or(u32::MAX);
             let (lease_ms, share) = (options.lease_ms, options.parallelism.min(at_once));
             let order = Order::new(session, &run, receipts.clone(), lease_ms, share);
-            self.orders
-                .push(serde_json::to_string(&order).unwrap_or_default());
-            self.leads.push(Lead::new(session, run, receipts, splits));
+            self.orders.push(order.text()?);
+            let lead = Lead::new(session, run.cluster, receipts, splits).await?;
+            self.leads.push(lead);
         }
         Ok(())
     }
 
     /// The splits that are not closed.
-    pub fn tasks(&self) -> Tasks {
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if the store knows splits of a file that the snapshot has not.
+    pub fn tasks(&self) -> Result<Tasks> {
         let mut pieces = Vec::new();
         for (order, lead) in self.leads.iter().enumerate() {
-            let open = lead
-                .open()
-                .filter_map(|split| Piece::new(&self.session.snapshot, &split.split))
-                .filter_map(|piece| serde_json::to_string(&piece).ok());
-            pieces.extend(open.map(|piece| (order, piece)));
+            for split in lead.open() {
+                let piece = Piece::new(&self.session.snapshot, &split.split)?;
+                pieces.push((order, piece.text()?));
+            }
         }
-        Tasks {
+        Ok(Tasks {
             orders: self.orders.clone(),
             pieces,
-        }
+        })
     }
 
     /// Takes what is new in the receipts topics into the store.
@@ -294,14 +306,14 @@ impl RemotePublish {
 }
 
 /// Takes what is in a region's receipts topic, if the job has one there: a publish that keeps its books in the store goes
-/// on from what others have done.
+/// on from what others have done, and those that are still at it give way.
 ///
 /// # Errors
 /// Those of reading the topic.
-pub async fn take(session: &Session, region: &str, ctx: &Context) -> Result<()> {
+pub async fn take(session: &Session, region: &str, ctx: &Context) -> Result<Takeover> {
     let topics = session.store.topics(session.id, region).await?;
     let Some(receipts) = topics.into_iter().find(|t| t.role == Role::Receipts) else {
-        return Ok(());
+        return Ok(Takeover::default());
     };
     let splits = session.store.splits(session.id, None).await?;
     let children = session.store.children(session.id).await?;
@@ -315,13 +327,17 @@ pub async fn take(session: &Session, region: &str, ctx: &Context) -> Result<()> 
         .filter(|s| s.state != SplitState::Closed && here(s))
         .collect();
     if open.is_empty() {
-        return Ok(());
+        return Ok(Takeover::default());
     }
-    let run = prepare(session, region, ctx).await?;
-    let mut lead = Lead::new(session, run, receipts, open);
-    lead.take(session, &mut RejectCounts::default(), ctx)
-        .await?;
-    lead.keep(session).await
+    let cluster = session.cluster(region)?;
+    let mut lead = Lead::new(session, cluster.clone(), receipts.clone(), open).await?;
+    let mut counts = RejectCounts::default();
+    lead.take(session, &mut counts, ctx).await?;
+    let takeover = Takeover::of(session, &cluster, &receipts, lead.held(), ctx).await?;
+    // What they have done until they gave way.
+    lead.take(session, &mut counts, ctx).await?;
+    lead.keep(session).await?;
+    Ok(takeover)
 }
 
 /// The region's receipts topic: made when it is first needed, and noted.

@@ -151,7 +151,8 @@ impl Presence {
     pub fn take(&self, host: &str, ctx: &Context) -> Result<Waited> {
         let none = RoaringBitmap::new();
         let host = host.to_owned();
-        self.say(What::Claim { host }, &none, ctx)?;
+        let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        self.say(What::Claim { host, lease_ms }, &none, ctx)?;
         let waited = self.wait(ctx, |seen| {
             let story = &seen.story;
             if story.closed.is_some() {

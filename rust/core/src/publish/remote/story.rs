@@ -23,8 +23,8 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
-    /// Wants to publish the split: whoever does gives way.
-    Claim { host: String },
+    /// Wants to publish the split: whoever does gives way. It is taken for dead when it is silent for `lease_ms`.
+    Claim { host: String, lease_ms: u64 },
     /// Is still there.
     Here { beat: u64 },
     /// Publishes from now on.
@@ -84,6 +84,8 @@ pub struct Story {
     pub done: Done,
     /// How often the split was claimed.
     pub claims: u32,
+    /// The longest lease of those who claimed it, in milliseconds.
+    pub lease_ms: u64,
 }
 
 impl Story {
@@ -92,8 +94,9 @@ impl Story {
     pub fn add(&mut self, attempt: &str, what: What, rows: RoaringBitmap) {
         let is = |who: &Option<String>| who.as_deref() == Some(attempt);
         match what {
-            What::Claim { .. } => {
+            What::Claim { lease_ms, .. } => {
                 self.claims += 1;
+                self.lease_ms = self.lease_ms.max(lease_ms);
                 self.claimant = Some(attempt.to_owned());
             }
             What::Here { .. } => {}
@@ -147,7 +150,10 @@ mod tests {
     }
 
     fn claim() -> What {
-        What::Claim { host: "h".into() }
+        What::Claim {
+            host: "h".into(),
+            lease_ms: 10_000,
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::publish::keys::KeySchema;
 use crate::publish::limits::PaceLimits;
 use crate::publish::policy::RejectPolicy;
 use crate::publish::region::RegionRun;
+use crate::publish::resume::split_prefix;
 use crate::publish::routing::Routing;
 use crate::registry::Stamp;
 use crate::session::Session;
@@ -123,6 +124,14 @@ impl Order {
         }
     }
 
+    /// What [`Order::parse`] reads.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if it has no form in JSON.
+    pub fn text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| wrong(&e.to_string()))
+    }
+
     /// # Errors
     /// [`Error::NotReady`] if another version of KappaFlow has written it.
     pub fn parse(text: &str) -> Result<Self> {
@@ -190,7 +199,8 @@ impl Order {
             transactional: self
                 .transactional
                 .as_ref()
-                .map(|prefix| format!("{prefix}.{}", piece.split.split)),
+                .map(|prefix| split_prefix(prefix, piece.split.split)),
+            taken_over: Vec::new(),
             max_rejects: self.max_rejects.clone(),
             rejects_before: self.rejects_before.iter().cloned().collect(),
             pace: self.pace,
@@ -204,14 +214,36 @@ impl Order {
 }
 
 impl Piece {
-    pub fn new(snapshot: &Snapshot, split: &Split) -> Option<Self> {
-        Some(Self {
-            file: snapshot.files.get(split.file)?.clone(),
+    /// # Errors
+    /// [`Error::NotReady`] if the snapshot has no such file.
+    pub fn new(snapshot: &Snapshot, split: &Split) -> Result<Self> {
+        let file = snapshot
+            .files
+            .get(split.file)
+            .ok_or_else(|| Error::NotReady {
+                what: format!(
+                    "split {} is of file {} of a snapshot of {} files",
+                    split.split,
+                    split.file,
+                    snapshot.files.len()
+                ),
+                fix: "give the job's store back as it was when the snapshot was pinned".into(),
+            })?;
+        Ok(Self {
+            file: file.clone(),
             split: Split {
                 file: 0,
                 ..split.clone()
             },
         })
+    }
+
+    /// What [`Piece::parse`] reads.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if it has no form in JSON.
+    pub fn text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| wrong(&e.to_string()))
     }
 
     /// # Errors
@@ -223,7 +255,7 @@ impl Piece {
 
 fn wrong(reason: &str) -> Error {
     Error::NotReady {
-        what: format!("the order to publish a split can't be read: {reason}"),
+        what: format!("the order to publish a split can't be used: {reason}"),
         fix: "install the same version of KappaFlow wherever a part of the job runs".into(),
     }
 }
