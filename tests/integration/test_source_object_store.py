@@ -1,4 +1,4 @@
-"""A job whose source is in S3 (moto, a real server): exactly the rows that the filter lets pass reach the topic."""
+"""A job whose source is in an object store: exactly the rows that the filter lets pass reach the topic."""
 
 import io
 import json
@@ -15,9 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 import kappaflow
 from kappaflow.errors import JobFileError, SourceChangedError
-
-boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
+from tests.integration.object_stores import SECRET, Store, azure, s3
 
 pytestmark = pytest.mark.integration
 
@@ -40,18 +38,14 @@ type = "float"
 default = 1500.0
 
 [source]
-path = "s3://lake/flights"
+path = "%s/flights"
 columns = ["n", "carrier", "distance", "day"]
 filter = [["carrier", "in", ["UA", "AA"]], ["distance", "<=", "${most}"], ["day", "!=", 2013-01-02]]
 child_by = "day"
 split_rows = 200
 
 [source.options]
-endpoint = "%s"
-region = "us-east-1"
-access_key_id = "key"
-secret_access_key = "env:LAKE_SECRET"
-allow_http = "true"
+%s
 
 [schema]
 ingress = "flight.avsc"
@@ -71,28 +65,20 @@ cap_max = 100000
 """
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
-    """The endpoint of a server with the bucket `lake`, and a client of it."""
-    monkeypatch.setenv("LAKE_SECRET", "hush")
-    server = moto_server.ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "hush", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=endpoint, **keys)
-    client.create_bucket(Bucket="lake")
-    yield endpoint, client
-    server.stop()
+@pytest.fixture(params=[s3, azure], ids=["s3", "azure"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with request.param(tmp_path) as store:
+        monkeypatch.setenv(SECRET, store.secret)
+        yield store
 
 
-def put(client: Any, key: str, rows: list[dict[str, Any]]) -> None:
+def put(store: Store, key: str, rows: list[dict[str, Any]]) -> None:
     schema = pa.schema(
         [("n", pa.int64()), ("carrier", pa.string()), ("distance", pa.float64()), ("more", pa.string())]
     )
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), out, row_group_size=100)
-    client.put_object(Bucket="lake", Key=key, Body=out.getvalue())
+    store.put(key, out.getvalue())
 
 
 def rows(day: int) -> list[dict[str, Any]]:
@@ -130,14 +116,13 @@ def decoded(bootstrap: str, topic: str) -> list[dict[str, Any]]:
 
 
 def test_the_rows_that_pass_reach_the_topic_and_no_others(
-    tmp_path: Path, s3: tuple[str, Any], regions: dict[str, str]
+    tmp_path: Path, store: Store, regions: dict[str, str]
 ) -> None:
-    endpoint, client = s3
     source = {day: rows(day) for day in (1, 2, 3)}
     for day, content in source.items():
-        put(client, f"flights/day=2013-01-0{day}/part-0.parquet", content)
+        put(store, f"flights/day=2013-01-0{day}/part-0.parquet", content)
     job = tmp_path / "job.toml"
-    job.write_text(JOB % (endpoint, regions["east"]))
+    job.write_text(JOB % (store.url, store.options, regions["east"]))
     (tmp_path / "flight.avsc").write_text(json.dumps(SCHEMA))
 
     expected = sorted(
@@ -151,7 +136,7 @@ def test_the_rows_that_pass_reach_the_topic_and_no_others(
     assert [child["name"] for child in plan["children"]] == ["2013-01-01", "2013-01-03"]
 
     # The next day there is more, and what was pinned is what is replayed.
-    put(client, "flights/day=2013-01-04/part-0.parquet", rows(4))
+    put(store, "flights/day=2013-01-04/part-0.parquet", rows(4))
     placed = kappaflow.dispatch(job)
     assert placed["job"] == plan["job"]
     receipt = kappaflow.publish(job)
@@ -162,22 +147,21 @@ def test_the_rows_that_pass_reach_the_topic_and_no_others(
     )
     found = decoded(regions["east"], f"lake.{plan['job']}.east.ingress")
     assert sorted((row["n"], row["carrier"], row["distance"], str(row["day"])) for row in found) == expected
-    assert "hush" not in (tmp_path / ".kappaflow/store.db").read_bytes().decode("latin-1")
+    assert store.secret not in (tmp_path / ".kappaflow/store.db").read_bytes().decode("latin-1")
 
     new = kappaflow.plan(job, new_snapshot=True)
     assert new["job"] != plan["job"] and new["files"] == 3
-    put(client, "flights/day=2013-01-04/part-0.parquet", rows(5))
+    put(store, "flights/day=2013-01-04/part-0.parquet", rows(5))
     kappaflow.dispatch(job)
     with pytest.raises(
-        SourceChangedError, match=r"s3://lake/flights/day=2013-01-04/part-0\.parquet.*--new-snapshot"
+        SourceChangedError,
+        match=rf"{store.url}/flights/day=2013-01-04/part-0\.parquet.*--new-snapshot",
     ):
         kappaflow.publish(job)
 
 
 def test_an_option_of_another_store_is_refused_by_name(tmp_path: Path) -> None:
     job = tmp_path / "job.toml"
-    job.write_text(
-        (JOB % ("http://127.0.0.1:1", "127.0.0.1:1")).replace('region = "us', 'account_name = "us')
-    )
+    job.write_text(JOB % ("s3://lake", 'account_name = "us"', "127.0.0.1:1"))
     with pytest.raises(JobFileError, match=r"source\.options.*account_name.*it has: access_key_id"):
         kappaflow.resolve(job)

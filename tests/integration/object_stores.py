@@ -1,0 +1,107 @@
+"""Object stores of this machine: real servers that speak as S3 and as Azure do, each with a place named `lake`."""
+
+import base64
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from azure.storage.blob import BlobServiceClient
+from moto.server import ThreadedMotoServer
+
+from kappaflow.dev import ports
+from tests.integration.stock import eventually
+
+SECRET = "LAKE_SECRET"
+"""The variable that the options name."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """url: of the place. options: of `[source.options]`, as TOML. secret: the value of SECRET."""
+
+    url: str
+    options: str
+    secret: str
+    put: Callable[[str, bytes], None]
+    """Writes an object, under a key."""
+
+
+@contextmanager
+def s3(_directory: Path) -> Iterator[Store]:
+    """By moto."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint, secret = f"http://{host}:{port}", "hush-s3"
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key=secret,
+        )
+        client.create_bucket(Bucket="lake")
+        options = f"""
+endpoint = "{endpoint}"
+region = "us-east-1"
+access_key_id = "key"
+secret_access_key = "env:{SECRET}"
+allow_http = "true"
+"""
+
+        def put(key: str, body: bytes) -> None:
+            client.put_object(Bucket="lake", Key=key, Body=body)
+
+        yield Store("s3://lake", options, secret, put)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def azure(directory: Path) -> Iterator[Store]:
+    """By Azurite, Microsoft's own emulator, which `scripts/setup` installs."""
+    port = ports.choose_free(())
+    account, secret = "lakes", base64.b64encode(secrets.token_bytes(64)).decode()
+    with (directory / "azurite.log").open("wb") as log:
+        server = subprocess.Popen(
+            [azurite(), "--blobPort", str(port), "--location", str(directory / "azurite"), "--silent"],
+            env=os.environ | {"AZURITE_ACCOUNTS": f"{account}:{secret}"},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        eventually(lambda: not ports.is_free(port))
+        endpoint = f"http://127.0.0.1:{port}/{account}"
+        client = BlobServiceClient(endpoint, credential=secret, api_version="2024-11-04")
+        place = client.create_container("lake")
+        options = f"""
+endpoint = "{endpoint}"
+account_name = "{account}"
+account_key = "env:{SECRET}"
+allow_http = "true"
+"""
+
+        def put(key: str, body: bytes) -> None:
+            place.upload_blob(key, body, overwrite=True)
+
+        yield Store("az://lake", options, secret, put)
+        client.close()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def azurite() -> str:
+    """The program `azurite-blob`."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = Path(os.environ.get("CACHE") or Path(cache) / "kappaflow") / "azurite"
+    program = shutil.which("azurite-blob", path=place / "node_modules" / ".bin")
+    assert program, f"no Azurite in {place}: scripts/setup installs it"
+    return program
