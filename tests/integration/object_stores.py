@@ -1,4 +1,4 @@
-"""Object stores of this machine: real servers that speak as S3 and as Azure do, each with a place named `lake`."""
+"""Stores of this machine: real servers that speak as S3, as Azure and as HDFS do, each with a place named `lake`."""
 
 import base64
 import os
@@ -14,7 +14,7 @@ import boto3
 from azure.storage.blob import BlobServiceClient
 from moto.server import ThreadedMotoServer
 
-from kappaflow.dev import ports
+from kappaflow.dev import DevStack, jars, java, ports
 from tests.integration.stock import eventually
 
 SECRET = "LAKE_SECRET"
@@ -96,6 +96,38 @@ allow_http = "true"
     finally:
         server.terminate()
         server.wait(20)
+
+
+@contextmanager
+def hdfs(directory: Path) -> Iterator[Store]:
+    """Hadoop's, of the dev stack; no secret is needed there."""
+    with DevStack(directory / "stack", hdfs=True) as stack:
+        url = stack.hdfs_url()
+        shell = hdfs_shell(directory, url)
+
+        def put(key: str, body: bytes) -> None:
+            path = f"/lake/{key}"
+            shell("-mkdir", "-p", path.rpartition("/")[0])
+            shell("-put", "-f", "-", path, text=body)
+
+        yield Store(f"{url}/lake", "", "hush-hdfs", put)
+
+
+def hdfs_shell(directory: Path, url: str) -> Callable[..., bytes]:
+    """Hadoop's own client, as a call with its words; it gives what was printed. directory: for its settings."""
+    site = (
+        f"<configuration><property><name>fs.defaultFS</name><value>{url}</value></property></configuration>"
+    )
+    (directory / "core-site.xml").write_text(site)
+    path = os.pathsep.join(map(str, [directory, *jars.class_path(jars.HADOOP, print)]))
+    program = [str(java.find_java(17, 23).executable), "-cp", path, "org.apache.hadoop.fs.FsShell"]
+
+    def run(*words: str, text: bytes = b"") -> bytes:
+        return subprocess.run(
+            [*program, *words], input=text, capture_output=True, timeout=120, check=True
+        ).stdout
+
+    return run
 
 
 def azurite() -> str:

@@ -11,7 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from kappaflow.dev import DevStack, DevStackError, jars, java
+from kappaflow.dev import DevStack, DevStackError, jars
+from tests.integration.object_stores import hdfs_shell
 from tests.integration.stock import cli, eventually
 
 pytestmark = pytest.mark.integration
@@ -70,28 +71,16 @@ def test_an_hdfs_keeps_its_files_over_a_crash(directory: Path) -> None:
     with DevStack(directory, hdfs=True) as stack:
         (hdfs,) = stack.servers()
         assert stack.hdfs_url() == hdfs.url
-        site = f"<configuration><property><name>fs.defaultFS</name><value>{hdfs.url}</value></property></configuration>"
-        (directory.parent / "core-site.xml").write_text(site)
-        path = [directory.parent, *jars.class_path(jars.HADOOP, print)]
-        shell = [
-            str(java.find_java(17, 23).executable),
-            *("-cp", os.pathsep.join(map(str, path)), "org.apache.hadoop.fs.FsShell"),
-        ]
-
-        def run(*command: str, text: str = "") -> str:
-            return subprocess.run(
-                [*shell, *command], input=text, capture_output=True, text=True, timeout=120, check=True
-            ).stdout
-
+        run = hdfs_shell(directory.parent, hdfs.url)
         run("-mkdir", "-p", "/flights")
-        run("-put", "-", "/flights/a", text="kept")
+        run("-put", "-", "/flights/a", text=b"kept")
         assert hdfs.pid is not None
         os.kill(hdfs.pid, 9)
         eventually(lambda: stack.servers()[0].state == "dead")
         assert stack.dead_servers() == ["HDFS"]
         stack.up()
         assert stack.hdfs_url() == hdfs.url
-        assert run("-cat", "/flights/a") == "kept"
+        assert run("-cat", "/flights/a") == b"kept"
     assert [server.state for server in DevStack(directory).servers()] == ["stopped"]
 
 

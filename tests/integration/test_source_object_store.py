@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 import kappaflow
 from kappaflow.errors import JobFileError, SourceChangedError
-from tests.integration.object_stores import SECRET, Store, azure, s3
+from tests.integration.object_stores import SECRET, Store, azure, hdfs, s3
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ cap_max = 100000
 """
 
 
-@pytest.fixture(params=[s3, azure], ids=["s3", "azure"])
+@pytest.fixture(params=[s3, azure, hdfs], ids=["s3", "azure", "hdfs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with request.param(tmp_path) as store:
         monkeypatch.setenv(SECRET, store.secret)
