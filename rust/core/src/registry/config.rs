@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::http::{shown_url, user_info};
 use crate::job::{is_reference, resolve_reference};
 
 /// Where a schema registry is: an address alone, or a table that also says how to sign in.
@@ -246,30 +247,6 @@ fn check_url(url: &str, key: &'static str) -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-/// The part of a URL before the last `@`: a password that holds `/`, `?` or `#` ends the host part too early, and is one
-/// nevertheless.
-fn user_info(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    rest.rsplit_once('@').map(|(info, _)| info)
-}
-
-/// A URL without its user info, or what may be some.
-pub(super) fn shown_url(url: &str) -> String {
-    let (scheme, rest) = url
-        .split_once("://")
-        .map_or(("", url), |(scheme, rest)| (&url[..scheme.len() + 3], rest));
-    if let Some((_, after)) = rest.rsplit_once('@') {
-        return format!("{scheme}{after}");
-    }
-    // A list of URLs is cut at its commas, and so is a password with one: its first part stands where a port does.
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    if scheme.starts_with("http") && !port.chars().all(|c| c.is_ascii_digit() || c == ']') {
-        return format!("{scheme}…");
-    }
-    url.to_owned()
 }
 
 fn shown_urls(urls: &str) -> String {

@@ -198,7 +198,7 @@ async fn a_provider_that_refuses_or_fails_is_named() {
     for (answer, expected, asked_for) in [
         (
             (|| Reply::Json(400, r#"{"error":"invalid_client"}"#.into())) as fn() -> Reply,
-            "refuses a token: {\"error\":\"invalid_client\"}",
+            "identity provider refuses a token (400): invalid_client",
             1,
         ),
         (|| Reply::Html(200), "without a token", 1),

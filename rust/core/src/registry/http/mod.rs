@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::config::{RegistryTable, shown_url};
+use super::config::RegistryTable;
 use super::error::RegistryError;
 use super::rules;
 use super::types::{

@@ -5,23 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Url};
+use reqwest::{Client, ClientBuilder, Identity, Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
 
 use super::answer::{self, Failure};
-use super::auth::{Auth, OAuth};
+use super::auth::Auth;
+use crate::http::{self, backoff, parse_url, shown_url};
 use crate::job::resolve_reference;
-use crate::registry::config::{RegistryTable, shown_url};
+use crate::oauth::{Credentials, TokenSource};
+use crate::registry::config::RegistryTable;
 use crate::registry::error::RegistryError;
 
 /// Times that all URLs are asked.
 const ROUNDS: u32 = 4;
-/// Longest wait before the second round; it doubles from round to round.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// A server that asks us to wait longer is asked again after this time.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// The way to one registry.
@@ -82,7 +79,13 @@ impl Transport {
     /// # Errors
     /// What is wrong with the settings; no secret is in it.
     pub fn new(table: &RegistryTable, base: &Path) -> Result<Self, String> {
-        let auth = auth(table, base)?;
+        let builder = tls(table, base, Client::builder())?
+            .timeout(Duration::from_millis(table.timeout_ms))
+            // A registry does not send its clients elsewhere; pages to sign in at do.
+            .redirect(Policy::none())
+            .user_agent(http::USER_AGENT);
+        let client = http::build(builder)?;
+        let auth = auth(table, base, &client)?;
         let mut urls = Vec::new();
         for text in &table.urls {
             let url = parse_url(text)?;
@@ -94,13 +97,6 @@ impl Transport {
             }
             urls.push(url);
         }
-        let client = tls(table, base, Client::builder())?
-            .timeout(Duration::from_millis(table.timeout_ms))
-            // A registry does not send its clients elsewhere; pages to sign in at do.
-            .redirect(Policy::none())
-            .user_agent(concat!("kappaflow/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| format!("its TLS settings can't be used: {}", innermost(&e)))?;
         let shown: Vec<String> = urls.iter().map(|url| shown_url(url.as_str())).collect();
         Ok(Self {
             client,
@@ -125,7 +121,7 @@ impl Transport {
         let mut last = Failure::Settings("no URL".into());
         for round in 0..ROUNDS {
             if round > 0 {
-                tokio::time::sleep(wait(round, &last)).await;
+                tokio::time::sleep(backoff(round, last.after())).await;
             }
             let first = self.good.load(Ordering::Relaxed);
             let mut may_pass = false;
@@ -181,7 +177,7 @@ impl Transport {
                     .header("content-type", CONTENT_TYPE)
                     .body(body.clone());
             }
-            let (request, token) = self.auth.sign(&self.client, request).await?;
+            let (request, token) = self.auth.sign(request).await?;
             let answer = answer::read(request).await?;
             match token {
                 // A token may be taken back before its time: one new one is tried.
@@ -189,7 +185,7 @@ impl Transport {
                     self.auth.forget(&token).await;
                     renewed = true;
                 }
-                _ => return answer.into_value(),
+                _ => return answer::value_of(answer),
             }
         }
     }
@@ -230,37 +226,17 @@ pub enum AskError {
     Failed(RegistryError),
 }
 
-/// A random part of a time that doubles, so that callers who failed together do not come back together.
-fn wait(round: u32, last: &Failure) -> Duration {
-    let longest = FIRST_WAIT * 2_u32.saturating_pow(round - 1);
-    let chosen = longest.mul_f64(fastrand::f64());
-    match last {
-        Failure::Passing {
-            after: Some(asked), ..
-        } => chosen.max((*asked).min(LONGEST_WAIT)),
-        _ => chosen,
-    }
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let shown = shown_url(text);
-    let url = Url::parse(text).map_err(|e| format!("{shown:?} is no URL: {e}"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(format!("{shown:?}: expected http://HOST… or https://HOST…"));
-    }
-    Ok(url)
-}
-
-fn auth(table: &RegistryTable, base: &Path) -> Result<Auth, String> {
+fn auth(table: &RegistryTable, base: &Path, client: &Client) -> Result<Auth, String> {
     let resolve = |value: &str| resolve_reference(value, base);
     if let Some(oauth) = &table.oauth {
-        return Ok(Auth::Tokens(Box::new(OAuth {
+        let source = TokenSource::of_credentials(Credentials {
+            client: client.clone(),
             token_url: parse_url(&resolve(&oauth.token_url)?)?,
             client_id: resolve(&oauth.client_id)?,
             client_secret: resolve(&oauth.client_secret)?,
             scope: oauth.scope.clone(),
-            held: Mutex::new(None),
-        })));
+        });
+        return Ok(Auth::Tokens(Box::new(source)));
     }
     if let Some(token) = &table.token {
         return Ok(Auth::Bearer(resolve(token)?));
@@ -285,13 +261,8 @@ fn tls(
     };
     if let Some(path) = &table.ca_file {
         let pem = read("ca_file", path)?;
-        let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if found.is_empty() {
-            return Err(format!("ca_file {path} holds no PEM certificate"));
-        }
-        for certificate in found {
-            builder = builder.add_root_certificate(certificate);
-        }
+        builder = http::trust(builder, &pem)
+            .ok_or_else(|| format!("ca_file {path} holds no PEM certificate"))?;
     }
     if let (Some(cert), Some(key)) = (&table.cert_file, &table.key_file) {
         let mut pem = read("cert_file", cert)?;
@@ -305,10 +276,4 @@ fn tls(
         builder = builder.identity(identity);
     }
     Ok(builder)
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let source: Option<&dyn std::error::Error> = Some(error);
-    let chain = std::iter::successors(source, |cause| cause.source());
-    chain.last().map(ToString::to_string).unwrap_or_default()
 }
