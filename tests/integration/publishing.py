@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from kappaflow.dev import DevStack
 from tests.integration.stock import messages
 
 ROWS = 60_000
@@ -155,3 +156,12 @@ broker_timeout_ms = 60000
 def finished(publisher: "subprocess.Popen[str]", timeout_s: float = 120) -> tuple[int, str, str]:
     out, err = publisher.communicate(timeout=timeout_s)
     return publisher.returncode, out, err
+
+
+def secured(stack: DevStack, directory: Path, options: dict[str, str], name: str) -> Case:
+    """The job on a secure listener; what looks at its topics comes by the listener without passwords."""
+    server = options["bootstrap.servers"]
+    lines = [f'"{k}" = {json.dumps(v)}' for k, v in options.items() if k != "bootstrap.servers"]
+    case = make(directory, server, name, kafka="[regions.kafka]\n" + "\n".join(lines))
+    case.edit("max_rows_per_s = 10000\nbroker_timeout_ms = 60000", "broker_timeout_ms = 8000")
+    return Case(case.dir, stack.bootstrap(), name)

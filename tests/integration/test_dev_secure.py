@@ -1,6 +1,7 @@
 """Regions with passwords, certificates and rights, as stock clients see them."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,33 @@ def test_the_admin_writes_and_the_reader_only_reads(stack: DevStack, mechanism: 
     assert produce(reader, [b"denied"]) == (0, {"TOPIC_AUTHORIZATION_FAILED"})
     found = consume({**reader, "group.id": mechanism}, 1)
     assert found
+
+
+def test_tokens_are_checked_by_the_broker(stack: DevStack) -> None:
+    access = stack.access()
+
+    def options(user: str, token: str) -> dict[str, object]:
+        return {
+            "bootstrap.servers": access.sasl_ssl,
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(Path(access.directory) / "ca.pem"),
+            "sasl.mechanism": "OAUTHBEARER",
+            "oauth_cb": lambda _: (token, time.time() + 3_600),
+        }
+
+    admin, reader = (options(user, access.token(user)) for user in ("admin", "reader"))
+    assert produce(admin, [b"by token"]) == (1, set())
+    assert produce(reader, [b"denied"]) == (0, {"TOPIC_AUTHORIZATION_FAILED"})
+    kept = options("admin", (Path(access.directory) / "admin.token").read_text())
+    assert produce(kept, [b"by the token that is kept"]) == (1, set())
+    head, claims, signature = access.token("reader").split(".")
+    another = access.token("admin").split(".")[1]
+    for wrong in (access.token("admin", -1), f"{head}.{another}.{signature}", f"{head}.{claims}.", "opaque"):
+        acknowledged, errors = produce(options("admin", wrong), [b""], timeout_ms=4_000)
+        assert acknowledged == 0
+        assert "_AUTHENTICATION" in errors
+    for option in ("sasl.mechanism", "sasl.oauthbearer.method", "sasl.oauthbearer.token.endpoint.url"):
+        assert option in access.options("reader", "OAUTHBEARER")
 
 
 def test_a_wrong_password_is_refused(stack: DevStack) -> None:
@@ -66,8 +94,9 @@ def test_a_client_without_a_certificate_is_refused(stack: DevStack) -> None:
 
 def test_no_secret_is_shown_or_readable_by_others(stack: DevStack) -> None:
     home = Path(stack.access().directory)
-    secrets = [(home / f"{user}.password").read_text() for user in ("admin", "reader")]
-    assert len(set(secrets)) == 2
+    users = ("admin", "reader")
+    secrets = [(home / f"{user}.{kind}").read_text() for user in users for kind in ("password", "token")]
+    assert len(set(secrets)) == 4
     told = [cli("status", "--dir", str(stack.directory), *more) for more in ([], ["--json"])]
     for done in told:
         assert done.returncode == 0
@@ -89,7 +118,7 @@ def test_authority_and_passwords_stay_and_certificates_are_new_at_each_start(sta
     stack.restart("local")
     after = {path.name: path.read_bytes() for path in home.iterdir()}
     same = {name for name in before if before[name] == after[name]}
-    assert same == {"ca.pem", "ca.key", "admin.password", "reader.password"}
+    assert same == {"ca.pem", "ca.key", "admin.password", "reader.password", "token.key", "jwks.json"}
     admin = resolved(stack.access().options("admin", "SCRAM-SHA-512"))
     assert produce(admin, [b"after the restart"]) == (1, set())
 
@@ -97,7 +126,9 @@ def test_authority_and_passwords_stay_and_certificates_are_new_at_each_start(sta
 def test_what_access_does_not_know_is_named(stack: DevStack) -> None:
     with pytest.raises(DevStackError, match="no user 'root': there are admin and reader"):
         stack.access().options("root", "PLAIN")
-    with pytest.raises(DevStackError, match="no mechanism 'GSSAPI': there are SCRAM-SHA-512, PLAIN, SSL"):
+    with pytest.raises(
+        DevStackError, match="no mechanism 'GSSAPI': there are SCRAM-SHA-512, PLAIN, OAUTHBEARER, SSL"
+    ):
         stack.access().options("admin", "GSSAPI")
 
 

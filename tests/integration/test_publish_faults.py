@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from kappaflow.dev import DevStack
-from tests.integration.publishing import ROWS, Case, finished, make
+from tests.integration.publishing import ROWS, Case, finished, make, secured
 from tests.integration.stock import eventually
 
 pytestmark = pytest.mark.integration
@@ -233,15 +233,6 @@ def test_one_of_three_brokers_dies_and_the_leaders_move(tmp_path: Path) -> None:
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
     with DevStack(tmp_path_factory.mktemp("dev"), secure=True) as stack:
         yield stack
-
-
-def secured(stack: DevStack, directory: Path, options: dict[str, str], name: str) -> Case:
-    server = options["bootstrap.servers"]
-    lines = [f'"{k}" = {json.dumps(v)}' for k, v in options.items() if k != "bootstrap.servers"]
-    case = make(directory, server, name, kafka="[regions.kafka]\n" + "\n".join(lines))
-    case.edit("max_rows_per_s = 10000\nbroker_timeout_ms = 60000", "broker_timeout_ms = 8000")
-    # What looks at the topic comes by the listener without passwords.
-    return Case(case.dir, stack.bootstrap(), name)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN", "SSL"])

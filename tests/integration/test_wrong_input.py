@@ -67,6 +67,16 @@ def test_extra_column(make_job: JobMaker) -> None:
         ("[limits]", "[limits", ("TOML", "line")),
         ('compression = "lz4"', 'compression = "brotli"', ("topics.compression", "brotli", "zstd")),
         ('mode = "append"', 'mode = "overwrite"', ("output.mode", "overwrite", "append")),
+        (
+            "[limits]",
+            '[regions.kafka]\n"security.protocol" = "SASL_SSL"\n"sasl.mechanism" = "OAUTHBEARER"\n[limits]',
+            ('regions[1].kafka."sasl.oauthbearer.method"', "oidc"),
+        ),
+        (
+            "[limits]",
+            '[regions.kafka]\n"security.protocol" = "SASL_SSL"\n"sasl.mechanism" = "GSSAPI"\n[limits]',
+            ('regions[1].kafka."sasl.mechanism"', "this build lacks", "feature gssapi"),
+        ),
     ],
 )
 def test_wrong_job_file(make_job: JobMaker, old: str, new: str, words: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ _API_VERSIONS = 18
 _MAX_ANSWER_BYTES = 1 << 20
 _DEFAULT_PORT = 9092
 # Names of options whose value is a secret, beyond the fields of the form: they may come in `options`.
-_SECRET = re.compile(r"password|secret|\.pem$|jaas|token", re.IGNORECASE)
+_SECRET = re.compile(r"password|secret|(?<!\.ca)\.pem$|jaas|token(?!.*\.url$)", re.IGNORECASE)
 
 
 class KappaFlowKafkaHook(BaseHook):
@@ -99,7 +99,7 @@ class KappaFlowKafkaHook(BaseHook):
                 _ask_versions(server, context)
             except (OSError, ValueError) as error:
                 return False, f"{server} does not answer as a Kafka broker: {error}"
-        tried = "" if "sasl.username" not in options else "; the credentials are tried by the first task"
+        tried = "; the credentials are tried by the first task" if _signs_in(options) else ""
         return True, f"{', '.join(servers)}: a Kafka broker answers{tried}"
 
 
@@ -111,6 +111,10 @@ def is_secret(option: str) -> bool:
 def variable(region: str, option: str) -> str:
     """`KAPPAFLOW_EAST_SASL_PASSWORD` for region `east` and option `sasl.password`."""
     return re.sub(r"[^A-Z0-9]+", "_", f"KAPPAFLOW_{region}_{option}".upper())
+
+
+def _signs_in(options: Mapping[str, str]) -> bool:
+    return any(name.startswith("sasl.") for name in options)
 
 
 def _options(connection: Any) -> dict[str, str]:

@@ -135,7 +135,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     up.add_argument(
         "--secure",
         action="store_true",
-        help="also listeners with TLS, passwords and certificates, and rights",
+        help="also listeners with TLS, passwords, tokens and certificates, and rights",
     )
     up.add_argument(
         "--registry",

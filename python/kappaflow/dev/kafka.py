@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from kappaflow.dev import config, process, secure
+from kappaflow.dev import config, process, secure, tokens
+from kappaflow.dev.files import write_private
 from kappaflow.dev.java import Java
 from kappaflow.dev.process import ProcessId
-from kappaflow.dev.secure import write_private
 from kappaflow.dev.state import RegionRecord, Shape
 from kappaflow.errors import DevStackError
 
@@ -182,6 +182,8 @@ def java_command(home: Home, runtime: Runtime, heap_mib: int) -> list[str]:
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
         "-Dorg.slf4j.simpleLogger.showThreadName=false",
+        # Only what is named so is read: an address that brokers open is a way into them.
+        f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.JWKS_URL}",
         # Thousands of lines that repeat the configuration at each start.
         "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
         *("-cp", runtime.class_path, "kafka.Kafka", str(home.config)),

@@ -2,14 +2,15 @@
 
 import datetime
 import ipaddress
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from kappaflow.dev import tokens
 from kappaflow.dev.acls import Acl, Operation, Resource
+from kappaflow.dev.files import write_private
 from kappaflow.dev.ports import HOST
 from kappaflow.errors import DevStackError
 
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate
 
-# Listeners: passwords over TLS; certificates of clients; passwords, and a broker's certificate that has expired.
+# Listeners: passwords and tokens over TLS; certificates of clients; as the first, and a broker's certificate that has
+# expired.
 SASL_SSL, SSL, EXPIRED = "SASL_SSL", "SSL", "EXPIRED"
 LISTENERS = (SASL_SSL, SSL, EXPIRED)
 ADMIN, READER = "admin", "reader"
 USERS = (ADMIN, READER)
-_MECHANISMS = ("SCRAM-SHA-512", "PLAIN")
+_MECHANISMS = ("SCRAM-SHA-512", "PLAIN", tokens.MECHANISM)
 _PACKAGE = "org.apache.kafka.common.security"
 _DAY = datetime.timedelta(days=1)
 _LEAF_DAYS, _AUTHORITY_DAYS = 7, 3_650
@@ -33,7 +35,8 @@ class Access:
     """How clients connect to a region's secure listeners. It holds paths of secrets and no secret.
 
     `sasl_ssl`, `ssl`, `expired`: the bootstrap servers of each listener. `directory`: with `ca.pem`, for each user
-    `USER.password`, `USER.pem` and `USER.key`, and a client's certificate that has expired, `expired.pem` and `.key`.
+    `USER.password`, `USER.token`, `USER.pem` and `USER.key`, a client's certificate that has expired, `expired.pem` and
+    `.key`, and what tokens are signed by, `token.key` and `jwks.json`.
     """
 
     sasl_ssl: str
@@ -44,11 +47,10 @@ class Access:
     def options(self, user: str, mechanism: str) -> dict[str, str]:
         """librdkafka's options for a user (*admin*, who may do all, or *reader*, who may not write).
 
-        mechanism: `SCRAM-SHA-512`, `PLAIN`, or `SSL` for the user's certificate. The password is a reference,
-        `file:PATH`, as a job file takes it.
+        mechanism: `SCRAM-SHA-512`, `PLAIN`, `OAUTHBEARER`, or `SSL` for the user's certificate. The password is a
+        reference, `file:PATH`, as a job file takes it; the token is that of `USER.token`, by a URL of that file.
         """
-        if user not in USERS:
-            raise DevStackError(f"no user {user!r}: there are {' and '.join(USERS)}.")
+        self._known(user)
         home = Path(self.directory)
         options = {"ssl.ca.location": str(home / "ca.pem")}
         if mechanism == SSL:
@@ -60,13 +62,29 @@ class Access:
             }
         if mechanism not in _MECHANISMS:
             raise DevStackError(f"no mechanism {mechanism!r}: there are {', '.join((*_MECHANISMS, SSL))}.")
-        return options | {
+        options |= {
             "bootstrap.servers": self.sasl_ssl,
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": mechanism,
-            "sasl.username": user,
-            "sasl.password": f"file:{home / f'{user}.password'}",
         }
+        if mechanism == tokens.MECHANISM:
+            return options | {
+                "sasl.oauthbearer.method": "oidc",
+                "sasl.oauthbearer.token.endpoint.url": f"file://{home / f'{user}.token'}",
+            }
+        return options | {"sasl.username": user, "sasl.password": f"file:{home / f'{user}.password'}"}
+
+    def token(self, user: str, life_s: float = 3_600) -> str:
+        """A token that the brokers take for the user, as an identity provider would sign it.
+
+        life_s: seconds until it ends, whole ones, rounded down; below 0 it ended so long ago.
+        """
+        self._known(user)
+        return tokens.signed(Path(self.directory), user, life_s)
+
+    def _known(self, user: str) -> None:
+        if user not in USERS:
+            raise DevStackError(f"no user {user!r}: there are {' and '.join(USERS)}.")
 
 
 def settings(home: Path, broker: int) -> dict[str, str]:
@@ -79,6 +97,7 @@ def settings(home: Path, broker: int) -> dict[str, str]:
             f"{prefix}.sasl.enabled.mechanisms": ",".join(_MECHANISMS),
             f"{prefix}.scram-sha-512.sasl.jaas.config": f"{_PACKAGE}.scram.ScramLoginModule required;",
             f"{prefix}.plain.sasl.jaas.config": f"{_PACKAGE}.plain.PlainLoginModule required {plain};",
+            **tokens.settings(prefix),
         }
     return of_listener | {
         "ssl.keystore.type": "PEM",
@@ -110,10 +129,10 @@ def acls() -> list[Acl]:
 
 
 def prepare(home: Path, brokers: Sequence[int]) -> None:
-    """Makes what is missing of passwords and authority, and new certificates for these brokers and all users.
+    """Makes what is missing of passwords, keys and authority, and new certificates and tokens.
 
-    Certificates are for a week, beginning yesterday; the authority's, made at the first start, for ten years, so that
-    a client that trusts it need not be told at each start.
+    Certificates, of these brokers and all users, are for a week, beginning yesterday; the authority's, made at the
+    first start, for ten years, so that a client that trusts it need not be told at each start.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,6 +140,7 @@ def prepare(home: Path, brokers: Sequence[int]) -> None:
             if not (home / f"{user}.password").exists():
                 write_private(home / f"{user}.password", secrets.token_urlsafe(18).encode())
         authority = _Authority(home)
+        tokens.prepare(home, USERS)
         for user in USERS:
             authority.issue(user, home / f"{user}.pem", home / f"{user}.key")
         authority.issue(ADMIN, home / "expired.pem", home / "expired.key", expired=True)
@@ -197,11 +217,3 @@ def _new_key() -> "EllipticCurvePrivateKey":
 
 def _password(home: Path, user: str) -> str:
     return (home / f"{user}.password").read_text()
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Writes a file that its owner alone may read."""
-    path.unlink(missing_ok=True)  # one that was there keeps its mode otherwise
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)

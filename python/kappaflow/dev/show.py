@@ -72,7 +72,7 @@ def _secure_table(region: RegionStatus) -> str:
         return ""
     rows = [
         (f"SECURE LISTENERS OF {region.region}", "BOOTSTRAP SERVERS", "HOW"),
-        ("SASL_SSL", found.sasl_ssl, "SCRAM-SHA-512 or PLAIN: USER and USER.password"),
+        ("SASL_SSL", found.sasl_ssl, "SCRAM-SHA-512, PLAIN: USER, USER.password; OAUTHBEARER: USER.token"),
         ("SSL", found.ssl, "USER.pem and USER.key"),
         ("SASL_SSL", found.expired, "as above; the broker's certificate has expired"),
     ]

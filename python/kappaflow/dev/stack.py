@@ -51,8 +51,9 @@ class DevStack:
         by default as many as before, or 1. With three, one may die and records stay to be had.
     min_insync_replicas: on how many brokers a record must be before it is acknowledged; by default 2 where there
         are three brokers or more, else 1.
-    secure: whether a region also has listeners with TLS: by password (SCRAM-SHA-512 and PLAIN), by the client's
-        certificate, and one whose own certificate has expired; and rights. `access` tells how to connect.
+    secure: whether a region also has listeners with TLS: by password (SCRAM-SHA-512 and PLAIN) or token
+        (OAUTHBEARER), by the client's certificate, and one whose own certificate has expired; and rights. `access`
+        tells how to connect.
         These three a region keeps from its first start.
     base_port: the port of the first region, the next ones following, one a broker; by default free ports are
         chosen at the first start. Later starts keep them.

@@ -59,6 +59,29 @@ def test_a_connection_becomes_librdkafka_options(east: None, masked: list[str]) 
     assert sorted(masked) == ["PEM-TEXT", "jaas-text", "s3cret-word"]
 
 
+def test_a_connection_that_signs_in_by_an_identity_provider(masked: list[str]) -> None:
+    oauth = {
+        "sasl_oauthbearer_method": "oidc",
+        "sasl_oauthbearer_token_endpoint_url": "https://idp/token",
+        "sasl_oauthbearer_client_id": "kappaflow",
+        "sasl_oauthbearer_client_secret": "s3cret-word",
+        "sasl_oauthbearer_scope": "kafka",
+        "sasl_oauthbearer_extensions": "logicalCluster=lkc-1",
+        "https_ca_location": "/etc/idp.pem",
+    }
+    extra = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", **oauth}
+    options = hook_of(extra=json.dumps(extra)).get_conn()
+    assert options == {name.replace("_", "."): value for name, value in extra.items()} | {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+    }
+    # An address is no secret: it is in messages.
+    assert masked == ["s3cret-word"]
+    assert (
+        variable("east", "sasl.oauthbearer.client.secret") == "KAPPAFLOW_EAST_SASL_OAUTHBEARER_CLIENT_SECRET"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "servers"),
     [({"host": "b"}, "b:9092"), ({"host": "b", "port": 1}, "b:1"), ({"host": "b:2"}, "b:2"), ({}, "")],
@@ -162,7 +185,9 @@ def test_a_key_that_a_form_made_one_line_of_is_a_pem_again(masked: list[str]) ->
 def test_the_form_offers_what_there_is_to_choose() -> None:
     fields = connection_forms.conn_fields(connection_forms.KAFKA_FIELDS)
     assert fields["security_protocol"]["schema"]["enum"] == ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    assert {"OAUTHBEARER", "GSSAPI"} < set(fields["sasl_mechanism"]["schema"]["enum"])
     assert {n for n, f in fields.items() if f["schema"].get("format") == "password"} == {
         "ssl_key_pem",
         "ssl_key_password",
+        "sasl_oauthbearer_client_secret",
     }

@@ -170,6 +170,8 @@ fn check(job: &Job) -> Result<()> {
                 ));
             }
         }
+        kafka::check_sasl(&region.kafka)
+            .map_err(|(option, reason)| job.error(key(&format!("kafka.{option:?}")), reason))?;
     }
     let given = |n: Option<u32>| u64::from(n.unwrap_or(1));
     positive(job, "topics.partitions", given(file.topics.partitions))?;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Options whose value is a secret, so that a literal in the job file is refused.
-const SECRET_OPTIONS: [&str; 6] = [
+const SECRET_OPTIONS: [&str; 7] = [
     "sasl.password",
     "ssl.key.password",
     "ssl.keystore.password",
     "ssl.key.pem",
     "sasl.jaas.config",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
 ];
 
 pub fn is_reference(value: &str) -> bool {

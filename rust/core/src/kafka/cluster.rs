@@ -1,5 +1,6 @@
 //! The cluster of a region: configuration, first contact, topics and offsets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,15 +9,19 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, DefaultConsumerContext,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::describe;
 use super::options::refusal;
+use super::sasl::{self, Oidc};
+use super::signed::Signed;
 use crate::error::{Error, Result};
-use crate::job::{Job, Region, resolve_reference};
+use crate::job::{Job, Region};
 
 /// First contact with a cluster takes no longer than this, so that a wrong address is told in seconds.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
@@ -44,9 +49,11 @@ pub struct Cluster {
 /// What clones of a cluster share: making a client takes a connection, and closing one a tenth of a second.
 #[derive(Default)]
 struct Known {
+    /// The identity provider that all clients have their tokens of, once one was made.
+    oidc: OnceLock<Option<Arc<Oidc>>>,
     /// The cluster's id, once a broker has answered.
     id: OnceLock<String>,
-    admin: Mutex<Option<Arc<AdminClient<DefaultClientContext>>>>,
+    admin: Mutex<Option<Arc<Signed<AdminClient<DefaultClientContext>>>>>,
 }
 
 impl fmt::Debug for Known {
@@ -122,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// Options every client of this cluster shares, references resolved.
+    /// Options every client of this cluster shares, references resolved; [`Self::connect`] makes a client of them.
     ///
     /// # Errors
     /// [`Error::Kafka`] if an option is not open to a job, or a reference (`env:`, `file:`) can't be resolved; the value
@@ -130,35 +137,56 @@ impl Cluster {
     pub fn config(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         config.set("client.id", "kappaflow");
-        for (option, value) in &self.region.kafka {
-            if let Some(reason) = refusal(option) {
-                return Err(self.error(format!("option {option}"), reason));
-            }
-            let value = resolve_reference(value, &self.base)
-                .map_err(|e| self.error(format!("option {option}"), e))?;
-            config.set(option, value);
-        }
+        let options = self.options()?.into_iter();
+        config.extend(options.filter(|(option, _)| !sasl::is_ours(option)));
         config.set("bootstrap.servers", &self.region.bootstrap_servers);
         Ok(config)
     }
 
+    /// The region's options, references resolved.
+    fn options(&self) -> Result<BTreeMap<String, String>> {
+        let mut options = BTreeMap::new();
+        for (option, value) in &self.region.kafka {
+            let wrong = |reason| self.error(format!("option {option}"), reason);
+            if let Some(reason) = refusal(option) {
+                return Err(wrong(reason));
+            }
+            let value = sasl::resolved(option, value, &self.base).map_err(wrong)?;
+            options.insert(option.clone(), value);
+        }
+        Ok(options)
+    }
+
+    /// The identity provider that clients have their tokens of, if they sign in so.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] if the options that say how clients sign in can't be used.
+    pub(super) fn oidc(&self) -> Result<Option<Arc<Oidc>>> {
+        if let Some(known) = self.known.oidc.get() {
+            return Ok(known.clone());
+        }
+        let made = Oidc::of(&self.options()?)
+            .map_err(|(option, reason)| self.error(format!("option {option}"), reason))?;
+        Ok(self.known.oidc.get_or_init(|| made.map(Arc::new)).clone())
+    }
+
     /// A consumer that belongs to no group's life: for metadata, offsets and bounded reads. Read-committed, so that
     /// "end" is the last stable offset; a position that the log no longer has is an error, never a reset.
-    pub fn reader(&self, group: Option<&str>) -> Result<BaseConsumer> {
+    pub fn reader(&self, group: Option<&str>) -> Result<Signed<BaseConsumer>> {
         self.reader_of(group, "read_committed")
     }
 
-    fn reader_of(&self, group: Option<&str>, isolation: &str) -> Result<BaseConsumer> {
-        self.config()?
+    fn reader_of(&self, group: Option<&str>, isolation: &str) -> Result<Signed<BaseConsumer>> {
+        let mut config = self.config()?;
+        config
             .set("group.id", group.unwrap_or("kappaflow.reader"))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
             .set("isolation.level", isolation)
             .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
-            .set("queued.max.messages.kbytes", "32768")
-            .create()
-            .map_err(|e| self.error("make a consumer", e))
+            .set("queued.max.messages.kbytes", "32768");
+        self.connect("make a consumer", &config, DefaultConsumerContext)
     }
 
     fn no_answer(&self, reason: impl ToString) -> Error {
@@ -182,11 +210,10 @@ impl Cluster {
         if let Some(id) = self.known.id.get() {
             return Ok(id.clone());
         }
-        let reader: BaseConsumer<Hearing> = self
-            .config()?
-            .set("group.id", "kappaflow.reader")
-            .create_with_context(Hearing::default())
-            .map_err(|e| self.error("make a consumer", e))?;
+        let mut config = self.config()?;
+        config.set("group.id", "kappaflow.reader");
+        let reader: Signed<BaseConsumer<Hearing>> =
+            self.connect("make a consumer", &config, Hearing::default())?;
         reader
             .client()
             .fetch_metadata(Some("kappaflow.contact"), FIRST_CONTACT)
@@ -262,7 +289,7 @@ impl Cluster {
             .map_err(|e| self.error(format!("describe group {group}"), e))
     }
 
-    pub(super) fn admin(&self) -> Result<Arc<AdminClient<DefaultClientContext>>> {
+    pub(super) fn admin(&self) -> Result<Arc<Signed<AdminClient<DefaultClientContext>>>> {
         let mut held = self
             .known
             .admin
@@ -271,10 +298,8 @@ impl Cluster {
         if let Some(admin) = &*held {
             return Ok(Arc::clone(admin));
         }
-        let made: AdminClient<DefaultClientContext> = self
-            .config()?
-            .create()
-            .map_err(|e| self.error("make an admin client", e))?;
+        let what = "make an admin client";
+        let made = self.connect(what, &self.config()?, DefaultClientContext)?;
         Ok(Arc::clone(held.insert(Arc::new(made))))
     }
 
@@ -339,7 +364,8 @@ impl Cluster {
         topic: &str,
         partitions: u32,
     ) -> Result<Vec<(i32, Option<i64>)>> {
-        self.committed_by(&self.reader(Some(group))?, group, topic, partitions)
+        let reader = self.reader(Some(group))?;
+        self.committed_by(&reader, group, topic, partitions)
     }
 
     /// The same by a reader that was made for the group.

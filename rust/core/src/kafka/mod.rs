@@ -7,6 +7,8 @@ mod options;
 mod produce;
 mod produce_options;
 mod range;
+mod sasl;
+mod signed;
 mod topics;
 mod transaction;
 pub mod transport;
@@ -17,6 +19,8 @@ pub use options::refusal;
 pub use produce::KafkaTransport;
 pub use produce_options::ProduceOptions;
 pub use range::{PartitionRange, read_ranges};
+pub use sasl::check as check_sasl;
+pub use signed::Signed;
 pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};
 pub use transaction::TRANSACTION_TIMEOUT_MS;
 

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use kappaflow_avro::framing::{GUID_HEADER_BYTES, VALUE_HEADER};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer, PurgeConfig};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_vtype_t as vtype;
 
 use super::Cluster;
 use super::describe::Owned;
 use super::produce_options::ProduceOptions;
+use super::signed::Signed;
 use super::transaction::Transactions;
 use super::transport::{Failure, Origin, Report, Rows, Transport};
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub struct KafkaTransport {
     // Dropped in this order: the handles before the client they belong to.
     topic: Owned<sys::rd_kafka_topic_t>,
     events: Owned<sys::rd_kafka_queue_t>,
-    producer: BaseProducer,
+    producer: Signed<BaseProducer>,
     /// Most rows in flight, so that librdkafka's book-keeping stays within the memory that was allowed.
     most: u64,
     in_flight: u64,
@@ -61,9 +62,8 @@ impl KafkaTransport {
     pub fn new(cluster: &Cluster, options: &ProduceOptions, ctx: &Context) -> Result<Self> {
         let mut config = cluster.config()?;
         options.apply(&mut config, |o| cluster.region.kafka.contains_key(o));
-        let producer: BaseProducer = config
-            .create()
-            .map_err(|e| cluster.error("make a producer", e))?;
+        let producer: Signed<BaseProducer> =
+            cluster.connect("make a producer", &config, DefaultProducerContext)?;
         let transactions = options
             .transactional_id
             .as_ref()

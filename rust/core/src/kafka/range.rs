@@ -146,6 +146,8 @@ fn transient(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::AllBrokersDown
             | RDKafkaErrorCode::OperationTimedOut
             | RDKafkaErrorCode::Resolve
+            // Tokens are renewed: the client tries again with the next.
+            | RDKafkaErrorCode::Authentication
     )
 }
 

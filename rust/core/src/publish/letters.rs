@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
 use crate::kafka::transport::Origin;
-use crate::kafka::{Cluster, PartitionRange, ProduceOptions, header, read_ranges};
+use crate::kafka::{Cluster, PartitionRange, ProduceOptions, Signed, header, read_ranges};
 use crate::store::TopicRow;
 use crate::verdict::{
     COLUMN_HEADER, FILE_HEADER, LEFT_OUT_HEADER, REASON_HEADER, ROW_HEADER, STAGE_HEADER,
@@ -44,7 +44,7 @@ pub struct Letters {
     partitions: u32,
     /// Rows whose letters an earlier publish has delivered, by split.
     there: BTreeMap<u32, RoaringBitmap>,
-    producer: Option<BaseProducer<Acks>>,
+    producer: Option<Signed<BaseProducer<Acks>>>,
     /// Letters sent that are not known to be acknowledged.
     unsettled: u64,
     /// Letters acknowledged.
@@ -168,14 +168,14 @@ impl Letters {
         Ok(())
     }
 
-    fn producer(&self) -> Result<BaseProducer<Acks>> {
+    fn producer(&self) -> Result<Signed<BaseProducer<Acks>>> {
         let mut config = self.cluster.config()?;
         self.produce
             .apply(&mut config, |o| self.cluster.region.kafka.contains_key(o));
-        let producer: BaseProducer<Acks> = config
-            .set("linger.ms", "1")
-            .create_with_context(Acks::default())
-            .map_err(|e| self.cluster.error("make a producer", e))?;
+        config.set("linger.ms", "1");
+        let producer: Signed<BaseProducer<Acks>> =
+            self.cluster
+                .connect("make a producer", &config, Acks::default())?;
         self.cluster
             .introduce(producer.client(), &self.produce.topic);
         Ok(producer)

@@ -18,7 +18,7 @@ use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
 use crate::job::Limits;
-use crate::kafka::{Cluster, header};
+use crate::kafka::{Cluster, Signed, header};
 
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -44,11 +44,11 @@ pub fn join(
     cluster: &Cluster,
     group: &str,
     limits: &Limits,
-) -> Result<BaseConsumer<Member>> {
+) -> Result<Signed<BaseConsumer<Member>>> {
     // The client holds at most half of what the worker may hold, and fetches soon again when that is used up.
     let prefetch_kib = (u64::from(limits.max_in_flight_mib) * 512).clamp(512, 65_536);
-    let consumer: BaseConsumer<Member> = cluster
-        .config()?
+    let mut config = cluster.config()?;
+    config
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -71,18 +71,25 @@ pub fn join(
         )
         .set("queued.max.messages.kbytes", prefetch_kib.to_string())
         .set("fetch.queue.backoff.ms", "20")
-        .set("fetch.wait.max.ms", "100")
-        .create_with_context(Member(Arc::clone(worker)))
-        .map_err(|e| cluster.error("join the group", e))?;
+        .set("fetch.wait.max.ms", "100");
+    let consumer: Signed<BaseConsumer<Member>> =
+        cluster.connect("join the group", &config, Member(Arc::clone(worker)))?;
     consumer
         .subscribe(&[&worker.topic])
         .map_err(|e| cluster.error(format!("subscribe to {}", worker.topic), e))?;
     Ok(consumer)
 }
 
+/// The connection is gone.
+struct Down {
+    since: Instant,
+    /// What was said of it first, or of signing in.
+    error: KafkaError,
+}
+
 impl Loop {
     /// Runs until the worker is told to finish, fails, or is interrupted; commits what may be committed; leaves.
-    pub fn run(self, consumer: BaseConsumer<Member>) -> Result<()> {
+    pub fn run(self, consumer: Signed<BaseConsumer<Member>>) -> Result<()> {
         let result = self.turn(&consumer);
         if matches!(result, Err(Error::Interrupted { .. })) {
             let held: Vec<i32> = self.worker.state().partitions.numbers().collect();
@@ -98,7 +105,7 @@ impl Loop {
     fn turn(&self, consumer: &BaseConsumer<Member>) -> Result<()> {
         let (mut committed, mut reported, mut handed) =
             (Instant::now(), Instant::now(), Instant::now());
-        let mut down: Option<Instant> = None;
+        let mut down: Option<Down> = None;
         let began = Instant::now();
         loop {
             self.ctx.check("work")?;
@@ -146,7 +153,7 @@ impl Loop {
         &self,
         consumer: &BaseConsumer<Member>,
         first_wait: Duration,
-        down: &mut Option<Instant>,
+        down: &mut Option<Down>,
     ) -> Result<()> {
         let mut wait = first_wait;
         for _ in 0..BURST {
@@ -222,7 +229,7 @@ impl Loop {
     }
 
     /// An error of the consumer: one that passes, or the end.
-    fn trouble(&self, error: &KafkaError, down: &mut Option<Instant>) -> Result<()> {
+    fn trouble(&self, error: &KafkaError, down: &mut Option<Down>) -> Result<()> {
         use RDKafkaErrorCode as Code;
         let topic = |reason: &str| {
             Err(Error::Topic {
@@ -245,7 +252,17 @@ impl Loop {
                 | Code::OperationTimedOut
                 | Code::Resolve,
             ) => {
-                down.get_or_insert_with(Instant::now);
+                down.get_or_insert_with(|| Down {
+                    since: Instant::now(),
+                    error: error.clone(),
+                });
+                Ok(())
+            }
+            // Tokens are renewed: the client tries again with the next.
+            Some(Code::Authentication) => {
+                let since = down.take().map_or_else(Instant::now, |down| down.since);
+                let error = error.clone();
+                *down = Some(Down { since, error });
                 Ok(())
             }
             // The group goes on by itself; what was under way for an old assignment turns stale.
@@ -265,8 +282,8 @@ impl Loop {
     }
 
     /// With the connection gone: is the broker back, or has it been away for too long?
-    fn look(&self, consumer: &BaseConsumer<Member>, down: &mut Option<Instant>) -> Result<()> {
-        let Some(since) = *down else {
+    fn look(&self, consumer: &BaseConsumer<Member>, down: &mut Option<Down>) -> Result<()> {
+        let Some(Down { since, error }) = down else {
             return Ok(());
         };
         let answered = consumer
@@ -274,11 +291,11 @@ impl Loop {
             .fetch_metadata(Some(&self.worker.topic), Duration::from_millis(500));
         match answered {
             Ok(_) => *down = None,
-            Err(e) if since.elapsed() > self.cluster.timeout() => {
+            Err(_) if since.elapsed() > self.cluster.timeout() => {
                 return Err(self.cluster.error(
                     format!("read {}", self.worker.topic),
                     format!(
-                        "no broker has answered at {} for {} s ({e}); what was done is committed as far as it could be, run the worker again",
+                        "no broker has answered at {} for {} s ({error}); what was done is committed as far as it could be, run the worker again",
                         self.cluster.region.bootstrap_servers,
                         since.elapsed().as_secs()
                     ),

@@ -19,7 +19,7 @@ use super::summary::Tally;
 use super::worker::Mail;
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, HEADER, JobId};
-use crate::kafka::Cluster;
+use crate::kafka::{Cluster, Signed};
 use crate::store::TopicRow;
 use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
 
@@ -90,7 +90,7 @@ fn undelivered(topic: &str, partition: Option<i32>, error: &KafkaError) -> Error
 
 /// Where a job's answers go in a region.
 pub struct Egress {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Signed<ThreadedProducer<Deliveries>>,
     mail: Arc<Queue<Mail>>,
     job: JobId,
     ingress: String,
@@ -121,8 +121,8 @@ impl Egress {
         compression: &str,
         mail: Arc<Queue<Mail>>,
     ) -> Result<Self> {
-        let producer: ThreadedProducer<Deliveries> = cluster
-            .config()?
+        let mut config = cluster.config()?;
+        config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.type", compression)
@@ -131,11 +131,12 @@ impl Egress {
             .set(
                 "message.timeout.ms",
                 cluster.timeout().as_millis().to_string(),
-            )
-            .create_with_context(Deliveries {
-                mail: Arc::clone(&mail),
-            })
-            .map_err(|e| cluster.error("make a producer", e))?;
+            );
+        let deliveries = Deliveries {
+            mail: Arc::clone(&mail),
+        };
+        let producer: Signed<ThreadedProducer<Deliveries>> =
+            cluster.connect("make a producer", &config, deliveries)?;
         cluster.introduce(producer.client(), &topics.egress.name);
         Ok(Self {
             producer,

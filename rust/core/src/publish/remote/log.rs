@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
@@ -13,7 +14,7 @@ use super::story::{Entry, What};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::kafka::{Cluster, PartitionRange, ProduceOptions, header, read_ranges};
+use crate::kafka::{Cluster, PartitionRange, ProduceOptions, Signed, header, read_ranges};
 use crate::store::TopicRow;
 
 /// Carries a record's set of rows, as a roaring bitmap.
@@ -31,7 +32,7 @@ pub struct Log {
     cluster: Cluster,
     job: JobId,
     attempt: String,
-    producer: FutureProducer,
+    producer: Signed<FutureProducer>,
     largest: usize,
     timeout: Duration,
     runtime: Handle,
@@ -54,10 +55,9 @@ impl Log {
             ProduceOptions::new(&topic.name, &options, "lz4", QUEUE_MIB, cluster.timeout());
         let mut config = cluster.config()?;
         produce.apply(&mut config, |o| cluster.region.kafka.contains_key(o));
-        let producer: FutureProducer = config
-            .set("linger.ms", "1")
-            .create()
-            .map_err(|e| cluster.error("make a producer", e))?;
+        config.set("linger.ms", "1");
+        let producer: Signed<FutureProducer> =
+            cluster.connect("make a producer", &config, DefaultClientContext)?;
         cluster.introduce(producer.client(), &topic.name);
         Ok(Self {
             largest: produce.largest_record().saturating_sub(HEAD_BYTES),
