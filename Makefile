@@ -34,6 +34,10 @@ demo-airflow: setup  ## The same with Airflow's own components; leaves the UI op
 test: setup  ## Unit, property and integration tests against a real Kafka
 	@scripts/test
 
+.PHONY: test-gssapi
+test-gssapi: setup  ## Build with Kerberos, and sign in by it: a realm and a Kafka of its own
+	@scripts/test-gssapi $(ARGS)
+
 .PHONY: lint
 lint: setup  ## rustfmt, clippy, ruff, mypy, and the stubs against the binary
 	@scripts/lint
