@@ -14,6 +14,7 @@ from kappaflow.dev import DevStack
 from tests.conftest import JobMaker
 from tests.integration.identity_provider import CLIENT, SECRET, Provider, serving
 from tests.integration.publishing import Case, finished, secured
+from tests.integration.spark_case import Case as SparkCase
 from tests.integration.stock import eventually
 
 pytestmark = pytest.mark.integration
@@ -105,6 +106,21 @@ def test_a_whole_job_outlives_its_tokens(
     report = job.run("run", timeout_s=300).ok()
     assert provider.granted >= 4
     assert report["ledger"]["explained"], report
+
+
+def test_executors_of_spark_sign_in_too(secure: DevStack, provider: Provider, tmp_path: Path) -> None:
+    options = signed_in(secure, provider, tmp_path)
+    (tmp_path / "job").mkdir()
+    case = SparkCase(tmp_path / "job", options.pop("bootstrap.servers"))
+    lines = (f'"{name}" = {json.dumps(value)}' for name, value in options.items())
+    case.make(more="\n".join(["[regions.kafka]", *lines]))
+    try:
+        result = case.result(case.driver("local[2]", tmp_path / "out.json"), tmp_path / "out.json")
+    finally:
+        case.end()
+    assert result["total"]["acknowledged"] == case.rows, result
+    case.servers = secure.bootstrap()
+    assert case.once()
 
 
 @pytest.mark.parametrize("fault", ["secret", "away", "html", "busy"])
