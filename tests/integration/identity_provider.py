@@ -2,10 +2,12 @@
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs
 
 CLIENT, SECRET = "kappaflow", "s3cret-0f-the-cl1ent"
@@ -13,16 +15,21 @@ Answer = tuple[int, str]
 
 
 class Provider:
-    """Grants tokens to the client that has the right secret. `answer`, if set, is what it answers instead."""
+    """Grants tokens to the client that has the right secret. `answer`, if set, is what it answers instead.
 
-    def __init__(self, token: Callable[[float], str], life_s: int) -> None:
+    certificate: that of the server, and its key, for TLS.
+    """
+
+    def __init__(self, token: Callable[[float], str], life_s: int, certificate: Path | None = None) -> None:
         self.granted = 0
         self.scopes: set[str] = set()
         self.answer: Callable[[], Answer] | None = None
         self._token = token
         self._life_s = life_s
+        self._certificate = certificate
         self._server = self._serving(0)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
+        scheme = "http" if certificate is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}/token"
 
     def stop(self) -> None:
         """Nothing listens there any more."""
@@ -68,14 +75,20 @@ class Provider:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if self._certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
 
 @contextmanager
-def serving(token: Callable[[float], str], life_s: int) -> Iterator[Provider]:
+def serving(
+    token: Callable[[float], str], life_s: int, certificate: Path | None = None
+) -> Iterator[Provider]:
     """A provider within the block. token: makes one that lives for so many seconds."""
-    provider = Provider(token, life_s)
+    provider = Provider(token, life_s, certificate)
     try:
         yield provider
     finally:

@@ -94,6 +94,32 @@ def test_a_publish_goes_on_when_the_provider_is_back(
     case.exact(json.loads(out.splitlines()[-1]))
 
 
+def test_a_renewal_that_hangs_holds_no_stop_back(
+    secure: DevStack, provider: Provider, tmp_path: Path
+) -> None:
+    case = made(secure, tmp_path, signed_in(secure, provider, tmp_path), "hangs")
+    case.ok("dispatch")
+    hangs, ends = threading.Event(), threading.Event()
+
+    def hang() -> tuple[int, str]:
+        hangs.set()
+        ends.wait(60)
+        return 503, ""
+
+    publisher, granted = case.start(), provider.granted
+    eventually(lambda: provider.granted > granted)
+    provider.answer = hang
+    assert hangs.wait(60)
+    begun = time.monotonic()
+    publisher.terminate()
+    code, _, err = finished(publisher)
+    assert time.monotonic() - begun < 5
+    ends.set()
+    assert code == 130, err
+    provider.answer = None
+    case.exact(case.ok("publish"))
+
+
 def test_a_whole_job_outlives_its_tokens(
     secure: DevStack, provider: Provider, make_job: JobMaker, tmp_path: Path
 ) -> None:
@@ -153,6 +179,29 @@ def test_a_token_that_can_not_be_had_is_told(
     assert failed["kind"] == "network" and expected in failed["told"]
     for text in (refused.stdout, refused.stderr, doctor.stdout, doctor.stderr):
         assert "guessed-at" not in text and SECRET not in text
+
+
+def test_the_certificate_of_the_provider_is_verified(secure: DevStack, tmp_path: Path) -> None:
+    access = secure.access()
+    home = Path(access.directory)
+
+    def token(life_s: float) -> str:
+        return access.token("admin", life_s)
+
+    with serving(token, LIFE_S, certificate=home / "broker-1.pem") as provider:
+        options = signed_in(secure, provider, tmp_path)
+        # By what the brokers' are, and by what is named for it.
+        case = made(secure, tmp_path, options, "verified")
+        case.ok("dispatch")
+        begins = '"security.protocol"'
+        case.edit(begins, f'"https.ca.location" = "{home / "ca.pem"}"\n{begins}')
+        case.ok("dispatch")
+        case.edit(
+            f'"https.ca.location" = "{home / "ca.pem"}"', f'"https.ca.location" = "{home / "expired.pem"}"'
+        )
+        refused = case.run("dispatch")
+        assert refused.returncode == 1
+        assert "does not answer: no connection (invalid peer certificate" in refused.stderr, refused.stderr
 
 
 def test_a_token_that_has_ended_is_refused_by_the_broker(
