@@ -34,6 +34,8 @@ TABLES = {
     "FieldDeclaration": "[schema.fields.FIELD]",
     "Topics": "[topics]",
     "Service": "[service]",
+    "HttpEndpoint": "[service.http]",
+    "Answer": "[service.http.answer]",
     "Output": "[output]",
     "Region": "[[regions]]",
     "RegistryTable": "[regions.registry]",
@@ -63,6 +65,9 @@ def kind(schema: dict[str, Any] | bool, definitions: dict[str, Any]) -> str:
     """A type in words."""
     if isinstance(schema, bool):
         return "any value"
+    if schema.get("type") == "object" and len(schema.get("required", [])) == 1 and "properties" in schema:
+        (key,) = schema["required"]
+        return f"`{{{key} = …}}`"
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         target = definitions[name]
@@ -96,7 +101,9 @@ def choices(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     # What may be absent is one of a definition and null.
     named = next((part for part in [schema, *schema.get("anyOf", [])] if "$ref" in part), schema)
     target = definitions[named["$ref"].rsplit("/", 1)[-1]] if "$ref" in named else named
-    told = [f"`{c['const']}`: {c['description']}" for c in target.get("oneOf", []) if "description" in c]
+    told = [
+        f"{kind(c, definitions)}: {c['description']}" for c in target.get("oneOf", []) if "description" in c
+    ]
     return " ".join(told)
 
 

@@ -70,6 +70,10 @@ impl Session {
         let job = job::load(path, params)?;
         let ingress = read_schema(&job, "schema.ingress", &job.file.schema.ingress)?;
         let egress = read_schema(&job, "schema.egress", &job.file.schema.egress)?;
+        if let Some(http) = &job.file.service.http {
+            http.check_fields(&ingress, &egress)
+                .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
+        }
         let store = Store::open(&job.file.store.url, &job.dir).await?;
         let request = snapshot::request(&job);
         let known = match opening.new_snapshot {

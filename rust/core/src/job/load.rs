@@ -277,7 +277,31 @@ fn check(job: &Job) -> Result<()> {
         Some((module, name)) if !module.is_empty() && !name.is_empty() => Ok(()),
         _ => Err(job.error(key, format!("{text:?}: expected module:name"))),
     };
-    spec("service.callable", &file.service.callable)?;
+    match (&file.service.callable, &file.service.http) {
+        (Some(callable), None) => spec("service.callable", callable)?,
+        (None, Some(http)) => {
+            let callables = [
+                ("service.warm_up", file.service.warm_up.is_some()),
+                ("service.options", !file.service.options.is_empty()),
+                ("service.python_path", !file.service.python_path.is_empty()),
+                ("service.verdicts", !file.service.verdicts.is_empty()),
+            ];
+            if let Some((key, _)) = callables.iter().find(|(_, given)| *given) {
+                return Err(job.error(
+                    *key,
+                    "is for service.callable; this service is called by HTTP",
+                ));
+            }
+            http.check()
+                .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
+        }
+        (None, None) => {
+            return Err(job.error("service", "has neither callable nor http: give one of them"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(job.error("service", "has both callable and http: give one of them"));
+        }
+    }
     if let Some(warm_up) = &file.service.warm_up {
         spec("service.warm_up", warm_up)?;
     }

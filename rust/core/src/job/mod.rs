@@ -1,10 +1,12 @@
 //! The job file: one typed model that the CLI, the Python API, the DAG factory and the worker share.
 
+pub mod http;
 mod load;
 mod model;
 mod params;
 pub(crate) mod secret;
 mod source;
+pub mod template;
 mod topics;
 
 pub use load::{Job, load};

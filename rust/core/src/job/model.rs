@@ -6,6 +6,7 @@ use kappaflow_avro::{Extra, FieldDeclaration, Mode, PlanOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::http::HttpEndpoint;
 use super::source::Source;
 use super::topics::Topics;
 use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
@@ -154,8 +155,10 @@ pub struct Service {
     pub mode: ServiceMode,
     /// Part of the job's identity: a new version of the service is a new job.
     pub version: String,
-    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out.
-    pub callable: String,
+    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out. This or `http`.
+    pub callable: Option<String>,
+    /// An HTTP endpoint that is called as it is. This or `callable`.
+    pub http: Option<HttpEndpoint>,
     /// `module:function` called once in each process with `options`, before any record.
     pub warm_up: Option<String>,
     #[serde(default)]
@@ -163,13 +166,13 @@ pub struct Service {
     /// Put first on the import path of the service processes; relative to the job file.
     #[serde(default)]
     pub python_path: Vec<String>,
-    /// Service processes of one worker.
+    /// Service processes of one worker; with `http`, batches that it has under way at once.
     #[serde(default = "default_processes")]
     pub processes: u32,
     /// Records handed to a process at once.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,
-    /// Longest time one record may take; a process that is stuck longer is killed and replaced.
+    /// Longest time one record may take; a process that is stuck longer is killed and replaced, a request given up.
     #[serde(default = "default_deadline_ms")]
     pub deadline_ms: u64,
     /// Attempts at a record, the first included, before it is a dead letter.
@@ -178,6 +181,14 @@ pub struct Service {
     /// Exception class (`module:Class`) to verdict. Any other exception is retried, then a dead letter.
     #[serde(default)]
     pub verdicts: BTreeMap<String, ExceptionVerdict>,
+}
+
+impl Service {
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        let url = self.http.as_ref().map(|http| http.url.as_str());
+        self.callable.as_deref().or(url).unwrap_or("(none)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -55,6 +55,13 @@ pub struct Handler<S> {
     deaths: u32,
 }
 
+/// Records of one schema.
+struct Group {
+    batch: RecordBatch,
+    identities: Vec<Identity>,
+    keys: Vec<Option<Vec<u8>>>,
+}
+
 /// One record on its way to its outcome.
 #[derive(Clone, Copy, Default)]
 struct Way {
@@ -103,11 +110,13 @@ impl<S: Service> Handler<S> {
             }
         }
         for (rows, batch) in groups {
-            let identities: Vec<Identity> = rows
-                .iter()
-                .filter_map(|row| Some(records.get(*row)?.identity))
-                .collect();
-            let Some((found, again)) = self.work(&batch, &identities, go)? else {
+            let of_rows = || rows.iter().filter_map(|row| records.get(*row));
+            let group = Group {
+                batch,
+                identities: of_rows().map(|record| record.identity).collect(),
+                keys: of_rows().map(|record| record.key.clone()).collect(),
+            };
+            let Some((found, again)) = self.work(&group, go)? else {
                 return Ok(None);
             };
             retried += again;
@@ -133,13 +142,13 @@ impl<S: Service> Handler<S> {
     /// Calls the service until every row has an outcome.
     fn work(
         &mut self,
-        batch: &RecordBatch,
-        identities: &[Identity],
+        group: &Group,
         go: &dyn Fn() -> bool,
     ) -> Result<Option<(Vec<Outcome>, u64)>> {
-        let mut ways = vec![Way::default(); identities.len()];
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; identities.len()];
-        let mut groups: VecDeque<Vec<usize>> = VecDeque::from([(0..identities.len()).collect()]);
+        let count = group.identities.len();
+        let mut ways = vec![Way::default(); count];
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
+        let mut groups: VecDeque<Vec<usize>> = VecDeque::from([(0..count).collect()]);
         let mut again: Vec<usize> = Vec::new();
         let mut retried = 0;
         loop {
@@ -166,7 +175,7 @@ impl<S: Service> Handler<S> {
                     way.calls += 1;
                 }
             }
-            match self.call(batch, identities, &rows, &ways, go) {
+            match self.call(group, &rows, &ways, go) {
                 Ok(verdicts) => {
                     self.deaths = 0;
                     for (row, found) in rows.iter().zip(verdicts) {
@@ -235,8 +244,7 @@ impl<S: Service> Handler<S> {
     /// One call with some of the rows, its answers encoded.
     fn call(
         &mut self,
-        batch: &RecordBatch,
-        identities: &[Identity],
+        group: &Group,
         rows: &[usize],
         ways: &[Way],
         go: &dyn Fn() -> bool,
@@ -247,6 +255,7 @@ impl<S: Service> Handler<S> {
                 reason,
             })
         };
+        let batch = &group.batch;
         let whole = rows.len() == batch.num_rows();
         let part = if whole {
             batch.clone()
@@ -257,7 +266,11 @@ impl<S: Service> Handler<S> {
         };
         let ids: Vec<Identity> = rows
             .iter()
-            .filter_map(|r| identities.get(*r).copied())
+            .filter_map(|r| group.identities.get(*r).copied())
+            .collect();
+        let keys: Vec<Option<Vec<u8>>> = rows
+            .iter()
+            .filter_map(|r| group.keys.get(*r).cloned())
             .collect();
         let attempts: Vec<u32> = rows
             .iter()
@@ -266,6 +279,7 @@ impl<S: Service> Handler<S> {
         let call = Call {
             records: &part,
             identities: &ids,
+            keys: &keys,
             attempts: &attempts,
         };
         let reply = self.service.call(&call, go)?;

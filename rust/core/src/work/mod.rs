@@ -12,6 +12,7 @@ mod egress;
 mod ending;
 mod frontier;
 mod handle;
+mod http;
 mod partitions;
 mod process;
 mod python;

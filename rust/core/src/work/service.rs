@@ -1,6 +1,6 @@
 //! A service as the worker sees it: a batch of records in, a verdict a record out, and a way to die.
 //!
-//! Python callables are behind it now; HTTP and gRPC services come behind the same trait.
+//! Python callables are behind it, and HTTP endpoints; gRPC services come behind the same trait.
 
 use arrow_array::RecordBatch;
 
@@ -12,6 +12,8 @@ pub struct Call<'c> {
     /// One row a record.
     pub records: &'c RecordBatch,
     pub identities: &'c [Identity],
+    /// The key of each, if it has one: records of a key are to be worked on in their order.
+    pub keys: &'c [Option<Vec<u8>>],
     /// How often each record has been given to the service, this time included: from 1.
     pub attempts: &'c [u32],
 }
@@ -50,6 +52,16 @@ pub enum CallError {
     Stopped,
     /// It can't be used at all.
     Fatal(Error),
+}
+
+impl<S: Service + ?Sized> Service for Box<S> {
+    fn call(&mut self, call: &Call<'_>, go: &dyn Fn() -> bool) -> Result<Reply, CallError> {
+        (**self).call(call, go)
+    }
+
+    fn restarts(&self) -> u64 {
+        (**self).restarts()
+    }
 }
 
 /// A place where records are worked on, one call at a time.

@@ -12,6 +12,7 @@ use super::admission::Admission;
 use super::consumer::{self, Loop};
 use super::egress::{Egress, EgressTopics};
 use super::handle::Handler;
+use super::http::{HttpService, Mapping, Shared};
 use super::partitions::Partitions;
 use super::python::{PythonService, Spec};
 use super::service::Service;
@@ -126,13 +127,14 @@ pub async fn start(
     })
     .await?;
 
-    let spec = Arc::new(spec(session, options, &answers)?);
+    let kind = kind(session, options, &answers)?;
     let (ready, mut started) = mpsc::unbounded_channel();
     let (go_on, _) = tokio::sync::watch::channel(None::<Arc<Egress>>);
     let mut services = Vec::new();
     for number in 0..file.service.processes.max(1) {
         let handler = Setup {
-            spec: Arc::clone(&spec),
+            kind: kind.clone(),
+            name: file.service.name().to_owned(),
             registry: Arc::clone(&registry),
             ingress: session.ingress.clone(),
             encoder: Encoder::new(plan.clone(), writer.stamp.frame),
@@ -143,7 +145,7 @@ pub async fn start(
         let thread = std::thread::Builder::new()
             .name(format!("service-{number}"))
             .spawn(move || serve(handler, &worker, &ctx, ready, egress, &runtime))
-            .map_err(|e| service_error(&file.service.callable, format!("no thread: {e}")))?;
+            .map_err(|e| service_error(file.service.name(), format!("no thread: {e}")))?;
         services.push(thread);
     }
     drop(ready);
@@ -154,7 +156,7 @@ pub async fn start(
     };
     let mut missing = running.services.len();
     while missing > 0 {
-        let gone = || Err(service_error(&file.service.callable, "its thread panicked"));
+        let gone = || Err(service_error(file.service.name(), "its thread panicked"));
         if let Err(error) = started.recv().await.unwrap_or_else(gone) {
             worker.abort();
             drop(go_on);
@@ -201,6 +203,45 @@ pub async fn start(
     Ok(running)
 }
 
+/// What is called, and how.
+#[derive(Clone)]
+enum Kind {
+    Python(Arc<Spec>),
+    Http(Arc<Shared>),
+}
+
+impl Kind {
+    /// A place where one batch at a time is worked on. `None`: `go` said to stop.
+    fn start(self, go: &dyn Fn() -> bool) -> Result<Option<Box<dyn Service>>> {
+        Ok(match self {
+            Self::Python(spec) => match PythonService::start(spec, go)? {
+                Some(service) => Some(Box::new(service)),
+                None => None,
+            },
+            Self::Http(shared) => Some(Box::new(HttpService::new(shared))),
+        })
+    }
+}
+
+fn kind(
+    session: &Session,
+    options: &WorkOptions,
+    answers: &Arc<arrow_schema::Schema>,
+) -> Result<Kind> {
+    let (job, service) = (&session.job, &session.job.file.service);
+    let Some(endpoint) = &service.http else {
+        return Ok(Kind::Python(Arc::new(spec(session, options, answers)?)));
+    };
+    let mapping = Mapping::new(endpoint, &session.ingress, &job.dir)
+        .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
+    Ok(Kind::Http(Arc::new(Shared::new(
+        endpoint.clone(),
+        mapping,
+        Arc::clone(answers),
+        milliseconds(service.deadline_ms),
+    )?)))
+}
+
 fn spec(
     session: &Session,
     options: &WorkOptions,
@@ -215,7 +256,7 @@ fn spec(
         .map(|p| job.resolve(p).to_string_lossy().into_owned())
         .collect();
     Ok(Spec {
-        name: service.callable.clone(),
+        name: service.name().to_owned(),
         python: options.python.clone(),
         package_dir: options.package_dir.clone(),
         dir: job.dir.clone(),
@@ -273,7 +314,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 struct Setup {
-    spec: Arc<Spec>,
+    kind: Kind,
+    name: String,
     registry: Arc<dyn crate::registry::SchemaRegistry>,
     ingress: AvroSchema,
     encoder: Encoder,
@@ -289,9 +331,8 @@ fn serve(
     mut egress: tokio::sync::watch::Receiver<Option<Arc<Egress>>>,
     runtime: &tokio::runtime::Handle,
 ) -> u64 {
-    let name = setup.spec.name.clone();
     let starting = || worker.goes_on() && !ctx.cancel.is_cancelled();
-    let service = match PythonService::start(setup.spec, &starting) {
+    let service = match setup.kind.start(&starting) {
         Ok(Some(service)) => service,
         Ok(None) => {
             let _ = ready.send(Err(Error::Interrupted { stage: "work" }));
@@ -304,7 +345,7 @@ fn serve(
     };
     let mut handler = Handler::new(
         service,
-        name,
+        setup.name,
         setup.registry,
         setup.ingress,
         setup.encoder,

@@ -1,0 +1,332 @@
+//! The calls: as many at once as the endpoint takes, none while it can't take more, each within its deadline.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_json::writer::{LineDelimited, WriterBuilder};
+use arrow_schema::Schema;
+use futures_util::stream::{self, StreamExt};
+use reqwest::Client;
+use reqwest::header::RETRY_AFTER;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::answer::{self, Meaning, Response};
+use super::gate::{Gate, Leave};
+use super::request::Mapping;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::job::http::HttpEndpoint;
+use crate::job::template::Row;
+use crate::work::service::{Call, CallError, Reply, Service, Verdict};
+
+/// No answer is larger.
+const LARGEST: usize = 64 << 20;
+/// How often a wait looks whether the worker goes on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What all threads of a worker share of an endpoint.
+#[derive(Debug)]
+pub struct Shared {
+    pub endpoint: HttpEndpoint,
+    pub mapping: Mapping,
+    pub client: Client,
+    /// The schema in which answers are given.
+    pub answers: Arc<Schema>,
+    pub deadline: Duration,
+    pub runtime: Handle,
+    slots: Semaphore,
+    gate: Mutex<Gate>,
+    began: Instant,
+}
+
+impl Shared {
+    /// Within a runtime. Nothing is called yet.
+    ///
+    /// # Errors
+    /// [`Error::Service`] if there can be no client.
+    pub fn new(
+        endpoint: HttpEndpoint,
+        mapping: Mapping,
+        answers: Arc<Schema>,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        let client = Client::builder()
+            .user_agent(concat!("kappaflow/", env!("CARGO_PKG_VERSION")))
+            // A redirect is the service's answer, and to follow it might be a second call.
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|e| Error::Service {
+                service: endpoint.url.clone(),
+                reason: format!("no HTTP client: {e}"),
+            })?;
+        Ok(Self {
+            slots: Semaphore::new(endpoint.concurrency.max(1) as usize),
+            gate: Mutex::default(),
+            began: Instant::now(),
+            runtime: Handle::current(),
+            endpoint,
+            mapping,
+            client,
+            answers,
+            deadline,
+        })
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls until the service has an answer, whatever it is.
+    async fn call(&self, identity: &Identity, json: &[u8], row: &Row) -> (Verdict, Vec<Row>) {
+        loop {
+            // Closed only when the worker is gone.
+            let Ok(slot) = self.slots.acquire().await else {
+                return std::future::pending().await;
+            };
+            let leave = self.gate().ask(self.began.elapsed());
+            if let Leave::Wait(time) = leave {
+                drop(slot);
+                tokio::time::sleep(time).await;
+                continue;
+            }
+            if let Some(found) = self.once(identity, json, row).await {
+                return found;
+            }
+        }
+    }
+
+    /// One call; `None`: the service takes none now, and the gate is closed.
+    async fn once(
+        &self,
+        identity: &Identity,
+        json: &[u8],
+        row: &Row,
+    ) -> Option<(Verdict, Vec<Row>)> {
+        let retry = |reason: &str, detail: String| {
+            let reason = reason.into();
+            Some((Verdict::Retry { reason, detail }, Vec::new()))
+        };
+        let request = match self.mapping.request(&self.client, identity, json, row) {
+            Ok(request) => request,
+            Err(detail) => {
+                let reason = "NoRequest".into();
+                return Some((Verdict::DeadLetter { reason, detail }, Vec::new()));
+            }
+        };
+        let turned_away = |after| self.gate().turned_away(self.began.elapsed(), after);
+        match tokio::time::timeout(self.deadline, exchange(request)).await {
+            Err(_) => {
+                let detail = format!("no answer within {} ms", self.deadline.as_millis());
+                retry("Deadline", detail)
+            }
+            // Nobody is there: that is no record's fault.
+            Ok(Err(Broken::NoConnection)) => {
+                turned_away(None);
+                None
+            }
+            Ok(Err(Broken::Off(detail))) => retry("HttpBroken", detail),
+            Ok(Ok((response, after))) => match answer::read(&self.endpoint, row, &response) {
+                Meaning::Busy => {
+                    turned_away(after);
+                    None
+                }
+                Meaning::Verdict(verdict, rows) => {
+                    self.gate().answered();
+                    Some((verdict, rows))
+                }
+            },
+        }
+    }
+}
+
+/// Why there is no response.
+enum Broken {
+    NoConnection,
+    /// It broke off on the way.
+    Off(String),
+}
+
+impl From<reqwest::Error> for Broken {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_connect() {
+            return Self::NoConnection;
+        }
+        let source = std::error::Error::source(&error);
+        let innermost = std::iter::successors(source, |cause| cause.source()).last();
+        // Its own text shows the URL, which may hold what is nobody's business.
+        Self::Off(innermost.map_or_else(|| "the request failed".into(), ToString::to_string))
+    }
+}
+
+/// A request and its whole response, and how long the service asks to be left alone.
+async fn exchange(
+    request: reqwest::RequestBuilder,
+) -> Result<(Response, Option<Duration>), Broken> {
+    let mut response = request.send().await?;
+    let after = response.headers().get(RETRY_AFTER);
+    let after = after
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let headers = response
+        .headers()
+        .iter()
+        .map(|(name, value)| {
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), text)
+        })
+        .collect();
+    let (status, mut body) = (response.status().as_u16(), Vec::new());
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LARGEST {
+            return Err(Broken::Off(format!(
+                "the answer is larger than {} MiB",
+                LARGEST >> 20
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let response = Response {
+        status,
+        headers,
+        body,
+    };
+    Ok((response, after))
+}
+
+/// A lane: one batch at a time, its records at once.
+#[derive(Debug)]
+pub struct HttpService {
+    shared: Arc<Shared>,
+}
+
+impl HttpService {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Service for HttpService {
+    fn call(&mut self, call: &Call<'_>, go: &dyn Fn() -> bool) -> Result<Reply, CallError> {
+        let shared = &self.shared;
+        let fatal = |reason: String| {
+            CallError::Fatal(Error::Service {
+                service: shared.endpoint.url.clone(),
+                reason,
+            })
+        };
+        let records = objects(call.records).map_err(fatal)?;
+        // Records of a key one after the other, of different keys at once.
+        let mut queues: Vec<Vec<usize>> = Vec::new();
+        let mut by_key: HashMap<&[u8], usize> = HashMap::new();
+        for (at, key) in call.keys.iter().enumerate() {
+            match key.as_deref() {
+                None => queues.push(vec![at]),
+                Some(key) => {
+                    let queue = *by_key.entry(key).or_insert(queues.len());
+                    match queues.get_mut(queue) {
+                        Some(queue) => queue.push(at),
+                        None => queues.push(vec![at]),
+                    }
+                }
+            }
+        }
+        let queues = stream::iter(queues).map(|queue| {
+            let records = &records;
+            async move {
+                let mut found = Vec::with_capacity(queue.len());
+                for at in queue {
+                    let (Some(identity), Some((json, row))) =
+                        (call.identities.get(at), records.get(at))
+                    else {
+                        continue;
+                    };
+                    found.push((at, shared.call(identity, json, row).await));
+                }
+                found
+            }
+        });
+        let most = shared.endpoint.concurrency.max(1) as usize;
+        let all = queues.buffer_unordered(most).collect::<Vec<_>>();
+        let found = shared.runtime.block_on(async {
+            let mut tick = tokio::time::interval(TICK);
+            tokio::pin!(all);
+            loop {
+                tokio::select! {
+                    found = &mut all => return Some(found),
+                    _ = tick.tick() => if !go() { return None },
+                }
+            }
+        });
+        let Some(found) = found else {
+            return Err(CallError::Stopped);
+        };
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_unstable_by_key(|(at, _)| *at);
+        reply(found.into_iter().map(|(_, found)| found), &shared.answers).map_err(fatal)
+    }
+
+    fn restarts(&self) -> u64 {
+        0
+    }
+}
+
+/// Each record as JSON, and read.
+fn objects(batch: &RecordBatch) -> Result<Vec<(Vec<u8>, Row)>, String> {
+    let mut writer = WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, LineDelimited>(Vec::new());
+    writer.write(batch).map_err(|e| e.to_string())?;
+    writer.finish().map_err(|e| e.to_string())?;
+    writer
+        .into_inner()
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let row = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+            Ok((line.to_vec(), row))
+        })
+        .collect()
+}
+
+/// Verdicts with the rows of their answers. Rows that do not fit make a dead letter of their record, and of no other.
+fn reply(
+    found: impl Iterator<Item = (Verdict, Vec<Row>)>,
+    answers: &Arc<Schema>,
+) -> Result<Reply, String> {
+    let (mut verdicts, mut families) = (Vec::new(), Vec::new());
+    for (verdict, rows) in found {
+        verdicts.push(verdict);
+        families.push(rows);
+    }
+    let whole: Vec<&Row> = families.iter().flatten().collect();
+    if let Ok(answers) = batch(answers, &whole) {
+        return Ok(Reply { verdicts, answers });
+    }
+    let mut good = Vec::new();
+    for (verdict, rows) in verdicts.iter_mut().zip(&families) {
+        let rows: Vec<&Row> = rows.iter().collect();
+        match batch(answers, &rows) {
+            Ok(_) => good.extend(rows),
+            Err(detail) => {
+                let reason = "AnswerMisfit".into();
+                *verdict = Verdict::DeadLetter { reason, detail };
+            }
+        }
+    }
+    let answers = batch(answers, &good)?;
+    Ok(Reply { verdicts, answers })
+}
+
+fn batch(schema: &Arc<Schema>, rows: &[&Row]) -> Result<RecordBatch, String> {
+    let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(schema))
+        .with_batch_size(rows.len().max(1))
+        .build_decoder()
+        .map_err(|e| e.to_string())?;
+    decoder.serialize(rows).map_err(|e| e.to_string())?;
+    let batch = decoder.flush().map_err(|e| e.to_string())?;
+    Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema))))
+}
