@@ -303,19 +303,23 @@ fn batches() {
 
 #[test]
 fn malformed_arrays() {
-    let item = Arc::new(Field::new("item", DataType::Int32, false));
-    // SAFETY: none is needed: that the offsets go backwards is what the gate must find.
-    let offsets = unsafe { OffsetBuffer::new_unchecked(vec![1, 0, 1].into()) };
-    let list = ListArray::new(item, offsets, Arc::new(Int32Array::from(vec![1])), None);
-    let schema = columns(&[("f", list.data_type().clone())]);
-    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(list)]).unwrap();
-    let ty = avro(r#"{"type": "array", "items": "int"}"#);
-    let plan = CoercionPlan::new(batch.schema_ref(), &ty, &PlanOptions::default()).unwrap();
-    let error = Encoder::new(plan, 1).encode(&batch).unwrap_err();
-    assert!(
-        matches!(&error, EncodeError::Malformed { column, .. } if column == "f"),
-        "{error}"
-    );
+    let backwards = (vec![1, 0, 1], "list offsets go backwards");
+    let negative = (vec![-1, 0, 1], "a list offset below 0");
+    for (offsets, expected) in [backwards, negative] {
+        let item = Arc::new(Field::new("item", DataType::Int32, false));
+        // SAFETY: none is needed: that the offsets are none is what the gate must find.
+        let offsets = unsafe { OffsetBuffer::new_unchecked(offsets.into()) };
+        let list = ListArray::new(item, offsets, Arc::new(Int32Array::from(vec![1])), None);
+        let schema = columns(&[("f", list.data_type().clone())]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(list)]).unwrap();
+        let ty = avro(r#"{"type": "array", "items": "int"}"#);
+        let plan = CoercionPlan::new(batch.schema_ref(), &ty, &PlanOptions::default()).unwrap();
+        let error = Encoder::new(plan, 1).encode(&batch).unwrap_err();
+        assert!(
+            matches!(&error, EncodeError::Malformed { column, reason } if column == "f" && reason == expected),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, OffsetSizeTrait};
 use arrow_schema::DataType;
 
 use super::reject::{Parent, Site, malformed};
@@ -21,18 +21,18 @@ struct Elements {
 }
 
 /// `offsets` has one more entry than there are lists, in order.
-fn elements(
-    site: &Site<'_>,
-    offsets: impl Iterator<Item = usize>,
-) -> Result<Elements, EncodeError> {
-    let mut ranges: Vec<usize> = offsets.collect();
-    if !ranges.is_sorted() {
+fn elements<O: OffsetSizeTrait>(site: &Site<'_>, offsets: &[O]) -> Result<Elements, EncodeError> {
+    let lists = offsets.iter().zip(offsets.iter().skip(1));
+    // Not by `is_sorted`, which looks at one after the other, as it may end early.
+    if !lists.fold(true, |sorted, (from, to)| sorted & (from <= to)) {
         return Err(malformed(site.path, "list offsets go backwards"));
     }
-    let start = ranges.first().copied().unwrap_or(0);
-    for offset in &mut ranges {
-        *offset -= start;
-    }
+    let start = offsets.first().map_or(Some(0), |first| first.to_usize());
+    let start = start.ok_or_else(|| malformed(site.path, "a list offset below 0"))?;
+    let ranges: Vec<usize> = offsets
+        .iter()
+        .map(|offset| offset.as_usize() - start)
+        .collect();
     Ok(Elements {
         start,
         len: ranges.last().copied().unwrap_or(0),
@@ -53,27 +53,23 @@ pub(super) fn array(site: &mut Site<'_>, items: &Node) -> Result<Data, EncodeErr
     let (found, values): (Elements, &ArrayRef) = match array.data_type() {
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            // Offsets are never negative in an Arrow array.
-            (
-                elements(site, list.value_offsets().iter().map(|o| *o as usize))?,
-                list.values(),
-            )
+            (elements(site, list.value_offsets())?, list.values())
         }
         DataType::LargeList(_) => {
             let list = array.as_list::<i64>();
-            (
-                elements(site, list.value_offsets().iter().map(|o| *o as usize))?,
-                list.values(),
-            )
+            (elements(site, list.value_offsets())?, list.values())
         }
         DataType::FixedSizeList(_, size) => {
             let list = array.as_fixed_size_list();
             let size = usize::try_from(*size).unwrap_or(0);
             // The values of a sliced array are of the slice already.
-            (
-                elements(site, (0..=list.len()).map(|i| i * size))?,
-                list.values(),
-            )
+            let ranges: Vec<usize> = (0..=list.len()).map(|i| i * size).collect();
+            let found = Elements {
+                start: 0,
+                len: list.len() * size,
+                ranges: Ranges(ranges),
+            };
+            (found, list.values())
         }
         _ => return Err(site.malformed()),
     };
@@ -86,7 +82,7 @@ pub(super) fn array(site: &mut Site<'_>, items: &Node) -> Result<Data, EncodeErr
 
 pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Data, EncodeError> {
     let map = site.array.as_map_opt().ok_or_else(|| site.malformed())?;
-    let found = elements(site, map.value_offsets().iter().map(|o| *o as usize))?;
+    let found = elements(site, map.value_offsets())?;
     let entries = map.entries().slice(found.start, found.len);
     let [key_column, value_column] = entries.columns() else {
         return Err(site.malformed());
