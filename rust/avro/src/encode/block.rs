@@ -33,9 +33,7 @@ pub(super) struct Elements<'a> {
     total: usize,
     /// Those of a block of lists, encoded.
     sink: Sink,
-    /// Where the bytes of each list begin, and those of the last one end.
-    places: [usize; BLOCK + 1],
-    /// The same of the elements that were encoded last.
+    /// Where the bytes of the elements that were encoded last begin, and those of the last one end.
     ends: [usize; BLOCK + 1],
 }
 
@@ -71,8 +69,8 @@ impl<'a> Block<'a> {
         let mut pieces = Pieces::of_steps(stage.steps.len());
         for step in &stage.steps {
             match *step {
-                Step::Narrow { from, to } => pieces.narrow(&stage.narrow.0[from..to]),
-                Step::Wide { from, to } => pieces.wide(&stage.wide.0[from..to]),
+                Step::Narrow { at, .. } => pieces.narrow(&stage.narrow.0[at]),
+                Step::Wide { from, to, .. } => pieces.wide(&stage.wide.0[from..to]),
                 Step::Bytes { field, span } => {
                     let (field, span) = (&fields[field], &stage.spans[span]);
                     match field.values {
@@ -116,7 +114,6 @@ impl<'a> Elements<'a> {
             block: Block::new(fields),
             total,
             sink: Sink::default(),
-            places: [0; _],
             ends: [0; _],
         }
     }
@@ -165,7 +162,7 @@ impl<'a> Elements<'a> {
             return Ok(());
         };
         let (mut at, end) = (*first, *end);
-        let mut places = &mut self.places[..offsets.len()];
+        let mut places = &mut span.at[lists.start..=lists.end];
         loop {
             let count = BLOCK.min(end - at);
             self.ends[0] = self.sink.len();
@@ -190,9 +187,10 @@ impl<'a> Elements<'a> {
                 break;
             }
         }
-        for (slot, place) in lists.zip(self.places.windows(2)) {
-            span.at[slot] = place[0];
-            span.len[slot] = place[1] - place[0];
+        let places = &span.at[lists.start..=lists.end];
+        let lengths = span.len[lists].iter_mut();
+        for ((len, from), to) in lengths.zip(places).zip(places.iter().skip(1)) {
+            *len = to - from;
         }
         Ok(())
     }
@@ -220,10 +218,63 @@ impl cpu::Work for Write<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::super::fields::flatten;
+    use super::super::words::Word;
     use super::*;
     use crate::cpu::Form;
     use crate::gate::{Data, Lane};
     use crate::plan::Branch;
+
+    /// A word of so many bytes, all of them this one, and another behind them.
+    fn word<W: Word>(byte: u8, len: usize) -> W {
+        let behind: u8 = if len < W::MOST { 0xee } else { 0 };
+        let bytes = (0..len).fold(W::from(behind), |bytes, _| bytes << 8 | W::from(byte));
+        bytes | W::counted(len as u32)
+    }
+
+    /// Words of every kind, in every order of up to four, with texts of no bytes between them.
+    #[test]
+    fn what_is_packed_is_what_was_there() {
+        const COUNT: usize = 3;
+        const NARROW: [usize; 3] = [1, 3, 7];
+        const WIDE: [usize; 4] = [2, 8, 13, 15];
+        let texts = NARROW.len() + WIDE.len();
+        let kinds = texts + 1;
+        let len = |most: usize, slot: usize| most - slot.min(most);
+        for (length, number) in (1..=4).flat_map(|n| (0..kinds.pow(n)).map(move |i| (n, i))) {
+            let (mut stage, mut expected) = (Stage::default(), vec![Vec::new(); COUNT]);
+            let sequence: Vec<usize> = (0..length).map(|k| number / kinds.pow(k) % kinds).collect();
+            for (byte, kind) in (1..).zip(&sequence) {
+                let most = [&NARROW[..], &WIDE, &[2]].concat()[*kind];
+                for (slot, expected) in expected.iter_mut().enumerate() {
+                    expected.resize(expected.len() + len(most, slot), byte);
+                }
+                let narrow = |slot| word::<u64>(byte, len(most, slot));
+                match *kind {
+                    kind if kind < NARROW.len() => {
+                        u64::fill(stage.narrow(most), (0..COUNT).map(narrow));
+                    }
+                    kind if kind < texts => {
+                        let wide = |slot| word::<u128>(byte, len(most, slot));
+                        u128::fill(stage.wide(most), (0..COUNT).map(wide));
+                    }
+                    _ => {
+                        let mut span = stage.empty_span();
+                        span.most = most;
+                        u64::fill(&mut span.words, (0..COUNT).map(narrow));
+                        stage.span(span, |span| Step::Bytes { field: 0, span });
+                    }
+                }
+                stage.pack(COUNT);
+            }
+            let block = Block {
+                fields: vec![Field::constant(&[], None)],
+                stage,
+            };
+            let (mut sink, mut ends) = (Sink::default(), [0; COUNT]);
+            block.write(&ALL[..COUNT], &mut sink, &mut ends);
+            assert!(sink.finish().unwrap() == expected.concat(), "{sequence:?}");
+        }
+    }
 
     /// Tests run on new processors: this is what runs on old ones too.
     #[test]
@@ -243,17 +294,22 @@ mod tests {
                 let fewer: Vec<i64> = longs.iter().map(|v| v >> bits).collect();
                 Data::Unscaled(fewer.into())
             }));
-        for data in data {
-            let lane = Lane {
+        let lanes: Vec<Lane> = data
+            .map(|data| Lane {
                 branch: Branch::Union {
                     null: None,
                     value: 2,
                 },
                 nulls: None,
                 data,
-            };
+            })
+            .collect();
+        let alone = lanes.chunks(1);
+        for lanes in alone.chain(lanes.windows(2)).chain([&lanes[..]]) {
             let mut fields = Vec::new();
-            flatten(&lane, None, &mut fields);
+            for lane in lanes {
+                flatten(lane, None, &mut fields);
+            }
             let mut words = |form: Form| {
                 let mut stage = Stage::default();
                 let fill = Fill {
@@ -267,7 +323,7 @@ mod tests {
             };
             let plain = words(Form::Plain);
             for form in [Form::Avx2, Form::Avx512] {
-                assert_eq!(words(form), plain, "{form:?} of {lane:?}");
+                assert_eq!(words(form), plain, "{form:?} of {lanes:?}");
             }
         }
     }

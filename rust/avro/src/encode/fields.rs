@@ -44,10 +44,12 @@ pub(super) enum Values<'a> {
     Fixed(usize),
     /// Where the elements of each list lie, and the elements.
     List(&'a [usize], Box<Elements<'a>>),
+    /// Behind those of each list that has some, the empty block that ends them.
+    End(&'a [usize]),
 }
 
 impl<'a> Field<'a> {
-    /// Values of which none is null.
+    /// Values of which none is null, unless it is said.
     fn of(head: Head, absent: Option<NullBuffer>, values: Values<'a>) -> Self {
         Self {
             head,
@@ -104,7 +106,8 @@ impl<'a> Field<'a> {
                 (INT, all)
             }
             Values::Fixed(size) => (*size, 0),
-            Values::List(_, elements) => (LONG + 1, elements.bound()),
+            Values::List(_, elements) => (LONG, elements.bound()),
+            Values::End(_) => (1, 0),
         };
         let head = self.head.len();
         slots.saturating_mul(each + head).saturating_add(all)
@@ -174,6 +177,12 @@ pub(super) fn flatten<'a>(lane: &'a Lane, absent: Option<NullBuffer>, out: &mut 
     // A struct that can't be null writes nothing of its own.
     if !matches!(field.values, Values::None) || head != Head::NONE {
         out.push(field);
+    }
+    if let Data::Array(ranges, _) | Data::Map(ranges, ..) = &lane.data {
+        out.push(Field {
+            nulls: lane.nulls.as_ref(),
+            ..Field::of(Head::NONE, absent.clone(), Values::End(&ranges.0))
+        });
     }
     // Of what follows, a slot is written where these bits are set.
     let only = |bits: BooleanBuffer| NullBuffer::union(absent.as_ref(), Some(&bits.into()));

@@ -25,8 +25,8 @@ impl Stage {
         self.clear();
         for (number, field) in fields.iter_mut().enumerate() {
             self.fill(number, field, from, count)?;
+            self.pack(count);
         }
-        self.widen_few(false);
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Stage {
         };
         match &mut field.values {
             Values::None => {
-                let out = self.narrow();
+                let out = self.narrow(slots.most(0));
                 words::same(head, out);
                 slots.patch(out);
             }
@@ -60,7 +60,7 @@ impl Stage {
                 let size = bytes.len();
                 if is_narrow(head, size) {
                     let value = u64::load(bytes, 0);
-                    let out = self.narrow();
+                    let out = self.narrow(slots.most(size));
                     words::plain((0..count).map(|_| value), size as u32, head, out);
                     slots.patch(out);
                 } else {
@@ -68,36 +68,39 @@ impl Stage {
                 }
             }
             Values::Boolean(values) => {
-                let out = self.narrow();
+                let out = self.narrow(slots.most(1));
                 numbers::bits(values, range, head, out);
                 slots.patch(out);
             }
             Values::Int(values) => {
-                let out = self.narrow();
-                numbers::ints(&values[range], head, out);
+                let values = &values[range];
+                let length = numbers::int_length(values);
+                let out = self.narrow(slots.most(length as usize));
+                numbers::ints(values, head, length, out);
                 slots.patch(out);
             }
             Values::Long(values) => self.longs(&values[range], &slots),
             Values::Float(values) => {
-                let out = self.narrow();
+                let out = self.narrow(slots.most(4));
                 let bits = values[range].iter().map(|v| u64::from(v.to_bits()));
                 words::plain(bits, 4, head, out);
                 slots.patch(out);
             }
             Values::Double(values) => {
-                let out = self.wide();
+                let out = self.wide(slots.most(8));
                 let bits = values[range].iter().map(|v| u128::from(v.to_bits()));
                 words::plain(bits, 8, head, out);
                 slots.patch(out);
             }
             Values::Unscaled(values) => {
                 let values = &values[range];
-                if is_narrow(head, 1 + numbers::longest_unscaled(values)) {
-                    let out = self.narrow();
+                let longest = 1 + numbers::longest_unscaled(values);
+                if is_narrow(head, longest) {
+                    let out = self.narrow(slots.most(longest));
                     numbers::unscaled::<u64>(values, head, out);
                     slots.patch(out);
                 } else {
-                    let out = self.wide();
+                    let out = self.wide(slots.most(longest));
                     numbers::unscaled::<u128>(values, head, out);
                     slots.patch(out);
                 }
@@ -114,12 +117,12 @@ impl Stage {
             Values::Fixed(size) => {
                 let (size, data) = (*size, field.source());
                 if is_narrow(head, size) {
-                    let out = self.narrow();
+                    let out = self.narrow(slots.most(size));
                     let values = range.map(|slot| u64::load(data, slot * size) & u64::low(size));
                     words::plain(values, size as u32, head, out);
                     slots.patch(out);
                 } else if size + head.len() <= u128::MOST {
-                    let out = self.wide();
+                    let out = self.wide(slots.most(size));
                     let values = range.map(|slot| u128::load(data, slot * size) & u128::low(size));
                     words::plain(values, size as u32, head, out);
                     slots.patch(out);
@@ -131,9 +134,6 @@ impl Stage {
                 let offsets = &ranges[from..=from + count];
                 let mut span = self.empty_span();
                 span.between(&slots, offsets, |o| o);
-                for (ended, len) in span.source.iter_mut().zip(&span.len) {
-                    *ended = u32::from(*len > 0);
-                }
                 lengths(&mut span, &slots)?;
                 let may_be_null = slots.nulls.is_some() || slots.absent.is_some();
                 elements.encode(offsets, &mut span, may_be_null)?;
@@ -141,6 +141,12 @@ impl Stage {
                     field: number,
                     span,
                 });
+            }
+            Values::End(ranges) => {
+                let elements = between(&ranges[from..=from + count], |o| o);
+                let out = self.narrow(1);
+                words::ends(elements.map(|(_, len)| len), out);
+                slots.patch(out);
             }
         }
         Ok(())
@@ -151,11 +157,11 @@ impl Stage {
         let head = slots.head;
         let lengths = numbers::long_lengths(values);
         if is_narrow(head, lengths.0 as usize) {
-            let out = self.narrow();
+            let out = self.narrow(slots.most(lengths.0 as usize));
             numbers::longs(values, head, lengths, out);
             slots.patch(out);
         } else {
-            let out = self.wide();
+            let out = self.wide(slots.most(lengths.0 as usize));
             numbers::wide_longs(values, head, lengths, out);
             slots.patch(out);
         }
@@ -171,6 +177,7 @@ impl Stage {
     ) {
         let mut span = self.empty_span();
         span.place(slots, places);
+        span.most = slots.most(0);
         words::same(slots.head, &mut span.words);
         slots.patch(&mut span.words);
         self.span(span, |span| Step::Bytes { field, span });
@@ -208,12 +215,13 @@ impl Stage {
         narrow: impl Iterator<Item = (u64, usize)>,
         wide: impl Iterator<Item = (u128, usize)>,
     ) {
-        if is_narrow(slots.head, longest.saturating_add(1)) {
-            let out = self.narrow();
+        let most = slots.most(1 + longest);
+        if most <= u64::MOST {
+            let out = self.narrow(most);
             words::texts(narrow, slots.head, out);
             slots.patch(out);
         } else {
-            let out = self.wide();
+            let out = self.wide(most);
             words::texts(wide, slots.head, out);
             slots.patch(out);
         }
@@ -275,11 +283,12 @@ impl Stage {
 #[inline(always)]
 fn lengths(span: &mut Span, slots: &Slots<'_>) -> Result<(), EncodeError> {
     let Span { words, len, .. } = span;
-    if !numbers::lengths(&len[..slots.count], slots.head, words) {
+    let Some(longest) = numbers::lengths(&len[..slots.count], slots.head, words) else {
         return Err(EncodeError::TooLarge {
             bytes: span.longest(slots.count),
         });
-    }
+    };
     slots.patch(words);
+    span.most = slots.most(longest);
     Ok(())
 }

@@ -4,6 +4,7 @@ mod block;
 mod fields;
 mod fill;
 mod numbers;
+mod pack;
 mod pieces;
 mod sink;
 mod stage;

@@ -25,15 +25,22 @@ pub(super) fn bits(values: &BooleanBuffer, range: Range<usize>, head: Head, out:
     }
 }
 
+/// Of how many bytes the longest varint is.
 #[inline(always)]
-pub(super) fn ints(values: &[i32], head: Head, out: &mut Words) {
+pub(super) fn int_length(values: &[i32]) -> u32 {
     let most = values.iter().fold(0, |most, v| most | zigzag_int(*v));
+    varint_len(most.into())
+}
+
+/// Ints whose varints are of at most so many bytes.
+#[inline(always)]
+pub(super) fn ints(values: &[i32], head: Head, longest: u32, out: &mut Words) {
     // Each is a loop of its own: what it costs grows with the length.
-    match most {
-        0..0x80 => each(values, head, out, |v| (u64::from(zigzag_int(v)), 1)),
-        0x80..0x4000 => each(values, head, out, |v| short::<2>(zigzag_int(v))),
-        0x4000..0x20_0000 => each(values, head, out, |v| short::<3>(zigzag_int(v))),
-        0x20_0000..0x1000_0000 => each(values, head, out, |v| short::<4>(zigzag_int(v))),
+    match longest {
+        1 => each(values, head, out, |v| (u64::from(zigzag_int(v)), 1)),
+        2 => each(values, head, out, |v| short::<2>(zigzag_int(v))),
+        3 => each(values, head, out, |v| short::<3>(zigzag_int(v))),
+        4 => each(values, head, out, |v| short::<4>(zigzag_int(v))),
         _ => each(values, head, out, |v| varint(u64::from(zigzag_int(v)))),
     }
 }
@@ -93,19 +100,20 @@ fn wide_long(v: i64) -> (u128, u32) {
 /// Of bytes that a length is written as, so that it fits into a narrow word with its head.
 const LENGTH: u32 = 6;
 
-/// Lengths, unless one is longer than any memory.
+/// Lengths, unless one is longer than any memory; gives how many bytes the longest is written as.
 #[inline(always)]
-pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words) -> bool {
+pub(super) fn lengths(lengths: &[usize], head: Head, out: &mut Words) -> Option<usize> {
     let most = lengths.iter().fold(0, |most, len| most | len);
-    match most {
-        0..0x40 => each(lengths, head, out, |len| (2 * len as u64, 1)),
-        0x40..0x2000 => each(lengths, head, out, |len| short::<2>(2 * len as u32)),
-        _ if most < 1 << (7 * LENGTH - 1) => {
+    let longest = varint_len((most as u64).saturating_mul(2));
+    match longest {
+        1 => each(lengths, head, out, |len| (2 * len as u64, 1)),
+        2 => each(lengths, head, out, |len| short::<2>(2 * len as u32)),
+        _ if longest <= LENGTH => {
             each(lengths, head, out, |len| varint(2 * len as u64));
         }
-        _ => return false,
+        _ => return None,
     }
-    true
+    Some(longest as usize)
 }
 
 /// The varint of a number below 2^(7 N), without a branch; N is at most 4.
@@ -224,7 +232,7 @@ mod tests {
                     .collect::<Result<Vec<_>, _>>()
                 {
                     let mut out = Words::EMPTY;
-                    ints(&block, head, &mut out);
+                    ints(&block, head, int_length(&block), &mut out);
                     for (slot, v) in block.iter().enumerate() {
                         assert_eq!(written(&out, slot), slow(i64::from(*v)), "{v} of {block:?}");
                     }

@@ -12,10 +12,7 @@ pub(super) trait Put: Copy {
 /// A step, or as many words of one as are written at once.
 #[derive(Clone, Copy)]
 pub(super) enum Piece<'s> {
-    Narrow1(&'s [Words; 1]),
-    Narrow2(&'s [Words; 2]),
-    Narrow3(&'s [Words; 3]),
-    NarrowFours(&'s [[Words; 4]]),
+    Narrow(&'s Words),
     Wide1(&'s [WideWords; 1]),
     Wide2(&'s [WideWords; 2]),
     Wide3(&'s [WideWords; 3]),
@@ -48,7 +45,14 @@ pub(super) struct List<'s> {
     pub(super) elements: &'s [u8],
 }
 
-impl<B: WordBlock, const N: usize> Put for &[B; N] {
+impl Put for &Words {
+    #[inline(always)]
+    fn put(self, out: &mut Writer<'_>, at: usize, slot: usize) -> usize {
+        self.store(slot, out.stage, at)
+    }
+}
+
+impl<const N: usize> Put for &[WideWords; N] {
     #[inline(always)]
     fn put(self, out: &mut Writer<'_>, mut at: usize, slot: usize) -> usize {
         for block in self {
@@ -58,7 +62,7 @@ impl<B: WordBlock, const N: usize> Put for &[B; N] {
     }
 }
 
-impl<B: WordBlock> Put for &[[B; 4]] {
+impl Put for &[[WideWords; 4]] {
     #[inline(always)]
     fn put(self, out: &mut Writer<'_>, mut at: usize, slot: usize) -> usize {
         // A loop of its own for each word would be a third of what is to be done.
@@ -96,8 +100,7 @@ impl Put for List<'_> {
         let Self { span, elements } = self;
         let at = span.words.store(slot, out.stage, at);
         let slot = slot % BLOCK;
-        let at = out.bytes::<LIST>(at, elements, span.at[slot], span.len[slot]);
-        out.end(at, span.source[slot])
+        out.bytes::<LIST>(at, elements, span.at[slot], span.len[slot])
     }
 }
 
@@ -105,10 +108,7 @@ impl Put for Piece<'_> {
     #[inline(always)]
     fn put(self, out: &mut Writer<'_>, at: usize, slot: usize) -> usize {
         match self {
-            Self::Narrow1(words) => words.put(out, at, slot),
-            Self::Narrow2(words) => words.put(out, at, slot),
-            Self::Narrow3(words) => words.put(out, at, slot),
-            Self::NarrowFours(words) => words.put(out, at, slot),
+            Self::Narrow(words) => words.put(out, at, slot),
             Self::Wide1(words) => words.put(out, at, slot),
             Self::Wide2(words) => words.put(out, at, slot),
             Self::Wide3(words) => words.put(out, at, slot),
@@ -158,35 +158,22 @@ impl<'s> Pieces<'s> {
         }
     }
 
-    pub(super) fn narrow(&mut self, words: &'s [Words]) {
-        use Piece::{Narrow1, Narrow2, Narrow3, NarrowFours};
-        self.words(words, NarrowFours, Narrow1, Narrow2, Narrow3);
+    pub(super) fn narrow(&mut self, words: &'s Words) {
+        self.push(size_of::<u64>(), Piece::Narrow(words));
     }
 
     pub(super) fn wide(&mut self, words: &'s [WideWords]) {
-        use Piece::{Wide1, Wide2, Wide3, WideFours};
-        self.words(words, WideFours, Wide1, Wide2, Wide3);
-    }
-
-    /// By fours, and what is left of them.
-    fn words<B: WordBlock>(
-        &mut self,
-        words: &'s [B],
-        by_fours: impl Fn(&'s [[B; 4]]) -> Piece<'s>,
-        one: impl Fn(&'s [B; 1]) -> Piece<'s>,
-        two: impl Fn(&'s [B; 2]) -> Piece<'s>,
-        three: impl Fn(&'s [B; 3]) -> Piece<'s>,
-    ) {
         let (fours, rest) = words.as_chunks();
         for fours in fours.chunks(Self::FOURS) {
-            self.push(4 * B::BYTES * fours.len(), by_fours(fours));
+            let bytes = size_of::<[u128; 4]>() * fours.len();
+            self.push(bytes, Piece::WideFours(fours));
         }
-        let bytes = B::BYTES * rest.len();
+        let bytes = size_of::<u128>() * rest.len();
         match rest {
             [] | [_, _, _, _, ..] => {}
-            [_] => self.push_first(bytes, rest, one),
-            [_, _] => self.push_first(bytes, rest, two),
-            [_, _, _] => self.push_first(bytes, rest, three),
+            [_] => self.push_first(bytes, rest, Piece::Wide1),
+            [_, _] => self.push_first(bytes, rest, Piece::Wide2),
+            [_, _, _] => self.push_first(bytes, rest, Piece::Wide3),
         }
     }
 
@@ -202,14 +189,14 @@ impl<'s> Pieces<'s> {
 
     pub(super) fn list(&mut self, span: &'s Span, elements: &'s [u8]) {
         let list = List { span, elements };
-        self.push(size_of::<u64>() + LIST + 1, Piece::List(list));
+        self.push(size_of::<u64>() + LIST, Piece::List(list));
     }
 
-    fn push_first<B, const N: usize>(
+    fn push_first<const N: usize>(
         &mut self,
         bytes: usize,
-        words: &'s [B],
-        piece: impl Fn(&'s [B; N]) -> Piece<'s>,
+        words: &'s [WideWords],
+        piece: impl Fn(&'s [WideWords; N]) -> Piece<'s>,
     ) {
         if let Some(words) = words.first_chunk() {
             self.push(bytes, piece(words));
@@ -230,17 +217,14 @@ impl<'s> Pieces<'s> {
     pub(super) fn write(&self, slots: &[u8], sink: &mut Sink, ends: &mut [usize]) {
         // Elements mostly are one piece, or a key and a value: which is looked at once and not for every one of them.
         match self.all[..] {
-            [Piece::Narrow1(words)] => each(words, slots, sink, ends),
-            [Piece::Narrow2(words)] => each(words, slots, sink, ends),
-            [Piece::Narrow3(words)] => each(words, slots, sink, ends),
-            [Piece::NarrowFours(words)] => each(words, slots, sink, ends),
+            [Piece::Narrow(words)] => each(words, slots, sink, ends),
             [Piece::Wide1(words)] => each(words, slots, sink, ends),
             [Piece::Wide2(words)] => each(words, slots, sink, ends),
             [Piece::Wide3(words)] => each(words, slots, sink, ends),
             [Piece::WideFours(words)] => each(words, slots, sink, ends),
             [Piece::Text(text)] => each(text, slots, sink, ends),
             [Piece::TextOf(text)] => each(text, slots, sink, ends),
-            [Piece::Text(key), Piece::Narrow1(value)] => each((key, value), slots, sink, ends),
+            [Piece::Text(key), Piece::Narrow(value)] => each((key, value), slots, sink, ends),
             [Piece::Text(key), Piece::Wide1(value)] => each((key, value), slots, sink, ends),
             [Piece::Text(key), Piece::Text(value)] => each((key, value), slots, sink, ends),
             _ => each(&self.all[..], slots, sink, ends),
@@ -299,7 +283,7 @@ mod tests {
                 let (mut pieces, mut sink) = (Pieces::of_steps(2), Sink::default());
                 let (mut ends, mut bytes) = ([0; BLOCK], Vec::new());
                 if has_narrow {
-                    pieces.narrow(&narrow);
+                    narrow.iter().for_each(|words| pieces.narrow(words));
                 }
                 if has_wide {
                     pieces.wide(&wide);

@@ -39,6 +39,8 @@ struct Output {
 pub(super) struct Writer<'s> {
     pub(super) stage: &'s mut StageBytes,
     output: &'s mut Output,
+    /// Bytes that have left the stage.
+    left: usize,
     full: usize,
 }
 
@@ -72,6 +74,7 @@ impl Sink {
     pub(super) fn start(&mut self) -> (Writer<'_>, usize) {
         let writer = Writer {
             stage: &mut self.stage,
+            left: self.output.bytes.len(),
             output: &mut self.output,
             full: self.full,
         };
@@ -130,7 +133,7 @@ impl Writer<'_> {
     /// Bytes that were written up to a place.
     #[inline(always)]
     pub(super) const fn len(&self, at: usize) -> usize {
-        self.output.bytes.len() + at
+        self.left + at
     }
 
     /// Looks at the room, and gives the place where at least [`GROUP`] bytes are free.
@@ -139,17 +142,11 @@ impl Writer<'_> {
         match at > self.full {
             true => {
                 self.output.take(&self.stage[..at % STAGE]);
+                self.left = self.output.bytes.len();
                 0
             }
             false => at,
         }
-    }
-
-    /// The empty block that ends elements, if there is one.
-    #[inline(always)]
-    pub(super) fn end(&mut self, at: usize, blocks: u32) -> usize {
-        self.stage[at % STAGE] = 0;
-        (at + blocks as usize) % STAGE
     }
 
     /// `data[from..from + len]`, where there is room for `CHUNK` bytes.
@@ -169,7 +166,9 @@ impl Writer<'_> {
             self.stage[to..to + CHUNK].copy_from_slice(chunk);
             return (at + len) % STAGE;
         }
-        self.output.long(self.stage, at, data, from, len)
+        let at = self.output.long(self.stage, at, data, from, len);
+        self.left = self.output.bytes.len();
+        at
     }
 }
 

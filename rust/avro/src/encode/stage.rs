@@ -3,23 +3,18 @@
 use arrow_buffer::NullBuffer;
 use arrow_buffer::bit_chunk_iterator::BitChunks;
 
+use super::pack;
 use super::words::{BLOCK, Head, WideWords, Word, WordBlock, Words};
-
-/// How many narrow words are rather made wide than written in a step of their own.
-const FEW: usize = 2;
 
 /// The words and bytes of each slot of a block.
 #[derive(Default)]
-#[expect(
-    clippy::vec_box,
-    reason = "a span is kilobytes, and goes from one list to the other with each block"
-)]
 pub(super) struct Stage {
     /// In the order of writing.
     pub(super) steps: Vec<Step>,
-    /// Blocks of words, and how many are in use.
+    /// Blocks of words, and how many are in use. The last ones of them are of the last steps.
     pub(super) narrow: (Vec<Words>, usize),
     pub(super) wide: (Vec<WideWords>, usize),
+    /// In boxes, as a span is kilobytes, and goes from one list to the other with each block.
     pub(super) spans: Vec<Box<Span>>,
     /// Spans of earlier blocks, to be used again.
     spare: Vec<Box<Span>>,
@@ -27,22 +22,35 @@ pub(super) struct Stage {
 
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// The words of consecutive narrow blocks.
-    Narrow { from: usize, to: usize },
-    /// The words of consecutive wide blocks.
-    Wide { from: usize, to: usize },
+    /// Narrow words, of at most so many bytes.
+    Narrow { at: usize, most: usize },
+    /// The words of consecutive wide blocks; those of the last one are of at most so many bytes.
+    Wide { from: usize, to: usize, most: usize },
     /// The words of a span, each followed by bytes out of the sources of the field.
     Bytes { field: usize, span: usize },
     /// The words of a span, each followed by elements of the field.
     List { field: usize, span: usize },
 }
 
+impl Step {
+    /// Most bytes of the words that another may be packed with.
+    const fn most(self) -> usize {
+        match self {
+            Self::Narrow { most, .. } | Self::Wide { most, .. } => most,
+            Self::Bytes { .. } | Self::List { .. } => 0,
+        }
+    }
+}
+
 /// What is too long for words, and what comes before it: a head, a length. Below a null, there are 0 of it.
 pub(super) struct Span {
     pub(super) words: Words,
-    pub(super) at: [usize; BLOCK],
+    /// Most bytes of a word.
+    pub(super) most: usize,
+    /// Where it begins; behind the last slot, where what is of the slot before it ends.
+    pub(super) at: [usize; BLOCK + 1],
     pub(super) len: [usize; BLOCK],
-    /// Which of the field's sources it lies in; of a list, 1 where an empty block ends it, as it has elements.
+    /// Which of the field's sources it lies in.
     pub(super) source: [u32; BLOCK],
 }
 
@@ -50,6 +58,7 @@ impl Default for Span {
     fn default() -> Self {
         Self {
             words: [0; _],
+            most: 0,
             at: [0; _],
             len: [0; _],
             source: [0; _],
@@ -117,57 +126,76 @@ impl Stage {
         self.spare.append(&mut self.spans);
     }
 
-    pub(super) fn narrow(&mut self) -> &mut Words {
+    /// Words of at most so many bytes, to be filled.
+    pub(super) fn narrow(&mut self, most: usize) -> &mut Words {
         let at = self.narrow.1;
-        match self.steps.last_mut() {
-            Some(Step::Narrow { to, .. }) => *to += 1,
-            _ => self.steps.push(Step::Narrow {
-                from: at,
-                to: at + 1,
-            }),
-        }
+        self.steps.push(Step::Narrow { at, most });
         next(&mut self.narrow)
     }
 
-    pub(super) fn wide(&mut self) -> &mut WideWords {
-        self.widen_few(true);
-        let at = self.wide.1;
-        match self.steps.last_mut() {
-            Some(Step::Wide { to, .. }) => *to += 1,
-            _ => self.steps.push(Step::Wide {
-                from: at,
-                to: at + 1,
-            }),
-        }
+    /// The same of wide ones.
+    pub(super) fn wide(&mut self, most: usize) -> &mut WideWords {
+        let (from, to) = (self.wide.1, self.wide.1 + 1);
+        self.steps.push(Step::Wide { from, to, most });
         next(&mut self.wide)
     }
 
-    /// Turns the last step into a wide one, if it is of few words and stands beside another: a step costs each slot more
-    /// than a few words that are wider than they need be.
-    pub(super) fn widen_few(&mut self, before_wide: bool) {
-        let [before @ .., Step::Narrow { from, to }] = &self.steps[..] else {
-            return;
-        };
-        let (from, to) = (*from, *to);
-        let few = to - from <= FEW;
-        if !few || !(before_wide || matches!(before, [.., Step::Wide { .. }])) {
-            return;
+    /// Makes one of the last step and the one before it, as long as they fit.
+    #[inline(always)]
+    pub(super) fn pack(&mut self, count: usize) {
+        while let [.., before, last] = self.steps[..]
+            && let Some(packed) = self.packed(before, last, count)
+        {
+            self.steps.truncate(self.steps.len() - 2);
+            self.steps.push(packed);
         }
-        self.steps.pop();
-        self.narrow.1 = from;
-        let first = self.wide.1;
-        for narrow in from..to {
-            // The count is the highest byte of both, and what is below it in the higher half is beyond the count.
-            let [low, high] = next(&mut self.wide);
-            *low = self.narrow.0[narrow];
-            *high = self.narrow.0[narrow];
-        }
-        match self.steps.last_mut() {
-            Some(Step::Wide { to, .. }) => *to = self.wide.1,
-            _ => self.steps.push(Step::Wide {
-                from: first,
-                to: self.wide.1,
-            }),
+    }
+
+    /// What these two steps become, if they fit.
+    #[inline(always)]
+    fn packed(&mut self, before: Step, last: Step, count: usize) -> Option<Step> {
+        use Step::{Bytes, List, Narrow, Wide};
+
+        let (narrow, used) = &mut self.narrow;
+        let most = before.most() + last.most();
+        match (before, last) {
+            (Narrow { at, .. }, Narrow { at: behind, .. }) => {
+                let [before, .., words] = &mut narrow[at..=behind] else {
+                    return None;
+                };
+                if most <= u64::MOST {
+                    pack::narrow(before, words, count);
+                    *used = behind;
+                    return Some(Narrow { at, most });
+                }
+                let (from, to) = (self.wide.1, self.wide.1 + 1);
+                pack::widened(before, words, next(&mut self.wide), count);
+                *used = at;
+                Some(Wide { from, to, most })
+            }
+            // Before a single block: of several, it is the last one that is of so many bytes.
+            (Narrow { at, .. }, Wide { from, to, .. }) if most <= u128::MOST && to == from + 1 => {
+                pack::wide_behind(&narrow[at], &mut self.wide.0[from], count);
+                *used = at;
+                Some(Wide { from, to, most })
+            }
+            (Wide { from, to, .. }, Narrow { at, .. }) if most <= u128::MOST => {
+                pack::behind_wide(&mut self.wide.0[to - 1], &narrow[at], count);
+                *used = at;
+                Some(Wide { from, to, most })
+            }
+            (Wide { from, .. }, Wide { to, most, .. }) => Some(Wide { from, to, most }),
+            (Narrow { at, most }, Bytes { span, .. } | List { span, .. }) => {
+                let span = &mut self.spans[span];
+                if most + span.most > u64::MOST {
+                    return None;
+                }
+                pack::narrow_before(&narrow[at], &mut span.words, count);
+                span.most += most;
+                *used = at;
+                Some(last)
+            }
+            _ => None,
         }
     }
 
@@ -182,7 +210,6 @@ impl Stage {
 
     /// Adds a span, and gives the step its number.
     pub(super) fn span(&mut self, span: Box<Span>, step: impl FnOnce(usize) -> Step) {
-        self.widen_few(false);
         self.steps.push(step(self.spans.len()));
         self.spans.push(span);
     }
@@ -211,6 +238,11 @@ pub(super) struct Slots<'a> {
 }
 
 impl Slots<'_> {
+    /// Most bytes of a word, where a value is of so many.
+    pub(super) fn most(&self, value: usize) -> usize {
+        (self.head.len() + value).max(self.null.len())
+    }
+
     /// Every slot that has no value, and what is written for it.
     #[inline(always)]
     pub(super) fn each(&self, mut f: impl FnMut(usize, Head)) {

@@ -4,8 +4,8 @@
 
 use std::ops::{BitAnd, BitOr, Shl};
 
-/// Slots that are encoded before they are written.
-pub(super) const BLOCK: usize = 128;
+/// Slots that are encoded before they are written: as many as a byte numbers, as each block costs something beforehand.
+pub(super) const BLOCK: usize = 256;
 /// Words of a block. It is a little longer than a power of two, so that the blocks of many fields don't fall on the same
 /// few lines of the cache.
 pub(super) type Words = [u64; BLOCK + 8];
@@ -16,6 +16,9 @@ pub(super) type WideWords = [Words; 2];
 /// it. Places are taken modulo this, a power of two, so that the compiler sees that they are in it.
 pub(super) const STAGE: usize = 16384;
 pub(super) type StageBytes = [u8; STAGE + 128];
+
+/// Where a word has its count; of a wide one, its higher half.
+pub(super) const COUNT: u64 = 0xff << 56;
 
 /// What comes before each value of a field: the number of a union's branch, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +120,6 @@ pub(super) trait Word:
 pub(super) trait WordBlock {
     type Word: Word<Block = Self>;
     const EMPTY: Self;
-    /// What a word may be in the stage.
-    const BYTES: usize = size_of::<Self::Word>();
 
     /// Writes the word of a slot to `stage[at..]`, wrapping around at [`STAGE`]; gives where it ends.
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize;
@@ -270,6 +271,12 @@ pub(super) fn plain<W: Word>(
     out: &mut W::Block,
 ) {
     head.each(values, out, |bytes| (bytes, len));
+}
+
+/// A byte 0 behind each list that has so many elements, unless it has none.
+#[inline(always)]
+pub(super) fn ends(lengths: impl Iterator<Item = usize>, out: &mut Words) {
+    Head::NONE.each(lengths, out, |len| (0_u64, u32::from(len > 0)));
 }
 
 /// Heads alone.
