@@ -221,6 +221,7 @@ def test_records_of_a_key_are_called_in_their_order(replay: Replay) -> None:
     [
         ('url = "http://x/{nn}"', r"service\.http\.url.*no field \"nn\"; it has: n, item, day, photo, shop"),
         ('url = "http://x/{n"', r"service\.http\.url.*a brace without its other half"),
+        ('url = "http://me:hush@x"', r"service\.http\.url.*a user name or a password"),
         ('url = "ftp://x"', r"service\.http\.url.*expected http://HOST"),
         ('url = "http://x"\nheaders = {Authorization = "hush"}', r"headers\.Authorization.*is a secret"),
         ('url = "http://x"\nstatuses = {6xx = "retry"}', r"statuses\.6xx.*is no status"),

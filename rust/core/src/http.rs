@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::{LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{AsHeaderName, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, ClientBuilder, RequestBuilder, StatusCode, Url};
 
 pub const USER_AGENT: &str = concat!("kappaflow/", env!("CARGO_PKG_VERSION"));
 /// No answer is larger.
@@ -19,7 +19,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Why a request has no answer.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// It may be another thing the next time: no connection, no whole answer in time.
+    /// Nobody is there now.
+    NoConnection(String),
+    /// It may be another thing the next time: no whole answer, or not in time.
     Passing(String),
     /// It is too large to be what was asked for.
     TooLarge(String),
@@ -33,18 +35,18 @@ impl From<reqwest::Error> for NoAnswer {
         if error.is_builder() {
             return Self::Settings(reason);
         }
-        Self::Passing(reason)
+        match error.is_connect() {
+            true => Self::NoConnection(reason),
+            false => Self::Passing(reason),
+        }
     }
 }
 
 /// A whole answer.
 pub struct Answer {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// How long the server asks to wait.
-    pub after: Option<Duration>,
-    /// Where the server sends us.
-    pub location: Option<String>,
 }
 
 impl Answer {
@@ -55,6 +57,22 @@ impl Answer {
                 self.status,
                 StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
             )
+    }
+
+    /// A header, if it is there and is text.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long the server asks to wait.
+    pub fn after(&self) -> Option<Duration> {
+        let seconds = self.header(RETRY_AFTER)?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// Where the server sends us.
+    pub fn location(&self) -> Option<&str> {
+        self.header(LOCATION)
     }
 
     /// The beginning of what came, as words of one line.
@@ -73,11 +91,8 @@ pub async fn read(request: RequestBuilder) -> Result<Answer, NoAnswer> {
     let mut response = request.send().await?;
     let mut answer = Answer {
         status: response.status(),
+        headers: std::mem::take(response.headers_mut()),
         body: Vec::new(),
-        after: header(&response, RETRY_AFTER)
-            .and_then(|text| text.parse().ok())
-            .map(Duration::from_secs),
-        location: header(&response, LOCATION),
     };
     while let Some(chunk) = response.chunk().await? {
         if answer.body.len() + chunk.len() > LARGEST {
@@ -87,11 +102,6 @@ pub async fn read(request: RequestBuilder) -> Result<Answer, NoAnswer> {
         answer.body.extend_from_slice(&chunk);
     }
     Ok(answer)
-}
-
-fn header(response: &Response, name: reqwest::header::HeaderName) -> Option<String> {
-    let value = response.headers().get(name)?;
-    value.to_str().ok().map(str::to_owned)
 }
 
 /// What the innermost cause says: reqwest itself says little, and shows the URL with its user info.

@@ -54,7 +54,9 @@ impl TokenError {
 impl From<NoAnswer> for TokenError {
     fn from(error: NoAnswer) -> Self {
         match error {
-            NoAnswer::Passing(reason) => Self::passing(format!("does not answer: {reason}")),
+            NoAnswer::NoConnection(reason) | NoAnswer::Passing(reason) => {
+                Self::passing(format!("does not answer: {reason}"))
+            }
             NoAnswer::TooLarge(reason) => Self::NoToken(format!("gives no token: {reason}")),
             NoAnswer::Settings(reason) => Self::Settings(reason),
         }
@@ -250,7 +252,7 @@ impl Credentials {
         if answer.passes() {
             return Err(TokenError::Passing {
                 reason: format!("answers {}", answer.status),
-                after: answer.after,
+                after: answer.after(),
             });
         }
         if answer.status.is_redirection() {

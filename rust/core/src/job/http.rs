@@ -155,12 +155,22 @@ impl HttpEndpoint {
     /// # Errors
     /// The key, and what is wrong with it.
     pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |reason: String| Err(("url".to_owned(), reason));
+        let host = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        if host.contains('@') {
+            return wrong(
+                "has a user name or a password; give a header authorization instead".into(),
+            );
+        }
         if !["http://", "https://"]
             .iter()
             .any(|scheme| self.url.starts_with(scheme))
         {
-            let reason = format!("{:?}: expected http://HOST… or https://HOST…", self.url);
-            return Err(("url".into(), reason));
+            return wrong(format!(
+                "{:?}: expected http://HOST… or https://HOST…",
+                self.url
+            ));
         }
         for (name, value) in &self.headers {
             let secret = SECRET_HEADERS

@@ -249,13 +249,14 @@ impl Cluster {
     pub fn topic(&self, topic: &str) -> Result<Option<TopicFacts>> {
         let cluster_id = self.contact()?;
         let admin = self.admin()?;
-        let described =
-            describe::topic(admin.inner(), topic, self.timeout).map_err(|reason| Error::Topic {
+        let described = describe::topic(admin.inner(), topic, self.timeout).map_err(|refused| {
+            Error::Topic {
                 topic: topic.to_owned(),
                 partition: None,
                 offset: None,
-                reason: format!("can't be described: {reason}"),
-            })?;
+                reason: format!("can't be described: {}", refused.reason),
+            }
+        })?;
         Ok(described.map(|found| TopicFacts {
             cluster_id,
             topic_id: found.id,
@@ -285,8 +286,18 @@ impl Cluster {
     /// [`Error::Kafka`] with the broker's reason: the group may not even be described.
     pub fn group_operations(&self, group: &str) -> Result<Vec<String>> {
         let admin = self.admin()?;
-        describe::group(admin.inner(), group, self.timeout)
-            .map_err(|e| self.error(format!("describe group {group}"), e))
+        let begun = Instant::now();
+        loop {
+            match describe::group(admin.inner(), group, self.timeout) {
+                Ok(operations) => return Ok(operations),
+                Err(refused) if refused.passing && begun.elapsed() < FIRST_CONTACT => {
+                    std::thread::sleep(LEADER_RETRY);
+                }
+                Err(refused) => {
+                    return Err(self.error(format!("describe group {group}"), refused.reason));
+                }
+            }
+        }
     }
 
     pub(super) fn admin(&self) -> Result<Arc<Signed<AdminClient<DefaultClientContext>>>> {

@@ -20,6 +20,37 @@ impl<T> Drop for Owned<T> {
     }
 }
 
+/// Why a broker describes nothing.
+pub struct Refused {
+    /// It may the next time: the group's coordinator is not there yet, as on a cluster that has just begun.
+    pub passing: bool,
+    pub reason: String,
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self {
+            passing: false,
+            reason,
+        }
+    }
+}
+
+impl Refused {
+    fn of(code: sys::rd_kafka_resp_err_t, reason: String) -> Self {
+        use sys::rd_kafka_resp_err_t as e;
+
+        let passing = matches!(
+            code,
+            e::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
+                | e::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
+                | e::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
+                | e::RD_KAFKA_RESP_ERR__WAIT_COORD
+        );
+        Self { passing, reason }
+    }
+}
+
 /// What a broker says of a topic.
 pub struct Described {
     /// The topic's id, in librdkafka's base64 form.
@@ -36,7 +67,7 @@ pub fn topic<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
-) -> Result<Option<Described>, String> {
+) -> Result<Option<Described>, Refused> {
     let name = CString::new(topic).map_err(|e| e.to_string())?;
     let mut names = [name.as_ptr()];
     let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
@@ -52,7 +83,7 @@ pub fn topic<C: ClientContext>(
         })?;
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
         if result.is_null() {
-            return Err("the answer is not one to DescribeTopics".into());
+            return Err("the answer is not one to DescribeTopics".to_owned().into());
         }
         let mut count = 0;
         let described = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
@@ -61,7 +92,7 @@ pub fn topic<C: ClientContext>(
         match sys::rd_kafka_error_code(error) {
             sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
             sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => return Ok(None),
-            _ => return Err(string(sys::rd_kafka_error_string(error))),
+            _ => return Err(string(sys::rd_kafka_error_string(error)).into()),
         }
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
         let mut partitions = 0;
@@ -87,7 +118,7 @@ pub fn group<C: ClientContext>(
     client: &Client<C>,
     group: &str,
     timeout: Duration,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Refused> {
     let name = CString::new(group).map_err(|e| e.to_string())?;
     let mut names = [name.as_ptr()];
     let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
@@ -104,14 +135,20 @@ pub fn group<C: ClientContext>(
         })?;
         let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0);
         if result.is_null() {
-            return Err("the answer is not one to DescribeConsumerGroups".into());
+            return Err("the answer is not one to DescribeConsumerGroups"
+                .to_owned()
+                .into());
         }
         let mut count = 0;
         let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
         let group = only(groups, count)?;
         let error = sys::rd_kafka_ConsumerGroupDescription_error(group);
         if !error.is_null() {
-            return Err(string(sys::rd_kafka_error_string(error)));
+            let (code, reason) = (
+                sys::rd_kafka_error_code(error),
+                string(sys::rd_kafka_error_string(error)),
+            );
+            return Err(Refused::of(code, reason));
         }
         let mut allowed = 0;
         let operations =
@@ -133,7 +170,7 @@ unsafe fn ask<C: ClientContext>(
         *const sys::rd_kafka_AdminOptions_t,
         *mut sys::rd_kafka_queue_t,
     ),
-) -> Result<Owned<sys::rd_kafka_event_t>, String> {
+) -> Result<Owned<sys::rd_kafka_event_t>, Refused> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
     // SAFETY: `rk` lives as long as `client`; every object made here is freed by its own destructor through `Owned`.
@@ -155,7 +192,7 @@ unsafe fn ask<C: ClientContext>(
             sys::rd_kafka_error_destroy,
         );
         if !refused.0.is_null() {
-            return Err(string(sys::rd_kafka_error_string(refused.0)));
+            return Err(string(sys::rd_kafka_error_string(refused.0)).into());
         }
         send(rk, options.0, queue.0);
         let event = Owned(
@@ -163,11 +200,12 @@ unsafe fn ask<C: ClientContext>(
             sys::rd_kafka_event_destroy,
         );
         if event.0.is_null() {
-            return Err(format!("no answer within {timeout_ms} ms"));
+            return Err(format!("no answer within {timeout_ms} ms").into());
         }
         let code = sys::rd_kafka_event_error(event.0);
         if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(string(sys::rd_kafka_event_error_string(event.0)));
+            let reason = string(sys::rd_kafka_event_error_string(event.0));
+            return Err(Refused::of(code, reason));
         }
         Ok(event)
     }

@@ -48,7 +48,7 @@ impl Failure {
 impl From<NoAnswer> for Failure {
     fn from(error: NoAnswer) -> Self {
         match error {
-            NoAnswer::Passing(reason) => Self::Passing {
+            NoAnswer::NoConnection(reason) | NoAnswer::Passing(reason) => Self::Passing {
                 reason,
                 after: None,
             },
@@ -101,7 +101,7 @@ pub fn value_of<T: DeserializeOwned>(answer: Answer) -> Result<T, Failure> {
     if answer.passes() {
         return Err(Failure::Passing {
             reason: format!("status {status}: {}", said(&answer)),
-            after: answer.after,
+            after: answer.after(),
         });
     }
     if matches!(
@@ -120,7 +120,7 @@ pub fn value_of<T: DeserializeOwned>(answer: Answer) -> Result<T, Failure> {
             message: cut(told.message, MESSAGE),
         });
     }
-    let reason = match &answer.location {
+    let reason = match answer.location() {
         Some(place) if answer.status.is_redirection() => {
             format!("it sends us elsewhere ({status}), to {}", shown_url(place))
         }

@@ -2,20 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::http::Answer;
 use crate::job::http::{AnswerBody, HttpEndpoint, StatusMeaning};
 use crate::job::template::Row;
 use crate::work::service::Verdict;
-
-/// Characters of a body that are shown.
-const SHOWN: usize = 300;
-
-/// A whole response.
-pub struct Response {
-    pub status: u16,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-}
 
 /// What a response means.
 #[derive(Debug, PartialEq)]
@@ -27,19 +17,20 @@ pub enum Meaning {
 }
 
 /// What the response says of its record.
-pub fn read(endpoint: &HttpEndpoint, record: &Row, response: &Response) -> Meaning {
+pub fn read(endpoint: &HttpEndpoint, record: &Row, response: &Answer) -> Meaning {
     let verdict = |verdict| Meaning::Verdict(verdict, Vec::new());
-    let reason = || format!("Http{}", response.status);
-    match endpoint.meaning(response.status) {
+    let status = response.status.as_u16();
+    let reason = || format!("Http{status}");
+    match endpoint.meaning(status) {
         StatusMeaning::Busy => Meaning::Busy,
         StatusMeaning::Filtered => verdict(Verdict::Filtered(reason())),
         StatusMeaning::Retry => verdict(Verdict::Retry {
             reason: reason(),
-            detail: shown(&response.body),
+            detail: response.said(),
         }),
         StatusMeaning::DeadLetter => verdict(Verdict::DeadLetter {
             reason: reason(),
-            detail: shown(&response.body),
+            detail: response.said(),
         }),
         StatusMeaning::Answer => match rows(endpoint, record, response) {
             Ok(rows) if rows.is_empty() => verdict(Verdict::Filtered("NoAnswer".into())),
@@ -52,7 +43,7 @@ pub fn read(endpoint: &HttpEndpoint, record: &Row, response: &Response) -> Meani
     }
 }
 
-fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Response) -> Result<Vec<Row>, String> {
+fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Answer) -> Result<Vec<Row>, String> {
     let answer = &endpoint.answer;
     let mut rows = match answer.body {
         AnswerBody::Ignore => vec![Row::new()],
@@ -62,7 +53,7 @@ fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Response) -> Result<Ve
             let field = answer.text_field.clone().unwrap_or_default();
             vec![Map::from_iter([(field, Value::from(text))])]
         }
-        AnswerBody::Json => objects(&response.body)?,
+        AnswerBody::Json => objects(response)?,
     };
     for row in &mut rows {
         // What the service itself says goes before what is carried over.
@@ -73,29 +64,27 @@ fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Response) -> Result<Ve
             }
         }
         if let Some(field) = &answer.status_field {
-            row.insert(field.clone(), response.status.into());
+            row.insert(field.clone(), response.status.as_u16().into());
         }
         for (field, header) in &answer.headers {
             let value = response
-                .headers
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(header))
-                .map_or(Value::Null, |(_, value)| value.as_str().into());
+                .header(header.as_str())
+                .map_or(Value::Null, Value::from);
             row.insert(field.clone(), value);
         }
     }
     Ok(rows)
 }
 
-fn objects(body: &[u8]) -> Result<Vec<Row>, String> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|e| format!("the answer is no JSON ({e}): {}", shown(body)))?;
+fn objects(response: &Answer) -> Result<Vec<Row>, String> {
+    let value: Value = serde_json::from_slice(&response.body)
+        .map_err(|e| format!("the answer is no JSON ({e}): {}", response.said()))?;
     let object = |value: Value| match value {
         Value::Object(row) => Ok(row),
         other => Err(format!(
             "the answer is {}, expected a JSON object, or a list of them: {}",
             kind(&other),
-            shown(body)
+            response.said()
         )),
     };
     match value {
@@ -116,17 +105,10 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The beginning of a body, as text.
-fn shown(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use reqwest::StatusCode;
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
     use serde_json::json;
 
     use super::*;
@@ -135,14 +117,21 @@ mod tests {
         toml::from_str(&format!("url = \"http://x\"\n{more}")).unwrap()
     }
 
+    fn response(status: u16, body: &[u8]) -> Answer {
+        let cost = (
+            HeaderName::from_static("x-cost"),
+            HeaderValue::from_static("12"),
+        );
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::from_iter([cost]),
+            body: body.to_vec(),
+        }
+    }
+
     fn meaning(more: &str, status: u16, body: &str) -> Meaning {
         let record = Row::from_iter([("id".to_owned(), json!(7)), ("note".to_owned(), json!("n"))]);
-        let response = Response {
-            status,
-            headers: vec![("x-cost".into(), "12".into())],
-            body: body.into(),
-        };
-        read(&endpoint(more), &record, &response)
+        read(&endpoint(more), &record, &response(status, body.as_bytes()))
     }
 
     fn answered(meaning: Meaning) -> Value {
@@ -210,7 +199,7 @@ mod tests {
             "{told}"
         );
         let (_, told) = word(meaning("", 200, &"ü".repeat(1_000)));
-        assert!(told.ends_with("ü…") && told.len() < 2_000);
+        assert!(told.ends_with("ü…") && told.len() < 500);
     }
 
     #[test]
@@ -236,13 +225,8 @@ mod tests {
             answered(meaning(text, 200, "hello")),
             json!([{"said": "hello"}])
         );
-        let record = Row::new();
-        let response = Response {
-            status: 200,
-            headers: Vec::new(),
-            body: vec![0xff],
-        };
-        let told = word(read(&endpoint(text), &record, &response));
+        let response = response(200, &[0xff]);
+        let told = word(read(&endpoint(text), &Row::new(), &response));
         assert!(told.1.contains("no UTF-8"), "{told:?}");
         let ignored = "answer = {body = \"ignore\", carry = [\"id\"]}";
         assert_eq!(

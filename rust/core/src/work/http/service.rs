@@ -9,21 +9,19 @@ use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::Schema;
 use futures_util::stream::{self, StreamExt};
 use reqwest::Client;
-use reqwest::header::RETRY_AFTER;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::answer::{self, Meaning, Response};
+use super::answer::{self, Meaning};
 use super::gate::{Gate, Leave};
 use super::request::Mapping;
 use crate::error::Error;
+use crate::http::{self, NoAnswer, USER_AGENT};
 use crate::identity::Identity;
 use crate::job::http::HttpEndpoint;
 use crate::job::template::Row;
 use crate::work::service::{Call, CallError, Reply, Service, Verdict};
 
-/// No answer is larger.
-const LARGEST: usize = 64 << 20;
 /// How often a wait looks whether the worker goes on.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -54,7 +52,7 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Self, Error> {
         let client = Client::builder()
-            .user_agent(concat!("kappaflow/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             // A redirect is the service's answer, and to follow it might be a second call.
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
@@ -110,28 +108,32 @@ impl Shared {
             let reason = reason.into();
             Some((Verdict::Retry { reason, detail }, Vec::new()))
         };
+        let no_request = |detail: String| {
+            let reason = "NoRequest".into();
+            Some((Verdict::DeadLetter { reason, detail }, Vec::new()))
+        };
         let request = match self.mapping.request(&self.client, identity, json, row) {
             Ok(request) => request,
-            Err(detail) => {
-                let reason = "NoRequest".into();
-                return Some((Verdict::DeadLetter { reason, detail }, Vec::new()));
-            }
+            Err(detail) => return no_request(detail),
         };
         let turned_away = |after| self.gate().turned_away(self.began.elapsed(), after);
-        match tokio::time::timeout(self.deadline, exchange(request)).await {
+        match tokio::time::timeout(self.deadline, http::read(request)).await {
             Err(_) => {
                 let detail = format!("no answer within {} ms", self.deadline.as_millis());
                 retry("Deadline", detail)
             }
-            // Nobody is there: that is no record's fault.
-            Ok(Err(Broken::NoConnection)) => {
+            // That nobody is there is no record's fault.
+            Ok(Err(NoAnswer::NoConnection(_))) => {
                 turned_away(None);
                 None
             }
-            Ok(Err(Broken::Off(detail))) => retry("HttpBroken", detail),
-            Ok(Ok((response, after))) => match answer::read(&self.endpoint, row, &response) {
+            Ok(Err(NoAnswer::Passing(detail) | NoAnswer::TooLarge(detail))) => {
+                retry("HttpBroken", detail)
+            }
+            Ok(Err(NoAnswer::Settings(detail))) => no_request(detail),
+            Ok(Ok(answer)) => match answer::read(&self.endpoint, row, &answer) {
                 Meaning::Busy => {
-                    turned_away(after);
+                    turned_away(answer.after());
                     None
                 }
                 Meaning::Verdict(verdict, rows) => {
@@ -141,60 +143,6 @@ impl Shared {
             },
         }
     }
-}
-
-/// Why there is no response.
-enum Broken {
-    NoConnection,
-    /// It broke off on the way.
-    Off(String),
-}
-
-impl From<reqwest::Error> for Broken {
-    fn from(error: reqwest::Error) -> Self {
-        if error.is_connect() {
-            return Self::NoConnection;
-        }
-        let source = std::error::Error::source(&error);
-        let innermost = std::iter::successors(source, |cause| cause.source()).last();
-        // Its own text shows the URL, which may hold what is nobody's business.
-        Self::Off(innermost.map_or_else(|| "the request failed".into(), ToString::to_string))
-    }
-}
-
-/// A request and its whole response, and how long the service asks to be left alone.
-async fn exchange(
-    request: reqwest::RequestBuilder,
-) -> Result<(Response, Option<Duration>), Broken> {
-    let mut response = request.send().await?;
-    let after = response.headers().get(RETRY_AFTER);
-    let after = after
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
-    let headers = response
-        .headers()
-        .iter()
-        .map(|(name, value)| {
-            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), text)
-        })
-        .collect();
-    let (status, mut body) = (response.status().as_u16(), Vec::new());
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > LARGEST {
-            return Err(Broken::Off(format!(
-                "the answer is larger than {} MiB",
-                LARGEST >> 20
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let response = Response {
-        status,
-        headers,
-        body,
-    };
-    Ok((response, after))
 }
 
 /// A lane: one batch at a time, its records at once.
