@@ -55,7 +55,7 @@ def test_hooks_are_what_the_connection_types_say(entry: dict[str, Any]) -> None:
 def test_secrets_have_password_fields() -> None:
     [kafka] = [e for e in INFO["connection-types"] if e["connection-type"] == "kappaflow_kafka"]
     secret = {name for name, field in kafka["conn-fields"].items() if "format" in field["schema"]}
-    assert secret == {"ssl_key_password", "ssl_key_pem"}
+    assert secret == {"sasl_oauthbearer_client_secret", "ssl_key_password", "ssl_key_pem"}
 
 
 def test_nothing_imports_the_extension_module_or_starts_a_thread() -> None:

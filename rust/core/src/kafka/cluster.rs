@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::describe;
+use super::describe::{self, Refused};
 use super::options::refusal;
 use super::sasl::{self, Oidc};
 use super::signed::Signed;
@@ -249,14 +249,21 @@ impl Cluster {
     pub fn topic(&self, topic: &str) -> Result<Option<TopicFacts>> {
         let cluster_id = self.contact()?;
         let admin = self.admin()?;
-        let described = describe::topic(admin.inner(), topic, self.timeout).map_err(|refused| {
-            Error::Topic {
-                topic: topic.to_owned(),
-                partition: None,
-                offset: None,
-                reason: format!("can't be described: {}", refused.reason),
-            }
-        })?;
+        let described =
+            describe::topic(admin.inner(), topic, self.timeout).map_err(
+                |refused| match refused {
+                    // That says nothing of the topic.
+                    Refused::NoAnswer(reason) => {
+                        self.error(format!("describe topic {topic}"), reason)
+                    }
+                    other => Error::Topic {
+                        topic: topic.to_owned(),
+                        partition: None,
+                        offset: None,
+                        reason: format!("can't be described: {}", other.reason()),
+                    },
+                },
+            )?;
         Ok(described.map(|found| TopicFacts {
             cluster_id,
             topic_id: found.id,
@@ -290,11 +297,11 @@ impl Cluster {
         loop {
             match describe::group(admin.inner(), group, self.timeout) {
                 Ok(operations) => return Ok(operations),
-                Err(refused) if refused.passing && begun.elapsed() < FIRST_CONTACT => {
+                Err(Refused::NoCoordinator(_)) if begun.elapsed() < FIRST_CONTACT => {
                     std::thread::sleep(LEADER_RETRY);
                 }
                 Err(refused) => {
-                    return Err(self.error(format!("describe group {group}"), refused.reason));
+                    return Err(self.error(format!("describe group {group}"), refused.reason()));
                 }
             }
         }

@@ -20,19 +20,19 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Why a broker describes nothing.
-pub struct Refused {
-    /// It may the next time: the group's coordinator is not there yet, as on a cluster that has just begun.
-    pub passing: bool,
-    pub reason: String,
+/// Why there is no description.
+pub enum Refused {
+    /// No broker has answered.
+    NoAnswer(String),
+    /// The group's coordinator is not there yet, as on a cluster that has just begun.
+    NoCoordinator(String),
+    /// What a broker says.
+    Told(String),
 }
 
 impl From<String> for Refused {
     fn from(reason: String) -> Self {
-        Self {
-            passing: false,
-            reason,
-        }
+        Self::Told(reason)
     }
 }
 
@@ -40,14 +40,23 @@ impl Refused {
     fn of(code: sys::rd_kafka_resp_err_t, reason: String) -> Self {
         use sys::rd_kafka_resp_err_t as e;
 
-        let passing = matches!(
-            code,
+        match code {
             e::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
-                | e::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
-                | e::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
-                | e::RD_KAFKA_RESP_ERR__WAIT_COORD
-        );
-        Self { passing, reason }
+            | e::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
+            | e::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
+            | e::RD_KAFKA_RESP_ERR__WAIT_COORD => Self::NoCoordinator(reason),
+            e::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | e::RD_KAFKA_RESP_ERR__TRANSPORT
+            | e::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+            | e::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT => Self::NoAnswer(reason),
+            _ => Self::Told(reason),
+        }
+    }
+
+    pub fn reason(self) -> String {
+        match self {
+            Self::NoAnswer(reason) | Self::NoCoordinator(reason) | Self::Told(reason) => reason,
+        }
     }
 }
 
@@ -92,7 +101,10 @@ pub fn topic<C: ClientContext>(
         match sys::rd_kafka_error_code(error) {
             sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
             sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => return Ok(None),
-            _ => return Err(string(sys::rd_kafka_error_string(error)).into()),
+            code => {
+                let reason = string(sys::rd_kafka_error_string(error));
+                return Err(Refused::of(code, reason));
+            }
         }
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
         let mut partitions = 0;
@@ -200,7 +212,8 @@ unsafe fn ask<C: ClientContext>(
             sys::rd_kafka_event_destroy,
         );
         if event.0.is_null() {
-            return Err(format!("no answer within {timeout_ms} ms").into());
+            let reason = format!("no answer within {timeout_ms} ms");
+            return Err(Refused::NoAnswer(reason));
         }
         let code = sys::rd_kafka_event_error(event.0);
         if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
