@@ -219,8 +219,14 @@ def test_the_program_serves_and_stops_when_told(tables: Path, stop: signal.Signa
         assert program.stdout is not None
         line = program.stdout.readline()
         assert line.startswith("delay_cost v1 listening on http://127.0.0.1:")
-        connection = http.client.HTTPConnection("127.0.0.1", int(line.rpartition(":")[2]), timeout=10)
+        port = int(line.rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("POST", "/price", json.dumps(FLIGHT))
+        # Connections are accepted in their order: when the later one is answered, the first is being worked on.
+        later = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        later.request("GET", "/healthz")
+        later.getresponse().read()
+        later.close()
         time.sleep(0.1)
         program.send_signal(stop)
         # What was begun is answered, although the order to stop came in the middle of it.
