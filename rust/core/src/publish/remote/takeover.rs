@@ -40,7 +40,7 @@ impl Takeover {
         let held = cluster
             .blocking(move |cluster| {
                 let me = format!("store-{:016x}", fastrand::u64(..));
-                // All are claimed at once: each may have to be waited for.
+                // All are listened to before the first is waited for, so that leases run out together.
                 let mut present = Vec::new();
                 for (split, lease_ms) in splits {
                     let (topic, runtime) = (receipts.clone(), runtime.clone());

@@ -53,6 +53,13 @@ impl Gate {
         *self = Self::default();
     }
 
+    /// A call had no whole answer. That closes no gate, but one that is closed stays so: the call was the one to see.
+    pub fn unanswered(&mut self, now: Duration) {
+        if self.until.is_some() {
+            self.turned_away(now, None);
+        }
+    }
+
     /// A call was turned away, or met nobody. `after`: how long the service asks to be left alone.
     pub fn turned_away(&mut self, now: Duration, after: Option<Duration>) {
         // Calls that were under way together tell of one and the same trouble.
@@ -89,6 +96,18 @@ mod tests {
         assert_eq!(gate.ask(ms(111)), Leave::Wait(FIRST_WAIT));
         gate.answered();
         assert_eq!(gate.ask(ms(112)), Leave::Call);
+    }
+
+    #[test]
+    fn a_probe_without_an_answer_is_followed_by_another_soon() {
+        let mut gate = Gate::default();
+        gate.unanswered(ms(0));
+        assert_eq!(gate.ask(ms(0)), Leave::Call);
+        gate.turned_away(ms(0), None);
+        assert_eq!(gate.ask(ms(100)), Leave::Call);
+        gate.unanswered(ms(5_000));
+        assert_eq!(gate.ask(ms(5_000)), Leave::Wait(ms(200)));
+        assert_eq!(gate.ask(ms(5_200)), Leave::Call);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::Schema;
 use futures_util::stream::{self, StreamExt};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -85,36 +85,29 @@ impl Shared {
             let Ok(slot) = self.slots.acquire().await else {
                 return std::future::pending().await;
             };
+            // Before leave is asked for: who has it is to call.
+            let request = match self.mapping.request(&self.client, identity, json, row) {
+                Ok(request) => request,
+                Err(detail) => return no_request(detail),
+            };
             let leave = self.gate().ask(self.began.elapsed());
             if let Leave::Wait(time) = leave {
                 drop(slot);
                 tokio::time::sleep(time).await;
                 continue;
             }
-            if let Some(found) = self.once(identity, json, row).await {
+            if let Some(found) = self.once(request, row).await {
                 return found;
             }
         }
     }
 
     /// One call; `None`: the service takes none now, and the gate is closed.
-    async fn once(
-        &self,
-        identity: &Identity,
-        json: &[u8],
-        row: &Row,
-    ) -> Option<(Verdict, Vec<Row>)> {
+    async fn once(&self, request: RequestBuilder, row: &Row) -> Option<(Verdict, Vec<Row>)> {
         let retry = |reason: &str, detail: String| {
+            self.gate().unanswered(self.began.elapsed());
             let reason = reason.into();
             Some((Verdict::Retry { reason, detail }, Vec::new()))
-        };
-        let no_request = |detail: String| {
-            let reason = "NoRequest".into();
-            Some((Verdict::DeadLetter { reason, detail }, Vec::new()))
-        };
-        let request = match self.mapping.request(&self.client, identity, json, row) {
-            Ok(request) => request,
-            Err(detail) => return no_request(detail),
         };
         let turned_away = |after| self.gate().turned_away(self.began.elapsed(), after);
         match tokio::time::timeout(self.deadline, http::read(request)).await {
@@ -130,7 +123,10 @@ impl Shared {
             Ok(Err(NoAnswer::Passing(detail) | NoAnswer::TooLarge(detail))) => {
                 retry("HttpBroken", detail)
             }
-            Ok(Err(NoAnswer::Settings(detail))) => no_request(detail),
+            Ok(Err(NoAnswer::Settings(detail))) => {
+                self.gate().unanswered(self.began.elapsed());
+                Some(no_request(detail))
+            }
             Ok(Ok(answer)) => match answer::read(&self.endpoint, row, &answer) {
                 Meaning::Busy => {
                     turned_away(answer.after());
@@ -143,6 +139,11 @@ impl Shared {
             },
         }
     }
+}
+
+fn no_request(detail: String) -> (Verdict, Vec<Row>) {
+    let reason = "NoRequest".into();
+    (Verdict::DeadLetter { reason, detail }, Vec::new())
 }
 
 /// A lane: one batch at a time, its records at once.
