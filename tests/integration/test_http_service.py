@@ -278,8 +278,8 @@ public class Prices {
 """
 
 
-# The one test of another language's service: the Java that the dev stack brings can neither compile nor serve HTTP, so it
-# takes a JDK of the machine's. All that it shows of KappaFlow is tested above too.
+# Another language's service: the Java that the dev stack brings can neither compile nor serve HTTP, so this takes a JDK
+# of the machine's. All that it shows of KappaFlow is tested above too.
 @pytest.mark.skipif(shutil.which("javac") is None, reason="there is no JDK to compile the service with")
 def test_a_service_of_the_jvm_is_replayed_as_it_is(replay: Replay) -> None:
     (replay.dir / "Prices.java").write_text(JAVA)
