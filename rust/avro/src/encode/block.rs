@@ -261,7 +261,7 @@ mod tests {
                         let mut span = stage.empty_span();
                         span.most = most;
                         u64::fill(&mut span.words, (0..COUNT).map(narrow));
-                        stage.span(span, |span| Step::Bytes { field: 0, span });
+                        stage.span(span, COUNT, |span| Step::Bytes { field: 0, span });
                     }
                 }
                 stage.pack(COUNT);

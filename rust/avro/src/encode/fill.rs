@@ -107,11 +107,17 @@ impl Stage {
             }
             Values::Bytes(offsets) => {
                 let offsets = &offsets[from..=from + count];
-                self.texts(number, field, offsets, |o| o as usize, &slots)?;
+                // As 32 bits, of which twice as many are looked at at once.
+                let lengths = offsets.iter().zip(&offsets[1..]);
+                let lengths = lengths.map(|(from, to)| to.wrapping_sub(*from) as u32);
+                let longest = lengths.fold(0, u32::max) as usize;
+                self.texts(number, field, offsets, longest, |o| o as usize, &slots)?;
             }
             Values::LargeBytes(offsets) => {
                 let offsets = &offsets[from..=from + count];
-                self.texts(number, field, offsets, |o| o as usize, &slots)?;
+                let lengths = between(offsets, |o| o as usize).map(|(_, len)| len);
+                let longest = lengths.fold(0, usize::max);
+                self.texts(number, field, offsets, longest, |o| o as usize, &slots)?;
             }
             Values::View(views) => self.views(number, &views[range], &slots)?,
             Values::Fixed(size) => {
@@ -137,7 +143,7 @@ impl Stage {
                 lengths(&mut span, &slots)?;
                 let may_be_null = slots.nulls.is_some() || slots.absent.is_some();
                 elements.encode(offsets, &mut span, may_be_null)?;
-                self.span(span, |span| Step::List {
+                self.span(span, slots.count, |span| Step::List {
                     field: number,
                     span,
                 });
@@ -180,29 +186,31 @@ impl Stage {
         span.most = slots.most(0);
         words::same(slots.head, &mut span.words);
         slots.patch(&mut span.words);
-        self.span(span, |span| Step::Bytes { field, span });
+        self.span(span, slots.count, |span| Step::Bytes { field, span });
     }
 
+    /// Texts between offsets; the longest counts those below nulls too: there mostly is none.
     #[inline(always)]
     fn texts<T: Copy>(
         &mut self,
         number: usize,
         field: &Field<'_>,
         offsets: &[T],
+        longest: usize,
         f: impl Fn(T) -> usize + Copy,
         slots: &Slots<'_>,
     ) -> Result<(), EncodeError> {
         let data = field.source();
-        // Those below nulls count too: there mostly is none.
-        let longest = between(offsets, f).fold(0, |longest, (_, len)| longest.max(len));
         if longest >= u128::MOST - slots.head.len() {
             let mut span = self.empty_span();
             span.between(slots, offsets, f);
             return self.with_lengths(span, slots, number);
         }
-        let narrow = between(offsets, f).map(|(at, len)| (u64::load(data, at), len));
-        let wide = between(offsets, f).map(|(at, len)| (u128::load(data, at), len));
-        self.short_texts(slots, longest, narrow, wide);
+        let lengths = between(offsets, f).map(|(_, len)| len);
+        let places = &offsets[..slots.count];
+        let narrow = places.iter().map(|at| u64::load(data, f(*at)));
+        let wide = places.iter().map(|at| u128::load(data, f(*at)));
+        self.short_texts(slots, longest, lengths, narrow, wide);
         Ok(())
     }
 
@@ -212,17 +220,18 @@ impl Stage {
         &mut self,
         slots: &Slots<'_>,
         longest: usize,
-        narrow: impl Iterator<Item = (u64, usize)>,
-        wide: impl Iterator<Item = (u128, usize)>,
+        lengths: impl Iterator<Item = usize>,
+        narrow: impl Iterator<Item = u64>,
+        wide: impl Iterator<Item = u128>,
     ) {
         let most = slots.most(1 + longest);
         if most <= u64::MOST {
             let out = self.narrow(most);
-            words::texts(narrow, slots.head, out);
+            words::texts(narrow, lengths, slots.head, out);
             slots.patch(out);
         } else {
             let out = self.wide(most);
-            words::texts(wide, slots.head, out);
+            words::texts(wide, lengths, slots.head, out);
             slots.patch(out);
         }
     }
@@ -257,10 +266,10 @@ impl Stage {
             span.place(slots, places);
             return self.with_lengths(span, slots, number);
         }
-        let texts = || views.iter().zip(&span.len[..slots.count]);
-        let narrow = texts().map(|(view, len)| (u64::of_view(*view), *len));
-        let wide = texts().map(|(view, len)| (u128::of_view(*view), *len));
-        self.short_texts(slots, longest, narrow, wide);
+        let lengths = span.len[..slots.count].iter().copied();
+        let narrow = views.iter().map(|view| u64::of_view(*view));
+        let wide = views.iter().map(|view| u128::of_view(*view));
+        self.short_texts(slots, longest, lengths, narrow, wide);
         self.spare(span);
         Ok(())
     }
@@ -274,7 +283,7 @@ impl Stage {
         field: usize,
     ) -> Result<(), EncodeError> {
         lengths(&mut span, slots)?;
-        self.span(span, |span| Step::Bytes { field, span });
+        self.span(span, slots.count, |span| Step::Bytes { field, span });
         Ok(())
     }
 }

@@ -85,7 +85,9 @@ impl cpu::Work for Writing<'_> {
     fn run(self) -> Self::Done {
         let (mut block, count) = (self.block, self.count);
         let mut sink = Sink::with_bound(block.bound(count))?;
-        let mut offsets = vec![0; count + 1];
+        let mut offsets = Vec::with_capacity(count + 1);
+        offsets.push(0);
+        let mut ends = [0; BLOCK];
         let mut rows = Vec::with_capacity(count);
         let mut some = Vec::with_capacity(BLOCK);
         for first in (0..count).step_by(BLOCK) {
@@ -101,11 +103,11 @@ impl cpu::Work for Writing<'_> {
                     &some[..]
                 }
             };
-            block.write(passed, &mut sink, &mut offsets[rows.len() + 1..]);
+            block.write(passed, &mut sink, &mut ends);
+            offsets.extend_from_slice(&ends[..passed.len()]);
             // The count of rows is a u32.
             rows.extend(passed.iter().map(|slot| first as u32 + u32::from(*slot)));
         }
-        offsets.truncate(rows.len() + 1);
         Ok(Encoded {
             buffer: sink.finish()?,
             offsets,

@@ -1,6 +1,6 @@
 //! What the steps of a block write for a slot: each kind is compiled for itself, and alone where a block has one step.
 
-use super::sink::{GROUP, LIST, SHORT, Sink, Writer};
+use super::sink::{GROUP, LIST, SHORT, Sink, TEXT, Writer};
 use super::stage::Span;
 use super::words::{BLOCK, WideWords, WordBlock, Words};
 
@@ -17,16 +17,18 @@ pub(super) enum Piece<'s> {
     Wide2(&'s [WideWords; 2]),
     Wide3(&'s [WideWords; 3]),
     WideFours(&'s [[WideWords; 4]]),
+    ShortText(Text<'s, SHORT>),
     Text(Text<'s>),
     TextOf(TextOf<'s>),
+    ShortList(List<'s, TEXT>),
     List(List<'s>),
     /// A look at the room for those that follow.
     Room,
 }
 
-/// Words, and the bytes of the source that each is the length of.
+/// Words, and the bytes of the source that each is the length of; they are copied in pieces of so many.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'s> {
+pub(super) struct Text<'s, const CHUNK: usize = TEXT> {
     pub(super) span: &'s Span,
     pub(super) source: &'s [u8],
 }
@@ -40,7 +42,7 @@ pub(super) struct TextOf<'s> {
 
 /// Words, and the encoded elements that each is the number of.
 #[derive(Clone, Copy)]
-pub(super) struct List<'s> {
+pub(super) struct List<'s, const CHUNK: usize = LIST> {
     pub(super) span: &'s Span,
     pub(super) elements: &'s [u8],
 }
@@ -73,13 +75,13 @@ impl Put for &[[WideWords; 4]] {
     }
 }
 
-impl Put for Text<'_> {
+impl<const CHUNK: usize> Put for Text<'_, CHUNK> {
     #[inline(always)]
     fn put(self, out: &mut Writer<'_>, at: usize, slot: usize) -> usize {
         let Self { span, source } = self;
         let at = span.words.store(slot, out.stage, at);
         let slot = slot % BLOCK;
-        out.bytes::<SHORT>(at, source, span.at[slot], span.len[slot])
+        out.bytes::<CHUNK>(at, source, span.at[slot], span.len[slot])
     }
 }
 
@@ -90,17 +92,17 @@ impl Put for TextOf<'_> {
         let source = sources.get(span.source[slot % BLOCK] as usize);
         // Nothing can be read of a source that isn't there.
         let source = source.copied().unwrap_or_default();
-        Text { span, source }.put(out, at, slot)
+        Text::<TEXT> { span, source }.put(out, at, slot)
     }
 }
 
-impl Put for List<'_> {
+impl<const CHUNK: usize> Put for List<'_, CHUNK> {
     #[inline(always)]
     fn put(self, out: &mut Writer<'_>, at: usize, slot: usize) -> usize {
         let Self { span, elements } = self;
         let at = span.words.store(slot, out.stage, at);
         let slot = slot % BLOCK;
-        out.bytes::<LIST>(at, elements, span.at[slot], span.len[slot])
+        out.bytes::<CHUNK>(at, elements, span.at[slot], span.len[slot])
     }
 }
 
@@ -113,8 +115,10 @@ impl Put for Piece<'_> {
             Self::Wide2(words) => words.put(out, at, slot),
             Self::Wide3(words) => words.put(out, at, slot),
             Self::WideFours(words) => words.put(out, at, slot),
+            Self::ShortText(text) => text.put(out, at, slot),
             Self::Text(text) => text.put(out, at, slot),
             Self::TextOf(text) => text.put(out, at, slot),
+            Self::ShortList(list) => list.put(out, at, slot),
             Self::List(list) => list.put(out, at, slot),
             Self::Room => out.room(at),
         }
@@ -178,18 +182,24 @@ impl<'s> Pieces<'s> {
     }
 
     pub(super) fn text(&mut self, span: &'s Span, source: &'s [u8]) {
-        let text = Text { span, source };
-        self.push(size_of::<u64>() + SHORT, Piece::Text(text));
+        let piece = match span.is_short {
+            true => Piece::ShortText(Text { span, source }),
+            false => Piece::Text(Text { span, source }),
+        };
+        self.push(size_of::<u64>() + TEXT, piece);
     }
 
     pub(super) fn text_of(&mut self, span: &'s Span, sources: &'s [&'s [u8]]) {
         let text = TextOf { span, sources };
-        self.push(size_of::<u64>() + SHORT, Piece::TextOf(text));
+        self.push(size_of::<u64>() + TEXT, Piece::TextOf(text));
     }
 
     pub(super) fn list(&mut self, span: &'s Span, elements: &'s [u8]) {
-        let list = List { span, elements };
-        self.push(size_of::<u64>() + LIST, Piece::List(list));
+        let piece = match span.is_short {
+            true => Piece::ShortList(List { span, elements }),
+            false => Piece::List(List { span, elements }),
+        };
+        self.push(size_of::<u64>() + LIST, piece);
     }
 
     fn push_first<const N: usize>(
@@ -222,6 +232,7 @@ impl<'s> Pieces<'s> {
             [Piece::Wide2(words)] => each(words, slots, sink, ends),
             [Piece::Wide3(words)] => each(words, slots, sink, ends),
             [Piece::WideFours(words)] => each(words, slots, sink, ends),
+            [Piece::ShortText(text)] => each(text, slots, sink, ends),
             [Piece::Text(text)] => each(text, slots, sink, ends),
             [Piece::TextOf(text)] => each(text, slots, sink, ends),
             [Piece::Text(key), Piece::Narrow(value)] => each((key, value), slots, sink, ends),

@@ -1,12 +1,15 @@
 //! The output: staged in a small buffer, where a store needs no look at the room, and moved on in pieces.
 
 use super::words::{STAGE, StageBytes};
+use crate::cpu;
 use crate::error::EncodeError;
 
 /// Bytes of a text that are copied as one piece of this size, where there is so much to read: to look closer at its
 /// length would cost more, as no branch on it can be foretold.
-pub(super) const SHORT: usize = 64;
-/// The same of all elements of a list.
+pub(super) const TEXT: usize = 64;
+/// The same where no text of a block is longer: half as many pieces lie across two lines of the cache.
+pub(super) const SHORT: usize = 32;
+/// The same of all elements of a list, unless no list of a block is longer than a piece of a text.
 pub(super) const LIST: usize = 128;
 /// Longer texts don't go through the stage.
 const MEDIUM: usize = 1024;
@@ -14,7 +17,7 @@ const MEDIUM: usize = 1024;
 pub(super) const GROUP: usize = 1024;
 
 /// Bytes of rows that are staged: few, as they are not looked at again, and should not take the cache from what is.
-const ROWS: usize = 3072;
+const ROWS: usize = 1536;
 
 /// Rows on their way into one buffer.
 pub(super) struct Sink {
@@ -164,7 +167,7 @@ impl Writer<'_> {
         {
             let to = at % STAGE;
             self.stage[to..to + CHUNK].copy_from_slice(chunk);
-            return (at + len) % STAGE;
+            return at + len;
         }
         let at = self.output.long(self.stage, at, data, from, len);
         self.left = self.output.bytes.len();
@@ -177,6 +180,9 @@ impl Output {
     #[inline(never)]
     fn take(&mut self, staged: &[u8]) {
         self.bytes.extend_from_slice(staged);
+        // A new output mostly is in no cache. What is staged from now on goes where it ends, and lets that come meanwhile.
+        let room = self.bytes.spare_capacity_mut();
+        cpu::fetch(&room[..room.len().min(ROWS)]);
     }
 
     /// Bytes that are long, or near the end of their data. Leaves as much room in the stage as there was, up to a group.

@@ -4,6 +4,7 @@ use arrow_buffer::NullBuffer;
 use arrow_buffer::bit_chunk_iterator::BitChunks;
 
 use super::pack;
+use super::sink::{SHORT, TEXT};
 use super::words::{BLOCK, Head, WideWords, Word, WordBlock, Words};
 
 /// The words and bytes of each slot of a block.
@@ -47,6 +48,8 @@ pub(super) struct Span {
     pub(super) words: Words,
     /// Most bytes of a word.
     pub(super) most: usize,
+    /// Whether none is longer than [`SHORT`], or no list than [`TEXT`].
+    pub(super) is_short: bool,
     /// Where it begins; behind the last slot, where what is of the slot before it ends.
     pub(super) at: [usize; BLOCK + 1],
     pub(super) len: [usize; BLOCK],
@@ -59,6 +62,7 @@ impl Default for Span {
         Self {
             words: [0; _],
             most: 0,
+            is_short: false,
             at: [0; _],
             len: [0; _],
             source: [0; _],
@@ -209,8 +213,20 @@ impl Stage {
     }
 
     /// Adds a span, and gives the step its number.
-    pub(super) fn span(&mut self, span: Box<Span>, step: impl FnOnce(usize) -> Step) {
-        self.steps.push(step(self.spans.len()));
+    #[inline(always)]
+    pub(super) fn span(
+        &mut self,
+        mut span: Box<Span>,
+        count: usize,
+        step: impl FnOnce(usize) -> Step,
+    ) {
+        let step = step(self.spans.len());
+        let short = match step {
+            Step::List { .. } => TEXT,
+            _ => SHORT,
+        };
+        span.is_short = span.longest(count) <= short;
+        self.steps.push(step);
         self.spans.push(span);
     }
 }

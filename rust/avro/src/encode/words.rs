@@ -18,7 +18,8 @@ pub(super) const STAGE: usize = 16384;
 pub(super) type StageBytes = [u8; STAGE + 128];
 
 /// Where a word has its count; of a wide one, its higher half.
-pub(super) const COUNT: u64 = 0xff << 56;
+const COUNT_AT: u32 = 56;
+pub(super) const COUNT: u64 = 0xff << COUNT_AT;
 
 /// What comes before each value of a field: the number of a union's branch, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,9 @@ pub(super) trait WordBlock {
     type Word: Word<Block = Self>;
     const EMPTY: Self;
 
+    /// Makes words of the bytes of texts, with their lengths and the head before them.
+    fn tell_lengths(&mut self, lengths: impl Iterator<Item = usize>, head: Head);
+
     /// Writes the word of a slot to `stage[at..]`, wrapping around at [`STAGE`]; gives where it ends.
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize;
 }
@@ -128,12 +132,28 @@ pub(super) trait WordBlock {
 /// The place behind a word that was written to `at`. `last` has the word's count.
 #[inline(always)]
 const fn behind(last: u64, at: usize) -> usize {
-    (at + (last >> 56) as usize) % STAGE
+    at + (last >> COUNT_AT) as usize
+}
+
+/// What comes before a text, and the count of its word, where they stand.
+#[inline(always)]
+const fn around(len: usize, head: Head) -> (u64, u64) {
+    let before = (2 * len as u64) << (8 * head.len) | head.byte as u64;
+    (before, (1 + head.len as u64 + len as u64) << COUNT_AT)
 }
 
 impl WordBlock for Words {
     type Word = u64;
     const EMPTY: Self = [0; _];
+
+    #[inline(always)]
+    fn tell_lengths(&mut self, lengths: impl Iterator<Item = usize>, head: Head) {
+        let by = 8 * (1 + head.len);
+        for (word, len) in self.iter_mut().zip(lengths) {
+            let (before, count) = around(len, head);
+            *word = (*word << by | before) & !COUNT | count;
+        }
+    }
 
     #[inline(always)]
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
@@ -147,6 +167,17 @@ impl WordBlock for Words {
 impl WordBlock for WideWords {
     type Word = u128;
     const EMPTY: Self = [Words::EMPTY; 2];
+
+    #[inline(always)]
+    fn tell_lengths(&mut self, lengths: impl Iterator<Item = usize>, head: Head) {
+        let [low, high] = self;
+        let by = 8 * (1 + head.len);
+        for ((low, high), len) in low.iter_mut().zip(high).zip(lengths) {
+            let (before, count) = around(len, head);
+            *high = (*high << by | *low >> (u64::BITS - by)) & !COUNT | count;
+            *low = *low << by | before;
+        }
+    }
 
     #[inline(always)]
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
@@ -241,25 +272,17 @@ pub(super) fn is_narrow(head: Head, len: usize) -> bool {
 }
 
 /// Texts that fit into a word with their length and head. What was loaded behind a text is left in the word, as it is
-/// beyond the count: clearing it would take a shift by each text's length.
+/// beyond the count: clearing it would take a shift by each text's length. In two loops: texts are loaded one by one from
+/// wherever they are, and the rest is done for many at once.
 #[inline(always)]
 pub(super) fn texts<W: Word>(
-    texts: impl Iterator<Item = (W, usize)>,
+    texts: impl Iterator<Item = W>,
+    lengths: impl Iterator<Item = usize>,
     head: Head,
     out: &mut W::Block,
 ) {
-    let word = |bytes: W, len: usize, head: Head| {
-        let room = W::low(W::MOST - 1 - head.len());
-        let length = W::from(2 * len as u8);
-        head.word((bytes & room) << 8 | length, 1 + len as u32)
-    };
-    match head.len {
-        0 => W::fill(out, texts.map(|(bytes, len)| word(bytes, len, Head::NONE))),
-        _ => {
-            let head = Head::of(head.byte);
-            W::fill(out, texts.map(|(bytes, len)| word(bytes, len, head)));
-        }
-    }
+    W::fill(out, texts);
+    out.tell_lengths(lengths, head);
 }
 
 /// Values of the same length, which may be 0.
