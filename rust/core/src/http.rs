@@ -1,10 +1,11 @@
 //! Requests over HTTP, whoever makes them: one whole answer to each, URLs without secrets in messages, certificates,
 //! and how long to wait before another try.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AsHeaderName, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, ClientBuilder, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, StatusCode, Url};
 
 pub const USER_AGENT: &str = concat!("kappaflow/", env!("CARGO_PKG_VERSION"));
 /// No answer is larger.
@@ -145,6 +146,47 @@ pub fn trust(mut builder: ClientBuilder, pem: &[u8]) -> Option<ClientBuilder> {
         builder = builder.add_root_certificate(certificate);
     }
     Some(builder)
+}
+
+/// Files of PEM certificates, relative to a directory.
+pub struct Files<'f> {
+    pub base: &'f Path,
+    /// Certificate authorities that are trusted beside the system's.
+    pub ca_file: Option<&'f str>,
+    /// The client's own certificate, and its key.
+    pub cert_file: Option<&'f str>,
+    pub key_file: Option<&'f str>,
+}
+
+/// Uses these certificates.
+///
+/// # Errors
+/// Which file can't be used, and why.
+pub fn certificates(
+    mut builder: ClientBuilder,
+    files: &Files<'_>,
+) -> Result<ClientBuilder, String> {
+    let read = |what: &str, path: &str| {
+        let path = files.base.join(path);
+        std::fs::read(&path).map_err(|e| format!("can't read {what} {}: {e}", path.display()))
+    };
+    if let Some(path) = files.ca_file {
+        let pem = read("ca_file", path)?;
+        builder = trust(builder, &pem)
+            .ok_or_else(|| format!("ca_file {path} holds no PEM certificate"))?;
+    }
+    if let (Some(cert), Some(key)) = (files.cert_file, files.key_file) {
+        let mut pem = read("cert_file", cert)?;
+        pem.push(b'\n');
+        pem.extend(read("key_file", key)?);
+        let identity = Identity::from_pem(&pem).map_err(|_| {
+            format!(
+                "cert_file {cert} and key_file {key} are no PEM certificate and private key without a password"
+            )
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
 }
 
 /// The wait before try `round` (the second is 1): a random part of a time that doubles, so that callers who failed

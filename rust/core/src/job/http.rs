@@ -40,9 +40,14 @@ pub struct HttpEndpoint {
     /// What becomes of an answer.
     #[serde(default)]
     pub answer: Answer,
-    /// Requests that one worker has under way at most.
-    #[serde(default = "default_concurrency")]
-    pub concurrency: u32,
+    /// A Unix socket where the service listens; `url` then says only what it is asked for. Relative to the job file.
+    pub unix_socket: Option<String>,
+    /// PEM certificate authorities that are trusted beside the system's. Relative to the job file, as the next two.
+    pub ca_file: Option<String>,
+    /// The client's own certificate (PEM), with `key_file`.
+    pub cert_file: Option<String>,
+    /// Its key, without a password.
+    pub key_file: Option<String>,
     /// What a status means, by its number (`404`) or class (`5xx`), where it is not the default: 2xx `answer`, 204
     /// `filtered`, 429 and 503 `busy`, other 4xx `dead_letter`, all else `retry`.
     #[serde(default)]
@@ -172,6 +177,15 @@ impl HttpEndpoint {
                 self.url
             ));
         }
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            let missing = if self.cert_file.is_some() {
+                "key_file"
+            } else {
+                "cert_file"
+            };
+            let reason = "is missing: cert_file and key_file go together".to_owned();
+            return Err((missing.to_owned(), reason));
+        }
         for (name, value) in &self.headers {
             let secret = SECRET_HEADERS
                 .iter()
@@ -180,9 +194,6 @@ impl HttpEndpoint {
                 let reason = "is a secret: write env:NAME or file:PATH, with all of the header's value there";
                 return Err((format!("headers.{name}"), reason.into()));
             }
-        }
-        if self.concurrency == 0 {
-            return Err(("concurrency".into(), "is 0, expected at least 1".into()));
         }
         for status in self.statuses.keys() {
             let class = status
@@ -263,7 +274,11 @@ impl HttpEndpoint {
     }
 }
 
-fn has(schema: &AvroSchema, what: &str, key: &str, name: &str) -> Result<(), (String, String)> {
+/// Whether a schema has a field.
+///
+/// # Errors
+/// The key, and what is wrong with it.
+pub fn has(schema: &AvroSchema, what: &str, key: &str, name: &str) -> Result<(), (String, String)> {
     let known: Vec<&str> = schema.fields().iter().map(|f| f.name.as_str()).collect();
     match known.contains(&name) {
         true => Ok(()),
@@ -281,8 +296,4 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-fn default_concurrency() -> u32 {
-    8
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Identity, Method, Url};
+use reqwest::{Client, Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, Failure};
 use super::auth::Auth;
-use crate::http::{self, backoff, parse_url, shown_url};
+use crate::http::{self, Files, backoff, parse_url, shown_url};
 use crate::job::resolve_reference;
 use crate::oauth::{Credentials, TokenSource};
 use crate::registry::config::RegistryTable;
@@ -79,7 +79,13 @@ impl Transport {
     /// # Errors
     /// What is wrong with the settings; no secret is in it.
     pub fn new(table: &RegistryTable, base: &Path) -> Result<Self, String> {
-        let builder = tls(table, base, Client::builder())?
+        let files = Files {
+            base,
+            ca_file: table.ca_file.as_deref(),
+            cert_file: table.cert_file.as_deref(),
+            key_file: table.key_file.as_deref(),
+        };
+        let builder = http::certificates(Client::builder(), &files)?
             .timeout(Duration::from_millis(table.timeout_ms))
             // A registry does not send its clients elsewhere; pages to sign in at do.
             .redirect(Policy::none())
@@ -248,32 +254,4 @@ fn auth(table: &RegistryTable, base: &Path, client: &Client) -> Result<Auth, Str
         }),
         _ => Ok(Auth::None),
     }
-}
-
-fn tls(
-    table: &RegistryTable,
-    base: &Path,
-    mut builder: ClientBuilder,
-) -> Result<ClientBuilder, String> {
-    let read = |what: &str, path: &str| {
-        let path = base.join(path);
-        std::fs::read(&path).map_err(|e| format!("can't read {what} {}: {e}", path.display()))
-    };
-    if let Some(path) = &table.ca_file {
-        let pem = read("ca_file", path)?;
-        builder = http::trust(builder, &pem)
-            .ok_or_else(|| format!("ca_file {path} holds no PEM certificate"))?;
-    }
-    if let (Some(cert), Some(key)) = (&table.cert_file, &table.key_file) {
-        let mut pem = read("cert_file", cert)?;
-        pem.push(b'\n');
-        pem.extend(read("key_file", key)?);
-        let identity = Identity::from_pem(&pem).map_err(|_| {
-            format!(
-                "cert_file {cert} and key_file {key} are no PEM certificate and private key without a password"
-            )
-        })?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
 }
