@@ -35,7 +35,7 @@ class Job:
         stage, *more = words
         params = [f"--param={name}={value}" for name, value in self.params.items()]
         json_flag = ["--json"] if json_output else []
-        return [sys.executable, "-m", "kappaflow", stage, str(self.file), *params, *json_flag, *more]
+        return [sys.executable, "-m", "kappaflow", *stage.split(), str(self.file), *params, *json_flag, *more]
 
     def run(self, *words: str, timeout_s: float = 120) -> "Ran":
         done = subprocess.run(

@@ -184,16 +184,23 @@ def work(
     *,
     region: str,
     params: ParamValues | None = None,
+    listen: str | None = None,
+    instance_id: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Run a worker here until the region's ingress is done: published whole, answered, committed.
+
+    listen: `ADDRESS:PORT` where `/metrics`, `/healthz`, `/readyz` and `/replicas` are answered meanwhile.
+    instance_id: a name that this worker keeps over restarts, so that a quick restart moves no partition.
 
     Several may run at once; an idle one stands by for one that dies. The summary has `read`, `answered`, `filtered`,
     `dead_lettered` and more.
     """
     from kappaflow import _native
 
-    summary = _native.work(fspath(job), param_texts(params), region, sys.executable, on_progress)
+    summary = _native.work(
+        fspath(job), param_texts(params), region, sys.executable, listen, instance_id, on_progress
+    )
     return cast(Summary, json.loads(summary))
 
 
@@ -208,6 +215,53 @@ def watch(
     from kappaflow import _native
 
     return cast(Summary, json.loads(_native.watch(fspath(job), param_texts(params), region, on_progress)))
+
+
+def replicas(
+    job: JobPath,
+    *,
+    region: str,
+    params: ParamValues | None = None,
+    rate_per_s: float | None = None,
+    partition_rate_per_s: float | None = None,
+    arrivals_per_s: float | None = None,
+    deadline_s: float | None = None,
+    watch_s: float = 5,
+    p99_ms: int = 1_000,
+    pod_start_ms: int = 60_000,
+    rebalance_ms: int = 5_000,
+    utilisation: float = 0.7,
+    min: int = 0,
+    max: int = 100,
+    on_progress: OnProgress | None = None,
+) -> Summary:
+    """Say how many workers a region needs to keep up with what comes and to be done in time; changes nothing.
+
+    What waits is the group's lag, what comes is watched for `watch_s` seconds (or `arrivals_per_s`), what one worker
+    does is the median of this job's runs that have ended (or `rate_per_s`), and the deadline is what is left of the
+    job's `limits.job_deadline_ms` (or `deadline_s` from now). A partition is one worker's: `partition_rate_per_s` says
+    what it does of one, where that is less.
+
+    The summary has `replicas`, `needed` (had nothing bounds), `unmeetable` and its `message`, `hot` (partitions that
+    more workers don't help), `drained_in_s`, `lag`, `arrivals_per_s`, `rate_per_s`, `deadline_s` and `partitions`.
+    """
+    from kappaflow import _native
+
+    options = {
+        "rate_per_s": rate_per_s,
+        "partition_rate_per_s": partition_rate_per_s,
+        "arrivals_per_s": arrivals_per_s,
+        "deadline_s": deadline_s,
+        "watch_s": watch_s,
+        "p99_ms": p99_ms,
+        "pod_start_ms": pod_start_ms,
+        "rebalance_ms": rebalance_ms,
+        "utilisation": utilisation,
+        "min": min,
+        "max": max,
+    }
+    found = _native.replicas(fspath(job), param_texts(params), region, json.dumps(options), on_progress)
+    return cast(Summary, json.loads(found))
 
 
 def land(
@@ -294,6 +348,13 @@ def regions(job: JobPath, *, params: ParamValues | None = None) -> list[Region]:
     from kappaflow import _native
 
     return cast("list[Region]", json.loads(_native.regions(fspath(job), param_texts(params))))
+
+
+def names(job: JobPath, *, region: str, params: ParamValues | None = None) -> Summary:
+    """What the job's things in a region are called: `{"job", "group", "topics": {role: name}}`; no broker is asked."""
+    from kappaflow import _native
+
+    return cast(Summary, json.loads(_native.names(fspath(job), param_texts(params), region)))
 
 
 def events(job: JobPath, *, params: ParamValues | None = None) -> list[Event]:

@@ -139,6 +139,12 @@ class ServiceError(KappaFlowError):
     kind = "service"
 
 
+class ListenError(KappaFlowError):
+    """A worker can't listen for metrics and probes where it was told to."""
+
+    kind = "listen"
+
+
 class TableError(KappaFlowError):
     """The landed table refused a commit or can't be read."""
 

@@ -1,6 +1,9 @@
 """HTTP services of this machine that behave as each record's `n` says, and jobs that replay rows through them."""
 
 import json
+import socket
+import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +84,18 @@ def said(value: object, status: int = 200, **headers: str) -> Answer:
     return status, headers, json.dumps(value).encode()
 
 
+class UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", 0
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        request, _ = super().get_request()
+        return request, ("a Unix socket", 0)
+
+
 @dataclass
 class Service:
     """A server that can be stopped and started again on its port; it keeps what it was asked."""
@@ -92,10 +107,13 @@ class Service:
     now: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     server: ThreadingHTTPServer | None = None
+    tls: ssl.SSLContext | None = None
+    path: Path | None = None
+    """Of a Unix socket, in place of the port."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         service = self
@@ -128,9 +146,14 @@ class Service:
                 pass
 
         ThreadingHTTPServer.request_queue_size = 128
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if self.path is None:
+            self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+            self.port = self.server.server_address[1]
+        else:
+            self.server = UnixServer(str(self.path), Handler)  # type: ignore[arg-type]
+        if self.tls is not None:
+            self.server.socket = self.tls.wrap_socket(self.server.socket, server_side=True)
         self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
         threading.Thread(
             target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
@@ -143,8 +166,10 @@ class Service:
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Answer]) -> Iterator[Service]:
-    service = Service(answer)
+def serving(
+    answer: Callable[[Request], Answer], tls: ssl.SSLContext | None = None, path: Path | None = None
+) -> Iterator[Service]:
+    service = Service(answer, tls=tls, path=path)
     service.start()
     try:
         yield service

@@ -1,6 +1,7 @@
 """HTTP services, called as they are: a real job from Parquet to the table."""
 
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kappaflow
+from kappaflow.dev.secure import Authority
 from kappaflow.errors import JobFileError
 from tests.integration.http_services import Answer, Replay, Request, said, serving
 
@@ -45,11 +47,11 @@ def test_every_record_is_called_once_and_its_answer_lands(
             600,
             f"""
 deadline_ms = 5000
+concurrency = 6
 [service.http]
 url = "{service.url}/v1/price/{{n}}"
 query = {{ day = "{{day}}", item = "{{item}}" }}
 headers = {{ authorization = "env:PRICE_TOKEN", x-row = "row {{n}}" }}
-concurrency = 6
 """,
         )
         replay.publish()
@@ -97,7 +99,7 @@ def test_a_service_that_is_full_is_left_in_peace_and_no_record_pays_for_it(repla
             slots.release()
 
     with serving(answer) as service:
-        http = f'max_attempts = 1\n[service.http]\nurl = "{service.url}"\nconcurrency = 12'
+        http = f'max_attempts = 1\nconcurrency = 12\n[service.http]\nurl = "{service.url}"'
         replay.make(300, http)
         replay.publish()
         ledger = replay.work()
@@ -120,7 +122,7 @@ def test_a_service_that_is_down_is_waited_for(replay: Replay) -> None:
         service.start()
 
     with serving(answer) as service:
-        http = f'max_attempts = 2\n[service.http]\nurl = "{service.url}"\nconcurrency = 4'
+        http = f'max_attempts = 2\nconcurrency = 4\n[service.http]\nurl = "{service.url}"'
         replay.make(400, http)
         replay.publish()
         service.stop()
@@ -207,7 +209,7 @@ def test_records_of_a_key_are_called_in_their_order(replay: Replay) -> None:
         return said({"n": record["n"]})
 
     with serving(answer) as service:
-        http = f'[service.http]\nurl = "{service.url}"\nconcurrency = 8'
+        http = f'concurrency = 8\n[service.http]\nurl = "{service.url}"'
         replay.make(300, http, topics='key = ["shop"]')
         replay.publish()
         replay.work()
@@ -225,7 +227,6 @@ def test_records_of_a_key_are_called_in_their_order(replay: Replay) -> None:
         ('url = "ftp://x"', r"service\.http\.url.*expected http://HOST"),
         ('url = "http://x"\nheaders = {Authorization = "hush"}', r"headers\.Authorization.*is a secret"),
         ('url = "http://x"\nstatuses = {6xx = "retry"}', r"statuses\.6xx.*is no status"),
-        ('url = "http://x"\nconcurrency = 0', r"concurrency.*is 0"),
         ('url = "http://x"\nanswer = {body = "text"}', r"answer\.text_field.*is missing"),
         ('url = "http://x"\nanswer = {carry = ["m"]}', r"answer\.carry.*no field \"m\""),
         (
@@ -252,6 +253,57 @@ def test_a_service_is_a_callable_or_an_endpoint(replay: Replay) -> None:
     replay.job.write_text(text)
     with pytest.raises(JobFileError, match="has both callable and http"):
         kappaflow.dispatch(replay.job)
+
+
+def doubled(request: Request) -> Answer:
+    return said({"n": request.record["n"], "price": request.record["n"] * 2.0})
+
+
+def test_calls_say_as_of_when_their_record_is_meant(replay: Replay) -> None:
+    with serving(doubled) as service:
+        replay.make(50, f'as_of = "day"\n[service.http]\nurl = "{service.url}"')
+        replay.publish()
+        assert replay.work()["landed"] == 50
+    for request in service.requests:
+        assert request.headers["x-kappaflow-as-of"] == request.record["day"]
+
+
+def test_as_of_must_be_a_field(replay: Replay) -> None:
+    replay.make(1, 'as_of = "noon"\n[service.http]\nurl = "http://x"')
+    with pytest.raises(JobFileError, match=r'service\.as_of.*no field "noon"'):
+        kappaflow.dispatch(replay.job)
+
+
+def test_a_service_may_listen_on_a_unix_socket(replay: Replay) -> None:
+    with serving(doubled, path=replay.dir / "service.socket") as service:
+        replay.make(50, '[service.http]\nurl = "http://prices/v1"\nunix_socket = "service.socket"')
+        replay.publish()
+        assert replay.work()["landed"] == 50
+    assert {(r.path, r.headers["host"]) for r in service.requests} == {("/v1", "prices")}
+
+
+def test_a_service_may_ask_for_certificates(replay: Replay) -> None:
+    authority = Authority(replay.dir)
+    authority.issue("prices", replay.dir / "prices.pem", replay.dir / "prices.key")
+    authority.issue("worker", replay.dir / "worker.pem", replay.dir / "worker.key")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(replay.dir / "prices.pem", replay.dir / "prices.key")
+    tls.load_verify_locations(replay.dir / "ca.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    own = 'cert_file = "worker.pem"\nkey_file = "worker.key"'
+    with serving(doubled, tls=tls) as service:
+        replay.make(50, f'[service.http]\nurl = "{service.url}"\nca_file = "ca.pem"\n{own}')
+        replay.publish()
+        assert replay.work()["landed"] == 50
+    text = replay.job.read_text()
+    for wrong, message in [
+        ('ca_file = "prices.key"\n' + own, r"ca_file prices\.key holds no PEM certificate"),
+        ('ca_file = "none.pem"\n' + own, r"can't read ca_file .*none\.pem"),
+        ('cert_file = "worker.pem"', r"key_file.*go together"),
+    ]:
+        replay.job.write_text(text.replace('ca_file = "ca.pem"\n' + own, wrong))
+        with pytest.raises(kappaflow.KappaFlowError, match=message):
+            kappaflow.work(replay.job, region="east")
 
 
 JAVA = """
@@ -289,7 +341,7 @@ def test_a_service_of_the_jvm_is_replayed_as_it_is(replay: Replay) -> None:
             assert java.stdout is not None
             port = int(java.stdout.readline())
             url = f"http://127.0.0.1:{port}/price/{{n}}"
-            replay.make(500, f'[service.http]\nurl = "{url}"\nconcurrency = 8')
+            replay.make(500, f'concurrency = 8\n[service.http]\nurl = "{url}"')
             replay.publish()
             ledger = replay.work()
         finally:

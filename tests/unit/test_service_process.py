@@ -19,15 +19,16 @@ import pyarrow as pa
 import pytest
 
 from kappaflow.service import answers, context
-from kappaflow.service.protocol import DEAD_LETTER, MARK_BYTES, RETRY, VERSION, Connection
+from kappaflow.service.protocol import DEAD_LETTER, HELD, MARK_BYTES, RETRY, VERSION, Connection
 
 PACKAGES = Path(__file__).parents[2] / "python"
 RECORDS = pa.schema([("x", pa.int64())])
 ANSWERS = pa.schema([("y", pa.int32()), ("tags", pa.list_(pa.struct([("n", pa.int32())])))])
 
 SERVICE = """
-import asyncio, os, signal, sys, time
-from kappaflow.service import context
+import asyncio, dataclasses, os, signal, sys, time
+import pyarrow as pa
+from kappaflow.service import Answers, context, contexts
 
 class Skip(Exception): pass
 class SkipHarder(Skip): pass
@@ -61,12 +62,67 @@ def price(record):
 
 def key(record):
     call = context()
-    return {"y": call.attempt, "tags": [{"n": call.split}, {"n": call.seq}]}
+    return {"y": call.attempt, "tags": [{"n": call.split}, {"n": call.seq}, {"n": call.as_of}]}
 
 async def price_async(record):
     await asyncio.sleep(0.05)
     if record["x"] == 10: await asyncio.sleep(60)
     return {"y": context().seq}
+
+async def stubborn(record):
+    while record["x"] == 10:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+    return {"y": 0}
+
+async def in_turn(record):
+    x = record["x"]
+    await asyncio.sleep(0.01 * (4 - x) if x < 4 else 0)
+    if x == 5: raise ConnectionError("not now")
+    return {"y": x}
+
+@dataclasses.dataclass
+class Row:
+    x: int
+
+@dataclasses.dataclass
+class Price:
+    y: int
+
+# As pydantic's are.
+class Model:
+    def __init__(self, **values): self.__dict__.update(values)
+    @classmethod
+    def model_validate(cls, record): return cls(**record)
+    def model_dump(self): return dict(self.__dict__)
+
+def typed(row: Row) -> Price:
+    return Price(row.x * 2)
+
+def modelled(row: Model) -> Model:
+    return Model(y=row.x * 2)
+
+async def typed_async(row: Row) -> Price:
+    return Price(row.x * 2)
+
+def batch(records: pa.RecordBatch) -> pa.RecordBatch:
+    xs = records["x"].to_pylist()
+    for x in xs:
+        if x == 4: raise Broken(x)
+        if x == 5: raise ConnectionError(x)
+    if xs == [6]: return pa.RecordBatch.from_pydict({"y": [1, 2]})
+    if xs == [7]: return pa.RecordBatch.from_pydict({"z": [1]})
+    return pa.RecordBatch.from_pydict({"y": [x * 10 for x in xs]})
+
+def families(records: pa.RecordBatch) -> Answers:
+    rows, of = [], []
+    for n, (x, call) in enumerate(zip(records["x"].to_pylist(), contexts())):
+        for _ in range(x):
+            rows.append({"y": x, "tags": [{"n": call.seq}]})
+            of.append(n)
+    return Answers(pa.RecordBatch.from_pylist(rows), of)
 
 not_callable = 3
 """
@@ -89,7 +145,7 @@ class Process:
         assert frame is not None
         return frame
 
-    def give(self, values: list[int], attempt: int = 1) -> None:
+    def give(self, values: list[int], attempt: int = 1, lane: list[int | None] | None = None) -> None:
         self.batches += 1
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, RECORDS) as writer:
@@ -99,6 +155,7 @@ class Process:
             "id": self.batches,
             "split": [3] * len(values),
             "seq": list(range(len(values))),
+            "lane": lane,
         }
         self.connection.send({**head, "attempt": [attempt] * len(values)}, sink.getvalue().to_pybytes())
 
@@ -110,6 +167,25 @@ class Process:
         assert (head["type"], head["id"]) == ("answers", self.batches)
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
             return head["n"], head["why"], reader.read_all().to_pylist()
+
+    def ask_at_once(
+        self, values: list[int], lane: list[int | None] | None = None
+    ) -> tuple[dict[int, tuple[int, list[str] | None]], dict[int, dict[str, Any]]]:
+        """By row, the verdict with its reason, and the answer; from as many frames as it takes."""
+        self.give(values, lane=lane)
+        verdicts: dict[int, tuple[int, list[str] | None]] = {}
+        rows: dict[int, dict[str, Any]] = {}
+        while len(verdicts) < len(values):
+            head, body = self.receive()
+            assert (head["type"], head["id"]) == ("answers", self.batches)
+            with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+                answered = iter(reader.read_all().to_pylist())
+            for place, (row, n) in enumerate(zip(head["rows"], head["n"], strict=True)):
+                assert row not in verdicts
+                verdicts[row] = (n, head["why"].get(str(place)))
+                if n == 1:
+                    rows[row] = next(answered)
+        return verdicts, rows
 
     def marked(self) -> tuple[int, int, int]:
         batch, row, calls = struct.unpack("=QQQ", self.mark.read_bytes())
@@ -167,7 +243,7 @@ def started(tmp_path: Path, **start: Any) -> Iterator[tuple[Process, dict[str, A
 def test_every_kind_of_answer(tmp_path: Path) -> None:
     warm_up = {"warm_up": "service_under_test:load", "options": {"factor": 10}}
     with started(tmp_path, **warm_up) as (process, ready):
-        assert ready == {"type": "ready"}
+        assert ready == {"type": "ready", "at_once": False}
         n, why, rows = process.ask([0, 1, 2, 3, 4, 5, 11, 20])
         assert n == [1, 0, 2, 0, DEAD_LETTER, RETRY, 0, 1]
         assert why == {
@@ -190,7 +266,8 @@ def test_only_the_answer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         assert {reason for reason, _ in why.values()} == {"AnswerMisfit"}
         assert why["1"][1] == "the answer does not fit answer.avsc: field y: 1.5 is no whole number"
         assert why["2"][1] == "the answer does not fit answer.avsc: field 'z' is not in the schema"
-        assert why["3"][1] == "the answer is a str: expected a dict, a list of dicts, or None"
+        expected = "a dict, a dataclass instance or a model, a list of them, or None"
+        assert why["3"][1] == f"the answer is a str: expected {expected}"
         assert "field tags" in why["4"][1]
         assert why["5"][1] == "the answer does not fit answer.avsc: field tags[].m is not in the schema"
 
@@ -204,24 +281,97 @@ def test_the_mark_outlives_the_process(tmp_path: Path) -> None:
 
 
 def test_a_call_knows_its_record(tmp_path: Path) -> None:
-    with started(tmp_path, callable="service_under_test:key") as (process, _):
-        n, _, rows = process.ask([0, 0], attempt=4)
+    with started(tmp_path, callable="service_under_test:key", as_of="x") as (process, _):
+        n, _, rows = process.ask([0, 7], attempt=4)
         assert n == [1, 1]
-        assert rows[1] == {"y": 4, "tags": [{"n": 3}, {"n": 1}]}
+        assert rows[1] == {"y": 4, "tags": [{"n": 3}, {"n": 1}, {"n": 7}]}
     with pytest.raises(LookupError, match="inside a call"):
         context()
 
 
 def test_async_callables_run_together_and_have_a_deadline(tmp_path: Path) -> None:
-    with started(tmp_path, callable="service_under_test:price_async") as (process, _):
+    with started(tmp_path, callable="service_under_test:price_async") as (process, ready):
+        assert ready == {"type": "ready", "at_once": True}
         began = time.monotonic()
-        n, _, rows = process.ask(list(range(20, 120)))
+        verdicts, rows = process.ask_at_once(list(range(20, 120)))
         assert time.monotonic() - began < 2
-        assert n == [1] * 100
-        assert [row["y"] for row in rows] == list(range(100))
-        n, why, _ = process.ask([10, 0])
-        assert n == [RETRY, 1]
-        assert why == {"0": ["Deadline", "no answer within 1 s"]}
+        assert {n for n, _ in verdicts.values()} == {1}
+        assert [rows[row]["y"] for row in range(100)] == list(range(100))
+        # The late one keeps nobody waiting.
+        process.give([10, 0])
+        head, _ = process.receive()
+        assert (head["rows"], head["n"]) == ([1], [1])
+        head, _ = process.receive()
+        assert (head["rows"], head["n"]) == ([0], [RETRY])
+        assert head["why"] == {"0": ["Deadline", "no answer within 1 s"]}
+
+
+def test_a_coroutine_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    with started(tmp_path, callable="service_under_test:stubborn", deadline_ms=200) as (process, _):
+        verdicts, rows = process.ask_at_once([10, 10, 0], lane=[0, 0, None])
+        assert verdicts[0] == (RETRY, ["Deadline", "no answer within 0.2 s"])
+        assert verdicts[1][0] == HELD
+        assert verdicts[2][0] == 1
+        assert rows == {2: {"y": 0, "tags": None}}
+
+
+def test_those_behind_one_that_is_tried_again_are_held(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, _):
+        process.give([5, 0, 20, 5, 21], lane=[0, 1, 0, None, None])
+        head, _ = process.receive()
+        assert head["n"] == [RETRY, 1, HELD, RETRY, 1]
+    with started(tmp_path, callable="service_under_test:in_turn") as (process, _):
+        lane: list[int | None] = [0, 1, 0, 1, 0, 1]
+        verdicts, rows = process.ask_at_once([1, 1, 2, 2, 3, 5], lane=lane)
+        assert [verdicts[row][0] for row in range(6)] == [1, 1, 1, 1, 1, RETRY]
+        # Those of a lane one after the other, the lanes at once.
+        assert {row: answer["y"] for row, answer in rows.items()} == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
+        verdicts, _ = process.ask_at_once([5, 1, 1], lane=[0, 0, 1])
+        assert [verdicts[row][0] for row in range(3)] == [RETRY, HELD, 1]
+
+
+def test_a_callable_takes_what_its_annotation_says(tmp_path: Path) -> None:
+    for name in ("typed", "modelled", "typed_async"):
+        with started(tmp_path, callable=f"service_under_test:{name}") as (process, ready):
+            if ready["at_once"]:
+                verdicts, rows = process.ask_at_once([3, 4])
+                assert [verdicts[row][0] for row in range(2)] == [1, 1]
+                assert rows[1]["y"] == 8
+            else:
+                n, _, answered = process.ask([3, 4])
+                assert n == [1, 1], name
+                assert [row["y"] for row in answered] == [6, 8]
+
+
+def test_a_callable_may_take_batches(tmp_path: Path) -> None:
+    with started(tmp_path, callable="service_under_test:batch") as (process, _):
+        n, _, rows = process.ask([1, 2, 3])
+        assert n == [1, 1, 1]
+        assert [row["y"] for row in rows] == [10, 20, 30]
+        # One of them is in the way: each is called by itself.
+        n, why, rows = process.ask([1, 4, 3, 5])
+        assert n == [1, DEAD_LETTER, 1, RETRY]
+        assert why == {"1": ["Broken", "4"], "3": ["ConnectionError", "5"]}
+        assert [row["y"] for row in rows] == [10, 30]
+        n, why, _ = process.ask([6])
+        assert n == [DEAD_LETTER]
+        assert why["0"][0] == "AnswerMisfit"
+        assert "2 answers to 1 records" in why["0"][1]
+        n, why, _ = process.ask([7])
+        assert (n, why["0"][1]) == (
+            [DEAD_LETTER],
+            "the answer does not fit answer.avsc: field 'z' is not in the schema",
+        )
+    with started(tmp_path, callable="service_under_test:families") as (process, _):
+        n, why, rows = process.ask([0, 2, 1])
+        assert n == [0, 2, 1]
+        assert why == {"0": ["NoAnswer", ""]}
+        # x, and the seq by which the batch knows its records.
+        assert [(row["y"], row["tags"]) for row in rows] == [
+            (2, [{"n": 1}]),
+            (2, [{"n": 1}]),
+            (1, [{"n": 2}]),
+        ]
 
 
 def test_it_leaves_with_its_worker_even_in_the_middle_of_a_call(tmp_path: Path) -> None:

@@ -20,14 +20,18 @@ class ServiceConsumerOperator(KappaFlowOperator):
     region: templated; to be mapped over.
     service_mode: "inline" runs a worker in this task; "fleet" waits for workers that run elsewhere. Templated. By
         default what the job file says in `service.mode`.
+    listen: `ADDRESS:PORT` where an inline worker answers /metrics, /healthz, /readyz and /replicas. Templated.
     """
 
-    template_fields: Sequence[str] = (*KappaFlowOperator.template_fields, "region", "service_mode")
+    template_fields: Sequence[str] = (*KappaFlowOperator.template_fields, "region", "service_mode", "listen")
 
-    def __init__(self, *, region: str, service_mode: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, region: str, service_mode: str | None = None, listen: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.region = region
         self.service_mode = service_mode
+        self.listen = listen
 
     def execute(self, context: "Context") -> dict[str, Any]:
         """Calls `kappaflow.work` (inline) or `kappaflow.watch` (fleet)."""
@@ -41,11 +45,16 @@ class ServiceConsumerOperator(KappaFlowOperator):
                 raise KappaFlowFailed(
                     f"service_mode is {mode!r}: expected one of {', '.join(MODES)}", "job_file"
                 )
-            stage = kappaflow.work if mode == "inline" else kappaflow.watch
             self.log.info(
                 "region %s: %s", self.region, "working here" if mode == "inline" else "watching the fleet"
             )
-            summary = stage(self.job_file, region=self.region, params=params, on_progress=self.progress())
+            show = self.progress()
+            if mode == "inline":
+                summary = kappaflow.work(
+                    self.job_file, region=self.region, params=params, listen=self.listen, on_progress=show
+                )
+            else:
+                summary = kappaflow.watch(self.job_file, region=self.region, params=params, on_progress=show)
         result: dict[str, Any] = small(summary)
         self.log.info("region %s is done: %s", self.region, in_words(summary))
         return result

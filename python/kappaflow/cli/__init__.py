@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kappaflow.cli import schema, stages
+from kappaflow.cli import k8s, replicas, schema, stages
 from kappaflow.dev import cli as dev
 from kappaflow.errors import JobFileError, KappaFlowError, StoppedError
 
@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"kappaflow {_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     stages.add_parsers(commands)
+    replicas.add_parser(commands)
     schema.add_parser(commands)
+    k8s.add_parser(commands)
     dev.add_parser(commands)
     return top
 
@@ -63,6 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def command_words(argv: Sequence[str]) -> list[str]:
+    """The words as the parser has them: `work replicas` is one command, since `work` takes a job file there."""
+    words = list(argv)
+    if words[:2] == replicas.COMMAND.split():
+        words[:2] = [replicas.COMMAND]
+    return words
+
+
 def _check_readable(job: str) -> None:
     """A wrong path is wrong usage, whatever the stage would make of it."""
     try:
@@ -79,7 +89,7 @@ def _check_readable(job: str) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     top = parser()
-    args, rest = top.parse_known_args(argv)
+    args, rest = top.parse_known_args(command_words(sys.argv[1:] if argv is None else argv))
     if args.command == "sql" and args.query is None and len(rest) == 1 and not rest[0].startswith("-"):
         # argparse fills an optional positional before it has seen the options that follow the job file.
         args.query = rest.pop()

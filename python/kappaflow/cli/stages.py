@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_parsers(commands: "SubParsers") -> None:
-    """Add a subcommand for each stage."""
+def job_arguments() -> argparse.ArgumentParser:
+    """What every command on a job file takes."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("job", help="the job file (job.toml)")
     common.add_argument(
@@ -29,6 +29,12 @@ def add_parsers(commands: "SubParsers") -> None:
     )
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout, last")
     common.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return common
+
+
+def add_parsers(commands: "SubParsers") -> None:
+    """Add a subcommand for each stage."""
+    common = job_arguments()
 
     def add(
         name: str,
@@ -96,6 +102,16 @@ def add_parsers(commands: "SubParsers") -> None:
     work.add_argument(
         "--watch", action="store_true", help="don't work, only wait until a fleet has done the region"
     )
+    work.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        help="answer /metrics (Prometheus), /healthz, /readyz and /replicas there, e.g. 127.0.0.1:9464",
+    )
+    work.add_argument(
+        "--instance-id",
+        metavar="NAME",
+        help="a name that this worker keeps over restarts (a pod's name), so that a quick restart moves no partition",
+    )
     land = add("land", _land, "land the answers in the table, up to where the egress ends now")
     land.add_argument("--region", help="only this region (default: all with placed child jobs)")
     add(
@@ -138,7 +154,8 @@ def param(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _out(args: argparse.Namespace, summary: object, render: Callable[[], None]) -> None:
+def out(args: argparse.Namespace, summary: object, render: Callable[[], None]) -> None:
+    """Show a summary to people, and to machines if they ask."""
     render()
     if args.json:
         sys.stdout.write(json.dumps(summary, default=str) + "\n")
@@ -149,14 +166,14 @@ def _run(args: argparse.Namespace) -> int:
         summary = kappaflow.run(
             args.job, params=dict(args.param), new_snapshot=args.new_snapshot, on_progress=on_progress
         )
-    _out(args, summary, lambda: show.ledger(summary["ledger"]))
+    out(args, summary, lambda: show.ledger(summary["ledger"]))
     kappaflow.check_ledger(summary["ledger"])
     return 0
 
 
 def _plan(args: argparse.Namespace) -> int:
     plan = kappaflow.plan(args.job, params=dict(args.param), new_snapshot=args.new_snapshot)
-    _out(args, plan, lambda: show.plan(plan))
+    out(args, plan, lambda: show.plan(plan))
     return 0
 
 
@@ -165,34 +182,47 @@ def _dispatch(args: argparse.Namespace) -> int:
         dispatched = kappaflow.dispatch(
             args.job, params=dict(args.param), new_snapshot=args.new_snapshot, on_progress=on_progress
         )
-    _out(args, dispatched, lambda: show.dispatched(dispatched))
+    out(args, dispatched, lambda: show.dispatched(dispatched))
     return 0
 
 
 def _publish(args: argparse.Namespace) -> int:
     if args.dry_run:
         told = kappaflow.rehearse(args.job, params=dict(args.param), child=args.child)
-        _out(args, told, lambda: show.rehearsal(told))
+        out(args, told, lambda: show.rehearsal(told))
         return 0
     with progress(args.quiet) as on_progress:
         receipt = kappaflow.publish(
             args.job, params=dict(args.param), child=args.child, on_progress=on_progress
         )
-    _out(args, receipt, lambda: show.receipt(receipt))
+    out(args, receipt, lambda: show.receipt(receipt))
     return 0
 
 
 def _work(args: argparse.Namespace) -> int:
     params = dict(args.param)
-    region = args.region or _only_region(args.job, params)
-    act = kappaflow.watch if args.watch else kappaflow.work
+    region = args.region or only_region(args.job, params)
+    if args.watch and (args.listen or args.instance_id):
+        option = "--listen" if args.listen else "--instance-id"
+        raise kappaflow.KappaFlowError(f"{option} is for a worker; with --watch none runs here")
     with progress(args.quiet) as on_progress:
-        summary = act(args.job, region=region, params=params, on_progress=on_progress)
-    _out(args, summary, lambda: show.facts("work", summary))
+        if args.watch:
+            summary = kappaflow.watch(args.job, region=region, params=params, on_progress=on_progress)
+        else:
+            summary = kappaflow.work(
+                args.job,
+                region=region,
+                params=params,
+                listen=args.listen,
+                instance_id=args.instance_id,
+                on_progress=on_progress,
+            )
+    out(args, summary, lambda: show.facts("work", summary))
     return 0
 
 
-def _only_region(job: str, params: dict[str, str]) -> str:
+def only_region(job: str, params: dict[str, str]) -> str:
+    """The region of a job that has one."""
     names = [region["name"] for region in kappaflow.resolve(job, params=params)["file"]["regions"]]
     if len(names) == 1:
         return str(names[0])
@@ -204,14 +234,14 @@ def _land(args: argparse.Namespace) -> int:
         summary = kappaflow.land(
             args.job, region=args.region, params=dict(args.param), on_progress=on_progress
         )
-    _out(args, summary, lambda: show.facts("land", summary))
+    out(args, summary, lambda: show.facts("land", summary))
     return 0
 
 
 def _reconcile(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
         report: Summary = kappaflow.reconcile(args.job, params=dict(args.param), on_progress=on_progress)
-    _out(args, report, lambda: show.ledger(report))
+    out(args, report, lambda: show.ledger(report))
     kappaflow.check_ledger(report)
     return 0
 
@@ -219,13 +249,13 @@ def _reconcile(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
         told = kappaflow.doctor(args.job, params=dict(args.param), spark=args.spark, on_progress=on_progress)
-    _out(args, told, lambda: show.doctor(told))
+    out(args, told, lambda: show.doctor(told))
     return 0 if told["healthy"] else 1
 
 
 def _status(args: argparse.Namespace) -> int:
     status = kappaflow.status(args.job, params=dict(args.param))
-    _out(args, status, lambda: show.status(status))
+    out(args, status, lambda: show.status(status))
     return 0
 
 
@@ -233,12 +263,12 @@ def _sql(args: argparse.Namespace) -> int:
     params = dict(args.param)
     if args.query is None:
         results = kappaflow.metrics(args.job, params=params)
-        _out(args, results, lambda: show.metrics(results))
+        out(args, results, lambda: show.metrics(results))
     else:
         table = kappaflow.sql(args.job, args.query, params=params)
         rows = table.to_pylist()
         columns = table.column_names
-        _out(
+        out(
             args,
             {"columns": columns, "rows": [list(row.values()) for row in rows]},
             lambda: show.table("", columns, [list(row.values()) for row in rows]),
@@ -252,5 +282,5 @@ def _report(args: argparse.Namespace) -> int:
     data = report.collect(args.job, params=dict(args.param))
     path = report.write(args.out, data)
     wrong = report.problems(data)
-    _out(args, {"report": str(path), "problems": wrong}, lambda: show.lines([f"report: {path}", *wrong]))
+    out(args, {"report": str(path), "problems": wrong}, lambda: show.lines([f"report: {path}", *wrong]))
     return 1 if wrong else 0

@@ -139,7 +139,7 @@ def prepare(home: Path, brokers: Sequence[int]) -> None:
         for user in USERS:
             if not (home / f"{user}.password").exists():
                 write_private(home / f"{user}.password", secrets.token_urlsafe(18).encode())
-        authority = _Authority(home)
+        authority = Authority(home)
         tokens.prepare(home, USERS)
         for user in USERS:
             authority.issue(user, home / f"{user}.pem", home / f"{user}.key")
@@ -154,7 +154,7 @@ def prepare(home: Path, brokers: Sequence[int]) -> None:
         ) from error
 
 
-class _Authority:
+class Authority:
     """A certificate authority of one region, kept in `ca.pem` and `ca.key`."""
 
     def __init__(self, home: Path) -> None:

@@ -12,7 +12,19 @@ from pathlib import Path
 
 from kappaflow.errors import FileError
 from kappaflow.report.collect import collect
-from kappaflow.report.data import Check, Mark, ReportData, Sample, Span, causes, name, problems, spans_of
+from kappaflow.report.data import (
+    Check,
+    Mark,
+    ReportData,
+    Sample,
+    Span,
+    Way,
+    WaySample,
+    causes,
+    name,
+    problems,
+    spans_of,
+)
 from kappaflow.report.page import page
 
 __all__ = [
@@ -21,6 +33,8 @@ __all__ = [
     "ReportData",
     "Sample",
     "Span",
+    "Way",
+    "WaySample",
     "causes",
     "collect",
     "name",

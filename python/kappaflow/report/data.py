@@ -53,6 +53,33 @@ class Check:
         return self.found == self.expected
 
 
+@dataclass(frozen=True)
+class WaySample:
+    """What one way of calling a service had come to, so long after it began."""
+
+    at_ms: int
+    answered: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of calling a service, to be seen beside another.
+
+    answered, errors, timeouts: calls by how they ended; `lost`: rows that have no answer at the end.
+    p99_ms: of the calls that were answered.
+    """
+
+    label: str
+    seconds: float
+    answered: int
+    errors: int
+    timeouts: int
+    lost: int
+    p99_ms: float
+    samples: Sequence[WaySample] = ()
+
+
 @dataclass
 class ReportData:
     """Everything a report shows. Only `name`, `job` and `ledger` are needed; parts without data are left out.
@@ -67,6 +94,7 @@ class ReportData:
     metrics: what `kappaflow.metrics` returned.
     source: rows by fate and cause as counted elsewhere, to be compared with the ledger's; None compares nothing.
     checks: further comparisons.
+    ways: one service called in several ways, side by side.
     seconds: durations by stage, in seconds.
     versions: version by component.
     """
@@ -82,6 +110,7 @@ class ReportData:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     source: Mapping[str, Mapping[str, int]] | None = None
     checks: Sequence[Check] = ()
+    ways: Sequence[Way] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 

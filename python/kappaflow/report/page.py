@@ -11,6 +11,7 @@ from kappaflow.report import charts
 from kappaflow.report.charts import Line, Part, count
 from kappaflow.report.data import ReportData, causes, name, problems, rates, spread_landings
 from kappaflow.report.tables import is_number, more, table, text
+from kappaflow.report.ways import ways
 from kappaflow.types import Metric, Summary
 
 _CHARTED_METRICS = 4
@@ -28,6 +29,7 @@ def page(data: ReportData) -> str:
         _causes(data),
         _throughput(data),
         _timeline(data),
+        _section("One service, called two ways", *ways(data.ways)) if data.ways else "",
         _children(data),
         _metrics(data.metrics),
         _about(data),

@@ -33,6 +33,20 @@ def batch(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def stream(batch: pa.RecordBatch) -> memoryview:
+    """The batch as the body of a frame."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def unstream(body: bytes | memoryview) -> pa.RecordBatch:
+    """The one batch of a frame's body."""
+    with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+        return reader.read_next_batch()
+
+
 def check(values: Sequence[Any], type_: pa.DataType, path: str) -> None:
     """Refuses what pyarrow would silently change on the way to `type_`. Works on the set of Python types first."""
     types = set(map(type, values))

@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class Call:
     seq: int
     attempt: int
     """1 for the first try of this row by this worker, then 2, 3, …"""
+    as_of: Any = None
+    """As of when the record is meant: the value of its field `service.as_of`, if the job names one."""
 
     @property
     def idempotency_key(self) -> str:
@@ -21,8 +24,14 @@ class Call:
         return f"{self.job}/{self.split}/{self.seq}"
 
 
+CallOf = tuple[str, int, int, int, Any]
+
 # A plain tuple, set before every call: a `Call` is made only when somebody asks.
-CURRENT: ContextVar[tuple[str, int, int, int] | None] = ContextVar("kappaflow_call", default=None)
+CURRENT: ContextVar[CallOf | None] = ContextVar("kappaflow_call", default=None)
+
+
+# Of the batch that a callable of batches is being called with.
+CURRENT_BATCH: ContextVar[list[CallOf] | None] = ContextVar("kappaflow_calls", default=None)
 
 
 def context() -> Call:
@@ -31,3 +40,11 @@ def context() -> Call:
     if current is None:
         raise LookupError("kappaflow.service.context() works only inside a call of the service by a worker")
     return Call(*current)
+
+
+def contexts() -> list[Call]:
+    """The records of the batch the service is being called with, by row. `LookupError` outside of such a call."""
+    current = CURRENT_BATCH.get()
+    if current is None:
+        raise LookupError("kappaflow.service.contexts() works only inside a call with a batch by a worker")
+    return [Call(*call) for call in current]

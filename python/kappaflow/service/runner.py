@@ -7,30 +7,16 @@ import os
 import select
 import sys
 import threading
-import traceback
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from kappaflow.service import answers, loading
-from kappaflow.service.calls import CURRENT
-from kappaflow.service.protocol import DEAD_LETTER, MARK_BYTES, RETRY, VERSION, Connection
-
-MESSAGE_CHARACTERS = 500
-SHOWN_TRACEBACKS = 5
-"""Tracebacks printed to the log for each unexpected exception class."""
-
-
-class Outcome(NamedTuple):
-    """What one call came to: `n` as in the protocol; reason and detail unless it was answered."""
-
-    n: int
-    rows: list[dict[str, Any]]
-    reason: str = ""
-    detail: str = ""
+from kappaflow.service import answers, at_once, batches, loading, shapes
+from kappaflow.service.calls import CURRENT, CURRENT_BATCH, CallOf
+from kappaflow.service.outcomes import NOT_CALLED, Judge, Outcome, head_of
+from kappaflow.service.protocol import MARK_BYTES, RETRY, VERSION, Connection
 
 
 class Runner:
@@ -40,132 +26,137 @@ class Runner:
         path = [str(Path(p)) for p in start["python_path"]]
         sys.path[:0] = path
         self._job: str = start["job"]
+        self._as_of: str | None = start.get("as_of")
         self._schema = schema
-        self._schema_name: str = start["answer_schema"]
         self._call = loading.load_callable(start["callable"], "service.callable", path)
-        self._verdicts = loading.load_verdicts(start["verdicts"], path)
+        self._judge = Judge(loading.load_verdicts(start["verdicts"], path), schema, start["answer_schema"])
         self._deadline_seconds: float = start["deadline_ms"] / 1000
-        self._shown: Counter[str] = Counter()
-        self._mark = _map_mark(start["mark"])
-        self._calls = 0
-        self._loop: asyncio.Runner | None = None
+        self._mark = Mark(start["mark"])
+        self._batches = shapes.takes_batches(self._call)
+        self._read = shapes.reader(self._call)
+        self.loop: asyncio.Runner | None = None
         called = self._call if inspect.isroutine(self._call) else type(self._call).__call__
-        if inspect.iscoroutinefunction(called):
-            self._loop = asyncio.Runner()
+        self.at_once = inspect.iscoroutinefunction(called)
+        if self.at_once and self._batches:
+            name = start["callable"]
+            reason = (
+                f'service.callable = "{name}" is a coroutine function that takes a batch: make it a plain one'
+            )
+            raise loading.StartError("import", reason)
+        if self.at_once:
+            self.loop = asyncio.Runner()
         if start["warm_up"]:
             warm_up = loading.load_callable(start["warm_up"], "service.warm_up", path)
             try:
                 found = warm_up(**start["options"])
                 if inspect.isawaitable(found):
-                    self._loop = self._loop or asyncio.Runner()
-                    self._loop.run(_wait(found))
+                    self.loop = self.loop or asyncio.Runner()
+                    self.loop.run(_wait(found))
             except BaseException as error:
                 reason = f'service.warm_up = "{start["warm_up"]}" raised {loading.describe(error)}'
                 raise loading.StartError("warm_up", reason, loading.last_lines(error)) from error
 
-    def run(self, head: dict[str, Any], records: list[dict[str, Any]]) -> tuple[dict[str, Any], memoryview]:
+    def run(self, head: dict[str, Any], records: pa.RecordBatch) -> tuple[dict[str, Any], memoryview]:
         """The head and the body of the answer to one batch."""
-        calls = [
-            (self._job, split, seq, attempt)
-            for split, seq, attempt in zip(head["split"], head["seq"], head["attempt"], strict=True)
-        ]
-        self._mark[0] = head["id"]
-        if self._loop is not None:
-            outcomes = self._loop.run(self._together(records, calls))
+        calls = self.calls(head, records)
+        self._mark.batch(head["id"])
+        if self._batches:
+            found = self._whole(records, calls)
+            if found is not None:
+                return {"type": "answers", "id": head["id"], **found[0]}, found[1]
+            arguments: Sequence[Any] = [records.slice(row, 1) for row in range(records.num_rows)]
+            one = self._one_of_batch
         else:
-            outcomes = [
-                self._one(row, record, call)
-                for row, (record, call) in enumerate(zip(records, calls, strict=True))
-            ]
-        self._begin(len(records))
-        outcomes, body = self._pack(outcomes)
-        why = {str(row): [o.reason, o.detail] for row, o in enumerate(outcomes) if o.n <= 0}
-        return {"type": "answers", "id": head["id"], "n": [o.n for o in outcomes], "why": why}, body
+            arguments = records.to_pylist()
+            one = self._one
+        lanes = head.get("lane") or [None] * len(calls)
+        blocked: set[int] = set()
+        outcomes = []
+        for row, (argument, call, lane) in enumerate(zip(arguments, calls, lanes, strict=True)):
+            if lane in blocked:
+                outcomes.append(NOT_CALLED)
+                continue
+            self._mark.row(row)
+            outcome = one(argument, call)
+            if outcome.n == RETRY and lane is not None:
+                blocked.add(lane)
+            outcomes.append(outcome)
+        self._mark.row(len(calls))
+        found_head, body = self._judge.pack(outcomes)
+        return {"type": "answers", "id": head["id"], **found_head}, body
 
-    def _begin(self, row: int) -> None:
-        self._calls += 1
-        self._mark[1] = row
-        self._mark[2] = self._calls
+    def calls(self, head: dict[str, Any], records: pa.RecordBatch) -> list[CallOf]:
+        as_of = [None] * records.num_rows if self._as_of is None else records[self._as_of].to_pylist()
+        rows = zip(head["split"], head["seq"], head["attempt"], as_of, strict=True)
+        return [(self._job, *row) for row in rows]
 
-    def _one(self, row: int, record: dict[str, Any], call: tuple[str, int, int, int]) -> Outcome:
-        self._begin(row)
+    def _one(self, record: dict[str, Any], call: CallOf) -> Outcome:
         CURRENT.set(call)
         try:
-            return _answer(self._call(record))
+            return self._judge.answered(self._call(record if self._read is None else self._read(record)))
         except BaseException as error:
-            return self._raised(error)
+            return self._judge.raised(error)
 
-    async def _together(
-        self, records: list[dict[str, Any]], calls: list[tuple[str, int, int, int]]
-    ) -> list[Outcome]:
-        async def one(row: int, record: dict[str, Any], call: tuple[str, int, int, int]) -> Outcome:
-            self._begin(row)
-            CURRENT.set(call)
-            limit = asyncio.timeout(self._deadline_seconds)
-            try:
-                async with limit:
-                    return _answer(await self._call(record))
-            except BaseException as error:
-                if limit.expired():
-                    return Outcome(RETRY, [], "Deadline", f"no answer within {self._deadline_seconds:g} s")
-                return self._raised(error)
+    def _whole(
+        self, records: pa.RecordBatch, calls: list[CallOf]
+    ) -> tuple[dict[str, Any], memoryview] | None:
+        """The answers to a batch; None if one of its records is in the way, so that each is called by itself."""
+        self._mark.row(0)
+        CURRENT_BATCH.set(calls)
+        try:
+            counts, batch = batches.counted(self._call(records), records.num_rows, self._schema)
+        except BaseException as error:
+            if records.num_rows == 1:
+                return self._judge.pack([self._judged(error)])
+            return None
+        self._mark.row(records.num_rows)
+        head = head_of([Outcome(n, [], "" if n else "NoAnswer") for n in counts])
+        return head, answers.stream(batch)
 
-        return await asyncio.gather(
-            *(one(*each) for each in zip(range(len(records)), records, calls, strict=True))
+    def _one_of_batch(self, record: pa.RecordBatch, call: CallOf) -> Outcome:
+        CURRENT_BATCH.set([call])
+        try:
+            counts, batch = batches.counted(self._call(record), 1, self._schema)
+        except BaseException as error:
+            return self._judged(error)
+        return Outcome(counts[0], batch.to_pylist(), "" if counts[0] else "NoAnswer")
+
+    def _judged(self, error: BaseException) -> Outcome:
+        if isinstance(error, answers.MisfitError):
+            return self._judge.misfit(error)
+        return self._judge.raised(error)
+
+    def serve_at_once(self, connection: Connection) -> None:
+        """Until the worker closes the socket."""
+        assert self.loop is not None
+        service = at_once.AtOnce(
+            self._call, self._read, self.calls, self._judge, self._mark, self._deadline_seconds
         )
-
-    def _raised(self, error: BaseException) -> Outcome:
-        name, message = type(error).__name__, " ".join(str(error).split())[:MESSAGE_CHARACTERS]
-        for kind in type(error).__mro__:
-            verdict = self._verdicts.get(kind)
-            if verdict is not None:
-                return Outcome(
-                    {"filtered": 0, "dead_letter": DEAD_LETTER}.get(verdict, RETRY), [], name, message
-                )
-        self._shown[name] += 1
-        if self._shown[name] <= SHOWN_TRACEBACKS:
-            traceback.print_exception(error)
-        return Outcome(RETRY, [], name, message)
-
-    def _pack(self, outcomes: list[Outcome]) -> tuple[list[Outcome], memoryview]:
-        try:
-            batch = answers.batch([row for o in outcomes for row in o.rows], self._schema)
-        except answers.MisfitError:
-            # Somebody's answer doesn't fit: find out whose, so that only it is refused.
-            outcomes = [self._fitting(o) for o in outcomes]
-            batch = answers.batch([row for o in outcomes for row in o.rows], self._schema)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self._schema) as writer:
-            writer.write_batch(batch)
-        return outcomes, memoryview(sink.getvalue())
-
-    def _fitting(self, outcome: Outcome) -> Outcome:
-        try:
-            answers.batch(outcome.rows, self._schema)
-        except answers.MisfitError as error:
-            detail = f"the answer does not fit {self._schema_name}: {error}"[:MESSAGE_CHARACTERS]
-            return Outcome(DEAD_LETTER, [], "AnswerMisfit", detail)
-        return outcome
+        self.loop.run(service.serve(connection.sock))
 
 
-def _answer(answer: Any) -> Outcome:
-    if isinstance(answer, dict):
-        return Outcome(1, [answer])
-    if answer is None:
-        return Outcome(0, [], "NoAnswer")
-    if isinstance(answer, list | tuple) and all(isinstance(child, dict) for child in answer):
-        return Outcome(len(answer), list(answer), "" if answer else "NoChildren")
-    detail = f"the answer is a {type(answer).__name__}: expected a dict, a list of dicts, or None"
-    return Outcome(DEAD_LETTER, [], "AnswerMisfit", detail)
+class Mark:
+    """What this process is doing, where its worker can see it even after its death."""
+
+    def __init__(self, path: str) -> None:
+        with Path(path).open("r+b") as file:
+            self._words = memoryview(mmap.mmap(file.fileno(), MARK_BYTES)).cast("Q")
+        self._count = 0
+
+    def batch(self, number: int) -> None:
+        self._words[0] = number
+
+    def row(self, row: int) -> None:
+        self._words[1] = row
+        self.alive()
+
+    def alive(self) -> None:
+        self._count += 1
+        self._words[2] = self._count
 
 
 async def _wait(found: Awaitable[Any]) -> Any:
     return await found
-
-
-def _map_mark(path: str) -> memoryview:
-    with Path(path).open("r+b") as file:
-        return memoryview(mmap.mmap(file.fileno(), MARK_BYTES)).cast("Q")
 
 
 def watch(fd: int, leave: Callable[[int], None] = os._exit) -> threading.Thread:
@@ -194,16 +185,17 @@ def serve(connection: Connection) -> int:
         reason = f"the worker speaks protocol {spoken}, this kappaflow {VERSION}: install the same versions"
         connection.send({"type": "failed", "step": "hello", "reason": reason, "lines": []})
         return 1
-    watch(connection.fileno())
+    watch(connection.sock.fileno())
     try:
         runner = Runner(start, pa.ipc.read_schema(pa.py_buffer(schema)))
     except loading.StartError as error:
         connection.send({"type": "failed", "step": error.step, "reason": error.reason, "lines": error.lines})
         return 1
-    connection.send({"type": "ready"})
+    connection.send({"type": "ready", "at_once": runner.at_once})
+    if runner.at_once:
+        runner.serve_at_once(connection)
+        return 0
     while (frame := connection.receive()) is not None:
         head, body = frame
-        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            records = reader.read_all().to_pylist()
-        connection.send(*runner.run(head, records))
+        connection.send(*runner.run(head, answers.unstream(body)))
     return 0

@@ -113,6 +113,11 @@ pub enum Error {
     /// The service could not be started or used.
     #[error("service {service}: {reason}")]
     Service { service: String, reason: String },
+    /// A worker can't listen where it was told to.
+    #[error(
+        "can't listen on {address} for metrics and probes: {reason}. Give --listen an address and a port of this machine that nobody has, like 127.0.0.1:9464 (port 0: any that is free)"
+    )]
+    Listen { address: String, reason: String },
     /// The landed table refused a commit or can't be read.
     #[error("table {table}: {reason}", table = table.display())]
     Table { table: PathBuf, reason: String },
@@ -190,6 +195,7 @@ impl Error {
             Self::TooManyRejects { .. } => "too_many_rejects",
             Self::NoConsumer { .. } => "no_consumer",
             Self::Service { .. } => "service",
+            Self::Listen { .. } => "listen",
             Self::Table { .. } => "table",
             Self::Fenced { .. } => "fenced",
             Self::NotReady { .. } => "not_ready",

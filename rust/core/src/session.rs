@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
+use crate::job::http::has;
 use crate::job::{self, Job};
 use crate::kafka::Cluster;
 use crate::registry::{self, SchemaRegistry, Settled};
 use crate::snapshot::{self, Planner, Snapshot, hex};
-use crate::store::{Child, JobRow, Role, Store, TopicRow};
+use crate::store::{Child, JobRow, Role, SplitState, Store, TopicRow};
 use crate::verdict;
 
 /// An opened job, planned: the snapshot is pinned, splits and children are in the store.
@@ -73,6 +74,10 @@ impl Session {
         if let Some(http) = &job.file.service.http {
             http.check_fields(&ingress, &egress)
                 .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
+        }
+        if let Some(field) = &job.file.service.as_of {
+            has(&ingress, "ingress", "as_of", field)
+                .map_err(|(key, reason)| job.error(format!("service.{key}"), reason))?;
         }
         let store = Store::open(&job.file.store.url, &job.dir).await?;
         let request = snapshot::request(&job);
@@ -193,6 +198,24 @@ impl Session {
                 ),
                 fix: "run `kappaflow dispatch` on the job file first".into(),
             })
+    }
+
+    /// Whether every split of the child jobs placed in a region is closed: no more ingress will come.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn published(&self, region: &str) -> Result<bool> {
+        let children = self.store.children(self.id).await?;
+        let here: Vec<&str> = children
+            .iter()
+            .filter(|c| c.region.as_deref() == Some(region))
+            .map(|c| c.name.as_str())
+            .collect();
+        let splits = self.store.splits(self.id, None).await?;
+        let mut placed = splits
+            .iter()
+            .filter(|s| here.contains(&s.split.child.as_str()));
+        Ok(placed.all(|s| s.state == SplitState::Closed))
     }
 
     /// The child jobs placed in a region, or all placed ones.

@@ -138,13 +138,7 @@ pub async fn status(session: &Session, ctx: &Context) -> Result<Status> {
 pub async fn lag(session: &Session, region: &str) -> Result<Lag> {
     let ingress = session.topic(region, Role::Ingress).await?;
     let egress = session.topic(region, Role::Egress).await?;
-    let here = |c: &Child| c.region.as_deref() == Some(region);
-    let children = session.store.children(session.id).await?;
-    let splits = session.store.splits(session.id, None).await?;
-    let published = splits
-        .iter()
-        .filter(|s| children.iter().any(|c| here(c) && c.name == s.split.child))
-        .all(|s| s.state == SplitState::Closed);
+    let published = session.published(region).await?;
     let state = table_state(session)?;
     let landed = egress.start.iter().map(|(partition, start)| {
         let key = offset_key(session.id, &egress.cluster_id, &egress.topic_id, *partition);

@@ -18,6 +18,7 @@ use kappaflow_core::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Ver
 use kappaflow_core::work::{WatchOptions, WorkOptions, WorkSummary, watch, work};
 use kappaflow_core::{Context, Error, Session};
 use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 mod common;
@@ -243,8 +244,101 @@ async fn workers_share_the_work_and_one_may_stop() {
     );
     assert!(matches!(first, Err(Error::Interrupted { .. })), "{first:?}");
     assert!(second.unwrap().read > 0);
-    // A batch that was under way when the first one left may be there twice; nothing is missing.
-    check(&session).await;
+    // The first one left when what it had begun was delivered and committed.
+    assert_eq!(check(&session).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_may_share_the_partitions_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = "options = { seconds = 0.002 }\nprocesses = 1";
+    let path = job(&dir, "shared-848", slow);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let limits = "[limits]\ngroup_protocol = \"consumer\"\n";
+    std::fs::write(&path, text.replace("[limits]\n", limits)).unwrap();
+    let (session, ctx) = dispatched(&path).await;
+    publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    let stopped = Context::default();
+    let stop = stopped.cancel.clone();
+    let named = WorkOptions {
+        instance_id: Some("worker-0".into()),
+        ..options()
+    };
+    let (first, second, ()) = tokio::join!(
+        work(&session, options(), &stopped),
+        work(&session, named, &ctx),
+        async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            stop.cancel();
+        },
+    );
+    assert!(matches!(first, Err(Error::Interrupted { .. })), "{first:?}");
+    assert!(second.unwrap().read > 0);
+    assert_eq!(check(&session).await, 0);
+}
+
+/// Deletes what is before an offset, as retention does.
+async fn expire(session: &Session, partitions: &[i32], upto: i64) {
+    let topic = session.topic("east", Role::Ingress).await.unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(&topic.name, *partition, Offset::Offset(upto))
+            .unwrap();
+    }
+    let cluster = session.cluster("east").unwrap();
+    cluster.delete_records(&list).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_named_and_everything_else_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, ctx) = dispatched(&job(&dir, "expired", "processes = 1")).await;
+    publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    expire(&session, &[1, 2], 100).await;
+    let error = work(&session, options(), &ctx).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Topic { .. }), "{text}");
+    for range in ["0..100 of partition 1", "0..100 of partition 2"] {
+        assert!(text.contains(range), "{text}");
+    }
+    let done = ROWS - 200;
+    assert!(text.contains(&format!("({done} records)")), "{text}");
+    let again = work(&session, options(), &ctx).await.unwrap();
+    assert_eq!((again.read, again.expired.len()), (0, 0));
+    let verdicts = topic(&session, Role::Egress).await.len();
+    assert!(verdicts > done as usize * 9 / 10, "{verdicts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_moves_again_after_it_lost_what_was_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = "options = { seconds = 0.003 }\nprocesses = 1";
+    let path = job(&dir, "expiring", slow);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let few = text.replace("max_in_flight_records = 1000", "max_in_flight_records = 40");
+    std::fs::write(
+        &path,
+        few.replace("max_in_flight", "max_in_flight_mib = 1\nmax_in_flight"),
+    )
+    .unwrap();
+    let (session, ctx) = dispatched(&path).await;
+    publish(&session, PublishOptions::default(), &ctx)
+        .await
+        .unwrap();
+    let (worked, ()) = tokio::join!(work(&session, options(), &ctx), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        expire(&session, &[0, 1, 2, 3], 990).await;
+    });
+    // What was read before is done, what was not is named once, and what is behind it is done too.
+    let error = worked.unwrap_err().to_string();
+    assert_eq!(error.matches("..990 of partition").count(), 4, "{error}");
+    let again = work(&session, options(), &ctx).await.unwrap();
+    assert_eq!((again.read, again.expired.len()), (0, 0));
+    assert!(topic(&session, Role::Egress).await.len() > 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kappaflow_core::store::Role;
 use kappaflow_core::{
     Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, table,
     work,
@@ -25,6 +26,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rehearse, module)?)?;
     module.add_function(wrap_pyfunction!(py_work, module)?)?;
     module.add_function(wrap_pyfunction!(watch, module)?)?;
+    module.add_function(wrap_pyfunction!(replicas, module)?)?;
     module.add_function(wrap_pyfunction!(py_land, module)?)?;
     module.add_function(wrap_pyfunction!(py_reconcile, module)?)?;
     module.add_function(wrap_pyfunction!(py_run, module)?)?;
@@ -33,6 +35,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lag, module)?)?;
     module.add_function(wrap_pyfunction!(lag_async, module)?)?;
     module.add_function(wrap_pyfunction!(regions, module)?)?;
+    module.add_function(wrap_pyfunction!(names, module)?)?;
     module.add_function(wrap_pyfunction!(events, module)?)?;
     module.add_function(wrap_pyfunction!(py_table, module)?)?;
     Ok(())
@@ -132,17 +135,24 @@ fn rehearse(
 }
 
 #[pyfunction]
-#[pyo3(name = "work", signature = (job, params, region, python, on_progress=None))]
+#[pyo3(name = "work", signature = (job, params, region, python, listen=None, instance_id=None, on_progress=None))]
+#[expect(clippy::too_many_arguments, reason = "pyo3 hands arguments over")]
 fn py_work(
     py: Python<'_>,
     job: String,
     params: Params,
     region: String,
     python: PathBuf,
+    listen: Option<String>,
+    instance_id: Option<String>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     drive(py, on_progress, |ctx| async move {
-        let options = work::WorkOptions::new(region, python);
+        let options = work::WorkOptions {
+            listen: listen.as_deref().map(work::metrics::address).transpose()?,
+            instance_id,
+            ..work::WorkOptions::new(region, python)
+        };
         work::work(&open(&job, &params).await?, options, &ctx).await
     })
 }
@@ -163,6 +173,24 @@ fn watch(
             &ctx,
         )
         .await
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (job, params, region, options, on_progress=None))]
+fn replicas(
+    py: Python<'_>,
+    job: String,
+    params: Params,
+    region: String,
+    options: &str,
+    on_progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let options: work::ReplicasOptions = serde_json::from_str(options)
+        .map_err(|e| errors::of_kind(py, "job_file", &format!("replicas: {e}")))?;
+    drive(py, on_progress, |ctx| async move {
+        let session = open(&job, &params).await?;
+        work::region_replicas(&session, &region, &options, &ctx).await
     })
 }
 
@@ -275,6 +303,20 @@ fn regions(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
             })
         };
         Ok(rows.iter().map(with_headroom).collect::<Vec<_>>())
+    })
+}
+
+#[pyfunction]
+fn names(py: Python<'_>, job: String, params: Params, region: String) -> PyResult<String> {
+    drive(py, None, |_| async move {
+        let session = open(&job, &params).await?;
+        session.cluster(&region)?;
+        let topics: BTreeMap<_, _> = Role::ALL
+            .map(|role| (role.name(), session.topic_name(&region, role)))
+            .into();
+        Ok(json!({
+            "job": session.id.to_string(), "group": session.group(&region), "topics": topics,
+        }))
     })
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +40,13 @@ struct Arguments {
     /// End at what is in the topic now, instead of waiting for publishing to end.
     #[arg(long)]
     no_follow: bool,
+    /// Answer /metrics (Prometheus), /healthz, /readyz and /replicas there, e.g. 127.0.0.1:9464. Whoever reaches the
+    /// address may read: 0.0.0.0:9464 opens it to all that reach the machine.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// A name that this worker keeps over restarts (a pod's name), so that a quick restart moves no partition.
+    #[arg(long, value_name = "NAME")]
+    instance_id: Option<String>,
     /// Print the summary as one JSON object on stdout, last.
     #[arg(long)]
     json: bool,
@@ -106,6 +114,8 @@ async fn run(arguments: Arguments) -> Result<WorkSummary, Error> {
     let options = WorkOptions {
         follow: !arguments.no_follow,
         package_dir: arguments.package_dir,
+        listen: arguments.listen,
+        instance_id: arguments.instance_id,
         ..WorkOptions::new(arguments.region, arguments.python)
     };
     work(&session, options, &ctx).await

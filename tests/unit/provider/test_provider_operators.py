@@ -135,10 +135,14 @@ def test_service_works_or_watches(
     stage("resolve", {"file": {"service": {"mode": in_job}}})
     stage("work", {"read": 10})
     calls = stage("watch", {"read": 10})
-    operator = ServiceConsumerOperator(task_id="t", job_file=job_file, region="east", service_mode=given)
+    address = "127.0.0.1:9464"
+    operator = ServiceConsumerOperator(
+        task_id="t", job_file=job_file, region="east", service_mode=given, listen=address
+    )
     assert operator.execute(context) == {"read": 10}
     [kwargs] = calls.of(called)
     assert kwargs["region"] == "east"
+    assert kwargs.get("listen") == (address if called == "work" else None)
     assert not calls.of({"work": "watch", "watch": "work"}[called])
 
 

@@ -211,6 +211,9 @@ fn check(job: &Job) -> Result<()> {
         "service.batch_records",
         u64::from(file.service.batch_records),
     )?;
+    if let Some(concurrency) = file.service.concurrency {
+        positive(job, "service.concurrency", u64::from(concurrency))?;
+    }
     positive(job, "service.deadline_ms", file.service.deadline_ms)?;
     positive(
         job,
@@ -302,6 +305,10 @@ fn check(job: &Job) -> Result<()> {
             return Err(job.error("service", "has both callable and http: give one of them"));
         }
     }
+    file.service
+        .limiter
+        .check()
+        .map_err(|reason| job.error("service.limiter", reason))?;
     if let Some(warm_up) = &file.service.warm_up {
         spec("service.warm_up", warm_up)?;
     }

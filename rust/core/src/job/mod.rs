@@ -1,6 +1,7 @@
 //! The job file: one typed model that the CLI, the Python API, the DAG factory and the worker share.
 
 pub mod http;
+mod limiter;
 mod load;
 mod model;
 mod params;
@@ -9,6 +10,7 @@ mod source;
 pub mod template;
 mod topics;
 
+pub use limiter::ServiceLimiter;
 pub use load::{Job, load};
 pub use model::*;
 pub use params::ParamValues;

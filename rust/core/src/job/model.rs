@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::http::HttpEndpoint;
+use super::limiter::ServiceLimiter;
 use super::source::Source;
 use super::topics::Topics;
 use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
@@ -166,10 +167,21 @@ pub struct Service {
     /// Put first on the import path of the service processes; relative to the job file.
     #[serde(default)]
     pub python_path: Vec<String>,
-    /// Service processes of one worker; with `http`, batches that it has under way at once.
+    /// Which records meet the service in the order of the log, those behind waiting for those before. Default: `key` where
+    /// `topics.key` is given, else `none`.
+    pub order: Option<Order>,
+    /// The field that says as of when a record is meant: calls tell it as `X-KappaFlow-As-Of`, or `context().as_of`.
+    pub as_of: Option<String>,
+    /// Calls that one worker has under way at most: of an endpoint (default: 8), or of a callable that is a coroutine
+    /// function (default: 100, shared by its processes). Any other callable has one a process.
+    pub concurrency: Option<u32>,
+    /// Service processes of one worker, for a callable.
     #[serde(default = "default_processes")]
     pub processes: u32,
-    /// Records handed to a process at once.
+    /// How many calls a worker makes at once, of those that `concurrency` allows.
+    #[serde(default)]
+    pub limiter: ServiceLimiter,
+    /// Records handed to a process at once, at most.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,
     /// Longest time one record may take; a process that is stuck longer is killed and replaced, a request given up.
@@ -184,11 +196,29 @@ pub struct Service {
 }
 
 impl Service {
+    /// Calls under way at most, by `concurrency` or its default.
+    pub fn concurrency(&self) -> u32 {
+        let default = if self.callable.is_some() { 100 } else { 8 };
+        self.concurrency.unwrap_or(default).max(1)
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> &str {
         let url = self.http.as_ref().map(|http| http.url.as_str());
         self.callable.as_deref().or(url).unwrap_or("(none)")
     }
+}
+
+/// Which records are worked on in the order of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Any, in any order.
+    None,
+    /// Those of a key; records without one are in no order.
+    Key,
+    /// Those of a partition: as many at once as there are partitions.
+    Partition,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -265,11 +295,25 @@ pub struct Limits {
     pub consumer_timeout_ms: u64,
     /// Longest wait for a broker's answer before a stage gives up.
     pub broker_timeout_ms: u64,
-    /// A worker silent for this long loses its partitions.
+    /// A worker silent for this long loses its partitions. With `group_protocol = "consumer"` the broker's
+    /// `group.consumer.session.timeout.ms` says it.
     pub session_timeout_ms: u32,
+    /// How the workers share partitions.
+    pub group_protocol: GroupProtocol,
     /// The longest that the job may take, from its first record to its last row in the table (default: a day). Topics
     /// that keep records for less are refused.
     pub job_deadline_ms: u64,
+}
+
+/// How the workers of a group share its partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// Among themselves, cooperatively; every broker can.
+    #[default]
+    Classic,
+    /// The broker does it (KIP-848): rebalances of many partitions are faster. Kafka 4, and no mixing with `classic`.
+    Consumer,
 }
 
 impl Default for Limits {
@@ -285,6 +329,7 @@ impl Default for Limits {
             consumer_timeout_ms: 600_000,
             broker_timeout_ms: 30_000,
             session_timeout_ms: 10_000,
+            group_protocol: GroupProtocol::Classic,
             job_deadline_ms: 86_400_000,
         }
     }

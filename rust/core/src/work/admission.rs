@@ -10,9 +10,27 @@ use std::time::Duration;
 /// How long a worker out of credit may leave the client unpolled.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The share of what could be done in the time of a drain that a worker may hold.
+pub const SHARE: f64 = 0.8;
+
+/// How many records a worker may hold, so that all it holds is done within `drain` if it has to leave:
+/// `share · concurrency · drain / p99`, never less than it may work on at once.
+///
+/// The paper's rule, to fetch no more than p99 allows within `session.timeout.ms`, is this one with the session's
+/// time-out as `drain` and a share of 1.
+pub fn bound(share: f64, concurrency: u32, drain: Duration, p99: Duration) -> u64 {
+    let records =
+        share * f64::from(concurrency) * drain.as_secs_f64() / p99.as_secs_f64().max(1e-9);
+    // Beyond u64 it is u64::MAX.
+    (records as u64).max(u64::from(concurrency))
+}
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
+    /// What the job file allows.
+    most_records: u64,
+    /// What is allowed now.
     max_records: u64,
     max_bytes: u64,
     records: u64,
@@ -33,6 +51,7 @@ impl Admission {
     /// Limits of zero count as one: a worker that admits nothing never ends.
     pub fn new(max_records: u64, max_bytes: u64) -> Self {
         Self {
+            most_records: max_records.max(1),
             max_records: max_records.max(1),
             max_bytes: max_bytes.max(1),
             records: 0,
@@ -40,6 +59,20 @@ impl Admission {
             paused: false,
             full_since: None,
         }
+    }
+
+    /// Holds no more records than [`bound`] says from now on, nor more than the job file does.
+    pub fn hold(&mut self, records: u64) {
+        self.max_records = records.clamp(1, self.most_records);
+    }
+
+    /// Records and bytes for which there is credit; while the partitions are paused, any number of what may still come.
+    pub fn credit(&self) -> (u64, u64) {
+        if self.paused {
+            return (u64::MAX, u64::MAX);
+        }
+        let records = self.max_records.saturating_sub(self.records);
+        (records, self.max_bytes.saturating_sub(self.bytes))
     }
 
     /// Takes credit for one record. The record that crosses a limit is still admitted: it has been read.
@@ -123,6 +156,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_held_is_done_within_a_drain() {
+        let ms = Duration::from_millis;
+        // 8 at once, each 100 ms: 3 s are enough for 240; four fifths of them.
+        assert_eq!(bound(SHARE, 8, ms(3_000), ms(100)), 192);
+        assert_eq!(bound(SHARE, 8, ms(3_000), Duration::from_secs(60)), 8);
+        assert_eq!(bound(SHARE, 8, ms(3_000), Duration::ZERO), 19_200_000_000);
+        let mut admission = Admission::new(5_000, 1 << 20);
+        admission.hold(192);
+        assert_eq!(admission.credit().0, 192);
+        admission.hold(19_200_000_000);
+        assert_eq!(admission.credit().0, 5_000);
+    }
+
+    #[test]
+    fn the_papers_rule_is_a_special_case() {
+        // One at a time with a p99 of 200 ms and a session of 10 s: no more than 50 may be fetched.
+        let (session, p99) = (Duration::from_secs(10), Duration::from_millis(200));
+        assert_eq!(bound(1.0, 1, session, p99), 50);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The consumer's thread: polls always, never waits for the service, hands over batches and commits the frontier.
+//! The consumer's thread: polls always, never waits for the service, admits records and commits the frontier.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,21 +11,22 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::admission::Change;
-use super::partitions::Record;
-use super::worker::{Member, Worker};
+use super::admission::{Change, SHARE, bound};
+use super::group;
+use super::member::Member;
+use super::metrics::{Pause, Phase};
+use super::processors::Processors;
+use super::task::Record;
+use super::worker::{DRAIN, Read, Worker};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
-use crate::job::Limits;
 use crate::kafka::{Cluster, Signed, header};
 
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// How soon credit that came back is noticed.
 const CREDIT_TICK: Duration = Duration::from_millis(1);
-/// A part of a batch is handed over once a process has nothing to do and this long after the last hand-over.
-const LINGER: Duration = Duration::from_millis(20);
 /// Messages taken between two looks at everything else.
 const BURST: usize = 500;
 
@@ -34,50 +35,7 @@ pub struct Loop {
     pub worker: Arc<Worker>,
     pub cluster: Cluster,
     pub job: JobId,
-    pub batch_records: usize,
     pub ctx: Context,
-}
-
-/// A member of the group, subscribed.
-pub fn join(
-    worker: &Arc<Worker>,
-    cluster: &Cluster,
-    group: &str,
-    limits: &Limits,
-) -> Result<Signed<BaseConsumer<Member>>> {
-    // The client holds at most half of what the worker may hold, and fetches soon again when that is used up.
-    let prefetch_kib = (u64::from(limits.max_in_flight_mib) * 512).clamp(512, 65_536);
-    let mut config = cluster.config()?;
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("isolation.level", "read_committed")
-        .set("check.crcs", "true")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", limits.session_timeout_ms.to_string())
-        .set(
-            "heartbeat.interval.ms",
-            (limits.session_timeout_ms / 3).to_string(),
-        )
-        .set(
-            "max.poll.interval.ms",
-            limits.session_timeout_ms.max(300_000).to_string(),
-        )
-        .set(
-            "queued.min.messages",
-            limits.max_in_flight_records.max(1).to_string(),
-        )
-        .set("queued.max.messages.kbytes", prefetch_kib.to_string())
-        .set("fetch.queue.backoff.ms", "20")
-        .set("fetch.wait.max.ms", "100");
-    let consumer: Signed<BaseConsumer<Member>> =
-        cluster.connect("join the group", &config, Member(Arc::clone(worker)))?;
-    consumer
-        .subscribe(&[&worker.topic])
-        .map_err(|e| cluster.error(format!("subscribe to {}", worker.topic), e))?;
-    Ok(consumer)
 }
 
 /// The connection is gone.
@@ -92,10 +50,14 @@ impl Loop {
     pub fn run(self, consumer: Signed<BaseConsumer<Member>>) -> Result<()> {
         let result = self.turn(&consumer);
         if matches!(result, Err(Error::Interrupted { .. })) {
-            let held: Vec<i32> = self.worker.state().partitions.numbers().collect();
+            self.worker.metrics.set_phase(Phase::Draining);
+            let held: Vec<i32> = self.worker.state().schedule.numbers().collect();
             self.worker.drain(&held);
         }
-        let committed = self.worker.commit_sync(&consumer, None);
+        // Nothing more is taken: what is polled now is read again by whoever is next.
+        let poll = || drop(consumer.poll(Duration::from_millis(100)));
+        let committed = self.worker.commit_sync(&consumer, None, Some(&poll));
+        self.worker.metrics.set_phase(Phase::Draining);
         // Nothing waits any more in the callbacks of the leave.
         self.worker.abort();
         drop(consumer);
@@ -103,13 +65,15 @@ impl Loop {
     }
 
     fn turn(&self, consumer: &BaseConsumer<Member>) -> Result<()> {
-        let (mut committed, mut reported, mut handed) =
-            (Instant::now(), Instant::now(), Instant::now());
+        let (mut committed, mut reported) = (Instant::now(), Instant::now());
         let mut down: Option<Down> = None;
+        let mut processors = Processors::default();
         let began = Instant::now();
+        self.hold();
         loop {
             self.ctx.check("work")?;
-            let wait = if self.worker.state().partitions.is_idle() {
+            self.worker.metrics.turned();
+            let wait = if self.worker.state().schedule.is_idle() {
                 Duration::from_millis(50)
             } else {
                 Duration::from_millis(2)
@@ -128,27 +92,35 @@ impl Loop {
                 if state.finish {
                     return Ok(());
                 }
+                let full = state.admission.is_full() || state.admission.is_paused();
+                self.worker.metrics.pause(Pause::Credit, full);
                 state.admission.change(began.elapsed())
             };
+            self.worker.metrics.pause(Pause::Broker, down.is_some());
             if let Some(change) = change {
                 self.flow(consumer, change)?;
             }
-            self.hand_over(&mut handed);
             if committed.elapsed() >= COMMIT_EVERY {
                 committed = Instant::now();
-                if let Some(list) = self.worker.to_commit(None)? {
+                if let Some(list) = self.worker.to_commit()? {
                     // Whether it arrives is seen at the broker; one that doesn't is sent again.
                     let _ = consumer.commit(&list, CommitMode::Async);
                 }
                 self.look(consumer, &mut down)?;
+                if let Some(share) = processors.busy() {
+                    self.worker.busy(share);
+                }
             }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
+                self.worker.show();
+                self.hold();
                 self.report();
             }
         }
     }
 
+    /// Reads what has come, as far as there is credit for it.
     fn poll_burst(
         &self,
         consumer: &BaseConsumer<Member>,
@@ -156,48 +128,66 @@ impl Loop {
         down: &mut Option<Down>,
     ) -> Result<()> {
         let mut wait = first_wait;
+        let (records, bytes) = self.worker.state().admission.credit();
+        let (mut count, mut weight) = (0, 0);
+        let mut result = Ok(());
         for _ in 0..BURST {
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    self.take(&message);
+                    let record = self.read(&message);
+                    weight += record.1.as_ref().map_or(0, Record::weight);
+                    count += 1;
+                    self.worker.read(record);
                     *down = None;
                 }
-                Some(Err(error)) => self.trouble(&error, down)?,
+                Some(Err(error)) => {
+                    result = self.trouble(consumer, &error, down);
+                    if result.is_err() {
+                        break;
+                    }
+                }
                 None => break,
             }
             wait = Duration::ZERO;
-            if self.worker.state().admission.must_wait() {
+            // Credit only grows meanwhile: nobody else takes it.
+            if count >= records || weight >= bytes {
                 break;
             }
         }
-        Ok(())
+        self.worker.admit();
+        result
     }
 
-    fn take(&self, message: &BorrowedMessage<'_>) {
+    fn read(&self, message: &BorrowedMessage<'_>) -> Read {
         let (partition, offset) = (message.partition(), message.offset());
         let identity = header(message, HEADER).and_then(|bytes| Identity::from_bytes(bytes).ok());
-        let mut state = self.worker.state();
-        let Some(identity) = identity.filter(|id| id.job == self.job) else {
-            state.summary.foreign += 1;
-            state.partitions.skip(partition, offset);
-            return;
+        let record = identity
+            .filter(|id| id.job == self.job)
+            .map(|identity| Record {
+                offset,
+                timestamp_ms: message.timestamp().to_millis(),
+                identity,
+                key: message.key().map(<[u8]>::to_vec),
+                schema: header(message, VALUE_HEADER).map(<[u8]>::to_vec),
+                payload: message.payload().unwrap_or_default().to_vec(),
+            });
+        (partition, record.ok_or(offset))
+    }
+
+    /// No more than can be done while the worker leaves.
+    fn hold(&self) {
+        let limit = self.worker.limit();
+        let records = match self.worker.metrics.p99() {
+            Some(p99) => bound(SHARE, limit, DRAIN, p99),
+            // Little, until it is known how long calls take: too much would have to be worked off before more is read.
+            None => u64::from(limit).saturating_mul(4).max(64),
         };
-        let record = Record {
-            offset,
-            identity,
-            key: message.key().map(<[u8]>::to_vec),
-            schema: header(message, VALUE_HEADER).map(<[u8]>::to_vec),
-            payload: message.payload().unwrap_or_default().to_vec(),
-        };
-        let weight = record.weight();
-        if state.partitions.admit(partition, record) {
-            state.admission.admit(weight);
-        }
+        self.worker.state().admission.hold(records);
     }
 
     fn flow(&self, consumer: &BaseConsumer<Member>, change: Change) -> Result<()> {
         let mut list = TopicPartitionList::new();
-        for partition in self.worker.state().partitions.numbers() {
+        for partition in self.worker.state().schedule.numbers() {
             list.add_partition(&self.worker.topic, partition);
         }
         if list.count() == 0 {
@@ -210,26 +200,13 @@ impl Loop {
         .map_err(|e| self.cluster.error(format!("{change:?} partitions"), e))
     }
 
-    /// Full batches at once; parts of one only where a process would have nothing to do.
-    fn hand_over(&self, handed: &mut Instant) {
-        let mut state = self.worker.state();
-        while let Some(batch) = state.partitions.next_batch(self.batch_records, false) {
-            self.worker.queue.push(batch);
-            *handed = Instant::now();
-        }
-        if handed.elapsed() >= LINGER {
-            for _ in 0..self.worker.queue.hungry() {
-                let Some(batch) = state.partitions.next_batch(self.batch_records, true) else {
-                    break;
-                };
-                self.worker.queue.push(batch);
-                *handed = Instant::now();
-            }
-        }
-    }
-
     /// An error of the consumer: one that passes, or the end.
-    fn trouble(&self, error: &KafkaError, down: &mut Option<Down>) -> Result<()> {
+    fn trouble(
+        &self,
+        consumer: &BaseConsumer<Member>,
+        error: &KafkaError,
+        down: &mut Option<Down>,
+    ) -> Result<()> {
         use RDKafkaErrorCode as Code;
         let topic = |reason: &str| {
             Err(Error::Topic {
@@ -240,9 +217,9 @@ impl Loop {
             })
         };
         match error.rdkafka_error_code() {
-            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset) => topic(
-                "the log no longer has an offset that the workers were to go on from: records have expired by retention before they were worked on. Publish them again under a new param, with a longer retention",
-            ),
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset) => {
+                group::go_on(&self.worker, &self.cluster, consumer)
+            }
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
                 topic("was deleted while it was worked on")
             }
@@ -312,8 +289,8 @@ impl Loop {
             let s = &state.summary;
             (
                 s.read,
-                state.partitions.is_idle(),
-                state.partitions.numbers().count(),
+                state.schedule.is_idle(),
+                state.schedule.numbers().count(),
                 s.region.clone(),
             )
         };

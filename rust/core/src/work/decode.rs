@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use kappaflow_avro::framing::{self, SchemaKey};
 use kappaflow_avro::{AvroSchema, Decoder};
 
-use super::partitions::Record;
+use super::task::Record;
 use crate::error::{Error, Result};
 use crate::registry::{self, RegistryError, SchemaRegistry};
 
@@ -50,10 +50,10 @@ impl Decoders {
     ///
     /// # Errors
     /// If the registry can't be asked.
-    pub fn decode(&mut self, records: &[Record]) -> Result<Decoded> {
+    pub fn decode<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) -> Result<Decoded> {
         let mut by_schema: Vec<Datums<'_>> = Vec::new();
         let mut undecodable = Vec::new();
-        for (row, record) in records.iter().enumerate() {
+        for (row, record) in records.into_iter().enumerate() {
             match framing::read(record.schema.as_deref(), &record.payload) {
                 Ok((id, datum)) => match by_schema.iter_mut().find(|(i, ..)| *i == id) {
                     Some((_, rows, datums)) => {
@@ -113,7 +113,17 @@ impl Decoders {
             None if self.refused.len() >= REFUSED => self.refused.clear(),
             None => {}
         }
-        let found = match registry::by_ref(self.registry.as_ref(), id) {
+        // A registry's calls block, and nothing may in a driver's thread, which runs a runtime.
+        let registry = self.registry.as_ref();
+        let asked = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| registry::by_ref(registry, id));
+            asking.join()
+        });
+        let asked = asked.map_err(|_| Error::Schema {
+            what: format!("of {id}"),
+            reason: "the registry's client panicked".into(),
+        })?;
+        let found = match asked {
             Ok(found) => found,
             // The registry answered, and has no such schema: the record is at fault.
             Err(e @ (RegistryError::NotFound { .. } | RegistryError::Unusable { .. })) => {

@@ -1,6 +1,7 @@
-//! What a worker sends: answers, dead letters, verdict ranges. A batch is complete when the broker has acknowledged all
-//! of it.
+//! What a worker sends: answers, dead letters, verdict ranges. Records are done when the broker has acknowledged all that
+//! follows from them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,14 +12,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-use super::handle::{Handled, Outcome};
-use super::partitions::{Batch, Record};
+use super::finish::Outcome;
 use super::queue::{Queue, lock};
 use super::ranges::Ranges;
 use super::summary::Tally;
+use super::task::Task;
 use super::worker::Mail;
 use crate::error::{Error, Result};
-use crate::identity::{EgressIdentity, HEADER, JobId};
+use crate::identity::{EgressIdentity, HEADER, Identity, JobId};
 use crate::kafka::{Cluster, Signed};
 use crate::store::TopicRow;
 use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
@@ -28,21 +29,49 @@ const LARGEST: usize = 1_000_000 - 1_024;
 /// A reason header is no longer than this.
 const REASON_BYTES: usize = 1_000;
 
-/// A batch on its way: the last acknowledgement posts it as complete.
+/// Records on their way: the last acknowledgement posts them as done.
 pub struct Ticket {
     left: AtomicUsize,
     done: Mutex<Option<Done>>,
     mail: Arc<Queue<Mail>>,
 }
 
-/// A batch whose every record is delivered.
+/// Records that are delivered, all that follows from them.
 #[derive(Debug)]
 pub struct Done {
+    pub parts: Vec<Part>,
+    /// Answers and dead letters by topic.
+    pub sent: [(Arc<str>, u64); 2],
+}
+
+/// Of them, those of one epoch of a partition.
+#[derive(Debug)]
+pub struct Part {
     pub partition: i32,
     pub epoch: u64,
     pub offsets: Vec<i64>,
     pub weight: u64,
     pub tally: Tally,
+}
+
+impl Part {
+    fn new(task: &Task) -> Self {
+        Self {
+            partition: task.partition,
+            epoch: task.epoch,
+            offsets: Vec::new(),
+            weight: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    fn count(&mut self, task: &Task, outcome: &Outcome) {
+        self.offsets.push(task.record.offset);
+        self.weight += task.record.weight();
+        self.tally.read += 1;
+        self.tally.retried += u64::from(task.way.calls.saturating_sub(1));
+        self.tally.count(outcome);
+    }
 }
 
 impl Ticket {
@@ -97,6 +126,9 @@ pub struct Egress {
     egress: TopicRow,
     dead_letter: TopicRow,
     verdict: TopicRow,
+    /// The names of the egress and the dead-letter topic.
+    answers: Arc<str>,
+    letters: Arc<str>,
     schema_header: Option<[u8; GUID_HEADER_BYTES]>,
     verdict_schema: u32,
 }
@@ -143,6 +175,8 @@ impl Egress {
             mail,
             job,
             ingress: topics.ingress,
+            answers: topics.egress.name.as_str().into(),
+            letters: topics.dead_letter.name.as_str().into(),
             egress: topics.egress,
             dead_letter: topics.dead_letter,
             verdict: topics.verdict,
@@ -151,65 +185,66 @@ impl Egress {
         })
     }
 
-    /// Sends all of a batch. Waits while the producer's buffer is full; `false`: the worker stops.
+    /// Sends what follows from some records. Waits while the producer's buffer is full; `false`: the worker stops.
     ///
     /// # Errors
     /// If a record is refused before it is sent; one refused later is posted.
-    pub fn send(&self, batch: &Batch, handled: Handled, go: &dyn Fn() -> bool) -> Result<bool> {
-        let mut tally = Tally {
-            read: batch.records.len() as u64,
-            retried: handled.retried,
-            ..Tally::default()
-        };
-        let mut ranges = Ranges::default();
-        let mut fates = Vec::with_capacity(handled.outcomes.len());
-        for (record, outcome) in batch.records.iter().zip(handled.outcomes) {
-            let outcome = fitting(outcome);
-            tally.count(&outcome);
-            match &outcome {
+    pub fn send(&self, fates: Vec<(Task, Outcome)>, go: &dyn Fn() -> bool) -> Result<bool> {
+        let fates: Vec<(Task, Outcome)> = fates
+            .into_iter()
+            .map(|(task, outcome)| (task, fitting(outcome)))
+            .collect();
+        let mut parts: BTreeMap<(i32, u64), (Part, Ranges, u32)> = BTreeMap::new();
+        for (task, outcome) in &fates {
+            let (part, ranges, _) = parts
+                .entry((task.partition, task.epoch))
+                .or_insert_with(|| (Part::new(task), Ranges::default(), task.attempt));
+            part.count(task, outcome);
+            match outcome {
                 Outcome::Answered(family) if family.len() == 1 => {}
-                Outcome::Answered(family) => ranges.add(record, family.len(), ""),
-                Outcome::Filtered(reason) => ranges.add(record, 0, reason),
+                Outcome::Answered(family) => ranges.add(&task.record, family.len(), ""),
+                Outcome::Filtered(reason) => ranges.add(&task.record, 0, reason),
                 Outcome::DeadLetter { .. } => {}
             }
-            fates.push((record, outcome));
         }
+        let (parts, ranges): (Vec<Part>, Vec<(Ranges, u32)>) = parts
+            .into_values()
+            .map(|(part, ranges, attempt)| (part, (ranges, attempt)))
+            .unzip();
+        let letters = |part: &Part| part.tally.dead_lettered.values().sum::<u64>();
+        let sent = [
+            (
+                Arc::clone(&self.answers),
+                parts.iter().map(|p| p.tally.children).sum(),
+            ),
+            (Arc::clone(&self.letters), parts.iter().map(letters).sum()),
+        ];
         let ticket = Arc::new(Ticket {
-            // One is ours, so that the batch isn't complete before all of it is sent.
+            // One is ours, so that nothing is done before all of it is sent.
             left: AtomicUsize::new(1),
-            done: Mutex::new(Some(Done {
-                partition: batch.partition,
-                epoch: batch.epoch,
-                offsets: batch.records.iter().map(|r| r.offset).collect(),
-                weight: batch.weight(),
-                tally,
-            })),
+            done: Mutex::new(Some(Done { parts, sent })),
             mail: Arc::clone(&self.mail),
         });
-        for (record, outcome) in &fates {
+        for (task, outcome) in &fates {
             let sent = match outcome {
-                Outcome::Answered(family) => {
-                    self.family(record, batch.attempt, family, &ticket, go)
-                }
+                Outcome::Answered(family) => self.family(task, family, &ticket, go),
                 Outcome::Filtered(_) => Ok(true),
-                Outcome::DeadLetter {
-                    reason,
-                    detail,
-                    attempts,
-                } => {
+                Outcome::DeadLetter { reason, detail } => {
                     let reason = match detail.as_str() {
                         "" => reason.clone(),
                         detail => format!("{reason}: {detail}"),
                     };
-                    self.letter(batch.partition, record, &reason, *attempts, &ticket, go)
+                    self.letter(task, &reason, &ticket, go)
                 }
             };
             if !sent? {
                 return Ok(false);
             }
         }
-        if !self.verdicts(batch, ranges, &ticket, go)? {
-            return Ok(false);
+        for (ranges, attempt) in ranges {
+            if !self.verdicts(ranges, attempt, &ticket, go)? {
+                return Ok(false);
+            }
         }
         ticket.one_less();
         Ok(true)
@@ -218,18 +253,18 @@ impl Egress {
     /// All children of an input, in order, to one partition.
     fn family(
         &self,
-        record: &Record,
-        attempt: u32,
+        task: &Task,
         family: &[Vec<u8>],
         ticket: &Arc<Ticket>,
         go: &dyn Fn() -> bool,
     ) -> Result<bool> {
-        let partition = record.identity.partition(self.egress.partitions);
+        let input = task.record.identity;
+        let partition = input.partition(self.egress.partitions);
         let of = u32::try_from(family.len()).unwrap_or(u32::MAX);
         for (child, payload) in (0..of).zip(family) {
             let identity = EgressIdentity {
-                input: record.identity,
-                attempt,
+                input,
+                attempt: task.attempt,
                 child,
                 of,
             };
@@ -258,15 +293,14 @@ impl Egress {
     /// A dead letter: payload and key as they came.
     fn letter(
         &self,
-        partition: i32,
-        record: &Record,
+        task: &Task,
         reason: &str,
-        attempts: u32,
         ticket: &Arc<Ticket>,
         go: &dyn Fn() -> bool,
     ) -> Result<bool> {
-        let origin = format!("{}/{partition}/{}", self.ingress, record.offset);
-        let attempts = attempts.to_string();
+        let record = &task.record;
+        let origin = format!("{}/{}/{}", self.ingress, task.partition, record.offset);
+        let attempts = task.way.calls.to_string();
         let headers = [
             (HEADER, &record.identity.to_bytes()[..]),
             (REASON_HEADER, shortened(reason).as_bytes()),
@@ -302,20 +336,22 @@ impl Egress {
 
     fn verdicts(
         &self,
-        batch: &Batch,
         ranges: Ranges,
+        attempt: u32,
         ticket: &Arc<Ticket>,
         go: &dyn Fn() -> bool,
     ) -> Result<bool> {
-        let ranges = ranges.merged();
-        let Some(first) = batch.records.first().filter(|_| !ranges.is_empty()) else {
+        let Some((split, seq)) = ranges.first() else {
             return Ok(true);
         };
+        let job = self.job;
+        let input = Identity { job, split, seq };
+        let ranges = ranges.merged();
         let mut payload = Vec::new();
         framing::write(self.verdict_schema, &mut payload);
         let verdicts = Verdicts {
             job: self.job.to_string(),
-            attempt: i64::from(batch.attempt),
+            attempt: i64::from(attempt),
             ranges,
         };
         let datum = verdicts.encode().map_err(|reason| Error::Schema {
@@ -325,7 +361,7 @@ impl Egress {
         payload.extend_from_slice(&datum);
         let message =
             BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.verdict.name, Arc::clone(ticket))
-                .partition(first.identity.partition(self.verdict.partitions))
+                .partition(input.partition(self.verdict.partitions))
                 .payload(&payload);
         self.put(message, ticket, go)
     }
@@ -376,6 +412,5 @@ fn fitting(outcome: Outcome) -> Outcome {
             "an answer of {} bytes, at most {LARGEST} fit a message",
             large.len()
         ),
-        attempts: 1,
     }
 }

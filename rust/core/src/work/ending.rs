@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kafka::{Cluster, PartitionRange, read_ranges};
 use crate::session::Session;
-use crate::store::{Role, SplitState, TopicRow};
+use crate::store::{Role, TopicRow};
 
 /// Between two looks.
 pub const EVERY: Duration = Duration::from_millis(700);
@@ -85,7 +85,7 @@ impl<'s> Ending<'s> {
     }
 
     async fn try_look(&mut self) -> Result<Look> {
-        if self.ends.is_none() && (!self.follow || self.published().await?) {
+        if self.ends.is_none() && (!self.follow || self.session.published(&self.region).await?) {
             let (name, count) = (self.topic.name.clone(), self.topic.partitions);
             let marks = self.blocking(move |c| c.watermarks(&name, count)).await?;
             self.ends = Some(marks.into_iter().map(|(p, _, end)| (p, end)).collect());
@@ -117,16 +117,6 @@ impl<'s> Ending<'s> {
         })
     }
 
-    /// Whether every split of every child placed here has its receipt.
-    async fn published(&self) -> Result<bool> {
-        let placed = self.session.placed(Some(&self.region)).await?;
-        let splits = self.session.store.splits(self.session.id, None).await?;
-        Ok(splits
-            .iter()
-            .filter(|s| placed.iter().any(|c| c.name == s.split.child))
-            .all(|s| s.state == SplitState::Closed))
-    }
-
     /// Whether the log has no record in a range: only markers, or what compaction took.
     pub async fn is_hole(
         &self,
@@ -137,6 +127,14 @@ impl<'s> Ending<'s> {
     ) -> Result<bool> {
         let (name, ctx) = (self.topic.name.clone(), ctx.clone());
         self.blocking(move |c| {
+            let marks = c.watermarks(&name, partition.unsigned_abs() + 1)?;
+            if marks
+                .iter()
+                .any(|(p, first, _)| *p == partition && *first > start)
+            {
+                // What was there has expired: the consumer will say so.
+                return Ok(false);
+            }
             let range = PartitionRange {
                 partition,
                 start,

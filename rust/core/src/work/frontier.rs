@@ -1,9 +1,10 @@
 //! The frontier of one partition: the offset before which everything is done, which is what may be committed. Pure.
 //!
 //! Offsets are admitted in the order of the log and may have holes (transaction markers, compaction); they are done in
-//! any order.
+//! any order. What is done above the frontier travels with the commit ([`Frontier::above`]), so that whoever is next
+//! repeats only what was open.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Frontier {
     open: VecDeque<(i64, bool)>,
     /// One past the highest offset that was admitted or passed.
     next: Option<i64>,
+    /// Done by an earlier holder of the partition, above where this one began.
+    before: BTreeSet<i64>,
 }
 
 /// What a partition's offsets were told and don't fit.
@@ -28,19 +31,30 @@ pub enum FrontierError {
 }
 
 impl Frontier {
-    /// Notes that work on an offset begins.
+    /// The frontier of one who begins where another has done these.
+    pub fn resumed(before: BTreeSet<i64>) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
+    /// Notes that work on an offset begins. `false`: it was done before, and needs none.
     ///
     /// # Errors
     /// [`FrontierError::Backwards`] if the offset is not above all admitted ones; nothing changes.
-    pub fn admit(&mut self, offset: i64) -> Result<(), FrontierError> {
+    pub fn admit(&mut self, offset: i64) -> Result<bool, FrontierError> {
         if let Some(next) = self.next
             && offset < next
         {
             return Err(FrontierError::Backwards { offset, next });
         }
-        self.open.push_back((offset, false));
+        let done = self.before.remove(&offset);
+        if !(done && self.open.is_empty()) {
+            self.open.push_back((offset, done));
+        }
         self.next = Some(offset + 1);
-        Ok(())
+        Ok(!done)
     }
 
     /// Notes that all of an offset is delivered.
@@ -74,6 +88,18 @@ impl Frontier {
         self.open
             .front()
             .map_or(self.next, |(first, _)| Some(*first))
+    }
+
+    /// One past the highest offset that was admitted or passed.
+    pub fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// What is done above the frontier, ascending; also what another did and this one has not come to.
+    pub fn above(&self) -> impl Iterator<Item = i64> {
+        let here = self.open.iter().filter(|(_, done)| *done);
+        here.map(|(offset, _)| *offset)
+            .chain(self.before.iter().copied())
     }
 }
 
@@ -137,6 +163,32 @@ mod tests {
                 }
                 prop_assert_eq!(frontier.position(), open.iter().min().copied().or(end));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_who_goes_on_repeats_only_what_was_open((offsets, order) in offsets_and_order(), done in 0usize..60) {
+            let mut first = Frontier::default();
+            for offset in &offsets {
+                first.admit(*offset).unwrap();
+            }
+            for i in order.iter().take(done) {
+                first.done(offsets[*i]).unwrap();
+            }
+            let Some(position) = first.position() else { return Ok(()) };
+            let above: BTreeSet<i64> = first.above().collect();
+            let mut open: BTreeSet<i64> = order.iter().skip(done).map(|i| offsets[*i]).collect();
+            let mut second = Frontier::resumed(above.clone());
+            prop_assert_eq!(second.above().collect::<BTreeSet<_>>(), above);
+            for offset in offsets.iter().filter(|o| **o >= position) {
+                prop_assert_eq!(second.admit(*offset), Ok(open.contains(offset)));
+            }
+            while let Some(offset) = open.pop_last() {
+                prop_assert_eq!(second.position(), open.first().copied().or(Some(offset)));
+                second.done(offset).unwrap();
+            }
+            prop_assert!(second.above().next().is_none());
         }
     }
 

@@ -1,30 +1,43 @@
 //! Work: ingress records through the service, answers to egress, and offsets committed only where all is delivered.
 //!
-//! One thread polls and commits ([`consumer`]) and never waits for anything else; one thread for each service process
-//! takes batches, calls the service and sends what follows ([`handle`], [`egress`]); the client's own threads count
-//! acknowledgements. What they share is in [`worker`]; what decides is pure: [`frontier`], [`admission`],
-//! [`partitions`]. When a run ends is asked of the store and the broker ([`ending`]).
+//! One thread polls and commits ([`consumer`]) and never waits for anything else; a driver for each service process, or
+//! one for an endpoint, takes records and gives verdicts ([`desk`]); one thread encodes what is finished and sends it
+//! ([`finish`], [`egress`]); the client's own threads count acknowledgements. What they share is in [`worker`]; what
+//! decides is pure: [`schedule`], [`frontier`], [`admission`]. When a run ends is asked of the store and the broker
+//! ([`ending`]).
 
+mod above;
 mod admission;
+mod answers;
+mod commit;
 mod consumer;
 mod decode;
+mod desired;
+mod desk;
 mod egress;
 mod ending;
+mod finish;
 mod frontier;
-mod handle;
+mod group;
 mod http;
-mod partitions;
-mod process;
+pub mod limiter;
+mod member;
+pub mod metrics;
+mod processors;
 mod python;
 mod queue;
 mod ranges;
-mod service;
+pub mod replicas;
+mod scaling;
+mod schedule;
 mod start;
 mod summary;
+mod task;
+mod verdict;
 mod watch;
-mod wire;
 mod worker;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,8 +50,10 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::store::Role;
 use ending::{EVERY, Ending};
+use metrics::{Exposed, Labels, Metrics};
 use worker::{Mail, Worker};
 
+pub use scaling::{RegionReplicas, ReplicasOptions, region_replicas};
 pub use summary::WorkSummary;
 pub use watch::{WatchOptions, WatchSummary, watch};
 
@@ -54,6 +69,10 @@ pub struct WorkOptions {
     pub package_dir: Option<PathBuf>,
     /// Longest time for the service's import and warm-up, in milliseconds (default 120,000).
     pub start_timeout_ms: u64,
+    /// A name that this worker keeps over restarts, so that a restart within the session time-out moves no partition.
+    pub instance_id: Option<String>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/replicas` are answered. `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 impl WorkOptions {
@@ -64,6 +83,8 @@ impl WorkOptions {
             python: python.into(),
             package_dir: None,
             start_timeout_ms: 120_000,
+            instance_id: None,
+            listen: None,
         }
     }
 }
@@ -72,10 +93,29 @@ impl WorkOptions {
 /// all they left in the topic, its own partitions and those of other workers.
 ///
 /// # Errors
-/// [`Error::NotReady`] before `dispatch`; [`Error::Service`] if the service can't start, before anything is consumed;
+/// [`Error::NotReady`] before `dispatch`; [`Error::Service`] if the service can't start, and [`Error::Listen`] if the
+/// address of `listen` can't be had, before anything is consumed;
 /// [`Error::Topic`] or [`Error::Kafka`] if the broker refuses; [`Error::Interrupted`] after a graceful stop. What was
 /// delivered is committed in each case, and a next run goes on from there.
 pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Result<WorkSummary> {
+    let metrics = Arc::new(Metrics::new(Labels {
+        service: session.job.file.service.name().to_owned(),
+        group: session.group(&options.region),
+        region: options.region.clone(),
+        topic: session.topic(&options.region, Role::Ingress).await?.name,
+    }));
+    let exposed = Exposed::start(options.listen, &metrics).await?;
+    let worked = run(session, options, &metrics, ctx).await;
+    exposed.stop().await;
+    worked
+}
+
+async fn run(
+    session: &Session,
+    options: WorkOptions,
+    metrics: &Arc<Metrics>,
+    ctx: &Context,
+) -> Result<WorkSummary> {
     let began = Instant::now();
     if session.topic(&options.region, Role::Ingress).await?.removed {
         // What was in it has been worked on and explained.
@@ -85,7 +125,7 @@ pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Res
         });
     }
     let ending = Ending::new(session, &options.region, options.follow).await?;
-    let worker = start::worker(session, &options).await?;
+    let worker = start::worker(session, &options, metrics).await?;
     // Whatever ends this future ends the threads.
     let _leave = Leave(Arc::clone(&worker));
     let mut running = start::start(session, &options, &worker, ctx).await?;
@@ -96,6 +136,7 @@ pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Res
 
     let ended = tokio::select! {
         ended = running.ended() => ended,
+        never = desired::keep(session, &options.region, metrics, ctx), if options.listen.is_some() => match never {},
         seen = finish(ending, &worker, ctx) => match seen {
             Ok(()) => running.ended().await,
             Err(error) => {
@@ -115,11 +156,37 @@ pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Res
         "pid": std::process::id(),
         "read": summary.read,
         "children": summary.children,
+        "seconds": summary.seconds,
         "restarts": restarts,
+        "expired": summary.expired,
         "error": ended.as_ref().err().map(ToString::to_string),
     });
     note("end", detail).await?;
-    ended.map(|()| summary)
+    ended?;
+    match gone(&summary, &worker.topic) {
+        Some(error) => Err(error),
+        None => Ok(summary),
+    }
+}
+
+/// What the log had lost, as an error: all else is done, and who runs the job is to know.
+fn gone(summary: &WorkSummary, topic: &str) -> Option<Error> {
+    let first = summary.expired.first()?;
+    let ranges: Vec<String> = summary
+        .expired
+        .iter()
+        .map(|e| format!("{}..{} of partition {}", e.first, e.past, e.partition))
+        .collect();
+    Some(Error::Topic {
+        topic: topic.to_owned(),
+        partition: Some(first.partition),
+        offset: Some(first.first),
+        reason: format!(
+            "records had expired by retention before they were worked on: offsets {}. All others are done ({} records), and reconciliation lists the missing rows; publish them again under a new param, with a longer retention",
+            ranges.join(", "),
+            summary.read
+        ),
+    })
 }
 
 /// Tells the worker to leave once the ingress is done.
@@ -141,14 +208,14 @@ async fn finish(mut ending: Ending<'_>, worker: &Worker, ctx: &Context) -> Resul
                 return Ok(());
             }
             // A frontier that rests below the end with nothing to do: there may be no record between.
-            let idle = worker.state().partitions.is_idle();
+            let idle = worker.state().schedule.is_idle();
             if let Some(before) = before.as_ref().filter(|_| idle) {
                 for (now, then) in look.partitions.iter().zip(&before.partitions) {
                     let (partition, at, Some(end)) = *now else {
                         continue;
                     };
                     let resting = at < end && now == then;
-                    let ours = worker.state().partitions.numbers().any(|p| p == partition);
+                    let ours = worker.state().schedule.numbers().any(|p| p == partition);
                     if resting && ours && ending.is_hole(partition, at, end, ctx).await? {
                         worker.mail.push(Mail::Pass(partition, end));
                     }

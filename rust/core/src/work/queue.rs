@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A queue with an end: blocking `pop`, and `None` once it is closed.
+/// A queue with an end: once it is closed, nothing comes out of it.
 pub struct Queue<T> {
     inner: Mutex<Inner<T>>,
     changed: Condvar,
@@ -12,8 +12,6 @@ pub struct Queue<T> {
 
 struct Inner<T> {
     items: VecDeque<T>,
-    /// Threads that wait in `pop`.
-    idle: usize,
     closed: bool,
 }
 
@@ -27,7 +25,6 @@ impl<T> Queue<T> {
         Self {
             inner: Mutex::new(Inner {
                 items: VecDeque::new(),
-                idle: 0,
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -39,22 +36,20 @@ impl<T> Queue<T> {
         self.changed.notify_one();
     }
 
-    /// The next item, or `None` once the queue is closed.
-    pub fn pop(&self) -> Option<T> {
+    /// All items there are, once there is one; `None` once the queue is closed.
+    pub fn pop_all(&self) -> Option<VecDeque<T>> {
         let mut inner = lock(&self.inner);
         loop {
             if inner.closed {
                 return None;
             }
-            if let Some(item) = inner.items.pop_front() {
-                return Some(item);
+            if !inner.items.is_empty() {
+                return Some(std::mem::take(&mut inner.items));
             }
-            inner.idle += 1;
             inner = self
                 .changed
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
-            inner.idle -= 1;
         }
     }
 
@@ -69,21 +64,6 @@ impl<T> Queue<T> {
                 .0;
         }
         std::mem::take(&mut inner.items)
-    }
-
-    /// Takes out what `out` picks.
-    pub fn take(&self, out: impl Fn(&T) -> bool) -> Vec<T> {
-        let mut inner = lock(&self.inner);
-        let (taken, kept) = std::mem::take(&mut inner.items).into_iter().partition(out);
-        let kept: Vec<T> = kept;
-        inner.items = kept.into();
-        taken
-    }
-
-    /// Threads that have nothing to do, less what already waits for them.
-    pub fn hungry(&self) -> usize {
-        let inner = lock(&self.inner);
-        inner.idle.saturating_sub(inner.items.len())
     }
 
     pub fn close(&self) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::partitions::Record;
+use super::task::Record;
 use crate::verdict::VerdictRange;
 
 /// Verdicts of one batch that leave another number of egress records than one.
@@ -13,6 +13,11 @@ impl Ranges {
     pub fn add(&mut self, record: &Record, of: usize, reason: &str) {
         let id = record.identity;
         self.0.insert((id.split, id.seq), (of, reason.to_owned()));
+    }
+
+    /// Split and seq of the first record.
+    pub fn first(&self) -> Option<(u32, u32)> {
+        self.0.first_key_value().map(|(place, _)| *place)
     }
 
     pub fn merged(self) -> Vec<VerdictRange> {
@@ -62,6 +67,7 @@ mod tests {
             };
             let record = Record {
                 offset: 0,
+                timestamp_ms: None,
                 identity,
                 key: None,
                 schema: None,

@@ -9,17 +9,21 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::consumer::{self, Loop};
+use super::answers::answer_schema;
+use super::consumer::Loop;
+use super::desk::Desk;
 use super::egress::{Egress, EgressTopics};
-use super::handle::Handler;
-use super::http::{HttpService, Mapping, Shared};
-use super::partitions::Partitions;
-use super::python::{PythonService, Spec};
-use super::service::Service;
+use super::finish::Finisher;
+use super::group;
+use super::http::{HttpDriver, Mapping, Shared, Told};
+use super::metrics::Metrics;
+use super::python::{PythonDriver, Spec};
+use super::schedule::Schedule;
 use super::worker::{Mail, Worker};
-use super::{WorkOptions, milliseconds, service_error, wire};
+use super::{WorkOptions, milliseconds, service_error};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
+use crate::job::{Order, Service};
 use crate::kafka::Cluster;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
@@ -28,7 +32,8 @@ use crate::store::{Role, TopicRow};
 pub struct Running {
     ended: Option<oneshot::Receiver<Result<()>>>,
     consumer: Option<JoinHandle<()>>,
-    services: Vec<JoinHandle<u64>>,
+    drivers: Vec<JoinHandle<u64>>,
+    finisher: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -52,30 +57,41 @@ impl Running {
             if let Some(consumer) = self.consumer {
                 let _ = consumer.join();
             }
-            self.services
-                .into_iter()
-                .map(|s| s.join().unwrap_or(0))
-                .sum()
+            if let Some(finisher) = self.finisher {
+                let _ = finisher.join();
+            }
+            let drivers = self.drivers.into_iter();
+            drivers.map(|driver| driver.join().unwrap_or(0)).sum()
         });
         all.await.unwrap_or(0)
     }
 }
 
 /// What the threads share, before any of them runs.
-pub async fn worker(session: &Session, options: &WorkOptions) -> Result<Arc<Worker>> {
+pub async fn worker(
+    session: &Session,
+    options: &WorkOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Worker>> {
     let limits = &session.job.file.limits;
     let topic = session.topic(&options.region, Role::Ingress).await?;
-    // Records with keys meet the service in the order of their partition.
-    let serial = session.job.file.topics.routed_by_columns();
+    let file = &session.job.file;
+    let by_default = if file.topics.key.is_empty() {
+        Order::None
+    } else {
+        Order::Key
+    };
+    let order = file.service.order.unwrap_or(by_default);
     Ok(Arc::new(Worker::new(
         topic.name,
         session.store.clone(),
-        Partitions::new(serial),
+        Schedule::new(order),
         Admission::new(
             u64::from(limits.max_in_flight_records),
             u64::from(limits.max_in_flight_mib) << 20,
         ),
         &options.region,
+        Arc::clone(metrics),
     )))
 }
 
@@ -113,7 +129,7 @@ pub async fn start(
         reason: e,
     };
     let decoder = Decoder::new(&session.egress).map_err(|e| schema(e.to_string()))?;
-    let answers = Arc::new(wire::answer_schema(&decoder.arrow_schema()));
+    let answers = Arc::new(answer_schema(&decoder.arrow_schema()));
     let settle = |role| session.settle(&registry, region, role, ctx, "work");
     let writer = settle(Role::Egress).await?;
     let verdict_id = settle(Role::Verdict).await?.id;
@@ -127,44 +143,46 @@ pub async fn start(
     })
     .await?;
 
-    let kind = kind(session, options, &answers)?;
+    let kind = kind(session, options, &answers, worker)?;
     let (ready, mut started) = mpsc::unbounded_channel();
-    let (go_on, _) = tokio::sync::watch::channel(None::<Arc<Egress>>);
-    let mut services = Vec::new();
-    for number in 0..file.service.processes.max(1) {
-        let handler = Setup {
+    let mut drivers = Vec::new();
+    for number in 0..kind.drivers(&file.service) {
+        let setup = Setup {
             kind: kind.clone(),
-            name: file.service.name().to_owned(),
             registry: Arc::clone(&registry),
             ingress: session.ingress.clone(),
-            encoder: Encoder::new(plan.clone(), writer.stamp.frame),
             max_attempts: file.service.max_attempts,
+            concurrency: file.service.concurrency(),
         };
         let (worker, ctx, ready) = (Arc::clone(worker), ctx.clone(), ready.clone());
-        let (egress, runtime) = (go_on.subscribe(), tokio::runtime::Handle::current());
         let thread = std::thread::Builder::new()
             .name(format!("service-{number}"))
-            .spawn(move || serve(handler, &worker, &ctx, ready, egress, &runtime))
+            .spawn(move || drive(setup, number, &worker, &ctx, ready))
             .map_err(|e| service_error(file.service.name(), format!("no thread: {e}")))?;
-        services.push(thread);
+        drivers.push(thread);
     }
     drop(ready);
     let mut running = Running {
         ended: None,
         consumer: None,
-        services,
+        drivers,
+        finisher: None,
     };
-    let mut missing = running.services.len();
+    let mut missing = running.drivers.len();
+    let mut concurrency = 0;
     while missing > 0 {
         let gone = || Err(service_error(file.service.name(), "its thread panicked"));
-        if let Err(error) = started.recv().await.unwrap_or_else(gone) {
-            worker.abort();
-            drop(go_on);
-            running.join().await;
-            return Err(error);
+        match started.recv().await.unwrap_or_else(gone) {
+            Ok(calls) => concurrency += calls,
+            Err(error) => {
+                worker.abort();
+                running.join().await;
+                return Err(error);
+            }
         }
         missing -= 1;
     }
+    worker.limit_by(file.service.limiter.settings(concurrency));
 
     let egress = Egress::new(
         &cluster,
@@ -180,14 +198,34 @@ pub async fn start(
         &file.topics.compression,
         Arc::clone(&worker.mail),
     )?;
-    go_on.send_replace(Some(Arc::new(egress)));
+    let finisher = Finisher {
+        name: file.service.name().to_owned(),
+        encoder: Encoder::new(plan, writer.stamp.frame),
+        answers,
+        egress,
+    };
+    let of_finisher = Arc::clone(worker);
+    running.finisher = Some(
+        std::thread::Builder::new()
+            .name("finisher".into())
+            .spawn(move || {
+                let _guard = OrFail(Arc::clone(&of_finisher));
+                finisher.run(&of_finisher);
+            })
+            .map_err(|e| service_error("(worker)", format!("no thread: {e}")))?,
+    );
 
-    let consumer = consumer::join(worker, &cluster, &session.group(region), &file.limits)?;
+    let consumer = group::join(
+        worker,
+        &cluster,
+        &session.group(region),
+        &file.limits,
+        options.instance_id.as_deref(),
+    )?;
     let turn = Loop {
         worker: Arc::clone(worker),
         cluster,
         job: session.id,
-        batch_records: file.service.batch_records.max(1) as usize,
         ctx: ctx.clone(),
     };
     let (end, ended) = oneshot::channel();
@@ -211,15 +249,12 @@ enum Kind {
 }
 
 impl Kind {
-    /// A place where one batch at a time is worked on. `None`: `go` said to stop.
-    fn start(self, go: &dyn Fn() -> bool) -> Result<Option<Box<dyn Service>>> {
-        Ok(match self {
-            Self::Python(spec) => match PythonService::start(spec, go)? {
-                Some(service) => Some(Box::new(service)),
-                None => None,
-            },
-            Self::Http(shared) => Some(Box::new(HttpService::new(shared))),
-        })
+    /// Threads that drive it.
+    fn drivers(&self, service: &Service) -> u32 {
+        match self {
+            Self::Python(_) => service.processes.max(1),
+            Self::Http(_) => 1,
+        }
     }
 }
 
@@ -227,17 +262,23 @@ fn kind(
     session: &Session,
     options: &WorkOptions,
     answers: &Arc<arrow_schema::Schema>,
+    worker: &Arc<Worker>,
 ) -> Result<Kind> {
     let (job, service) = (&session.job, &session.job.file.service);
     let Some(endpoint) = &service.http else {
         return Ok(Kind::Python(Arc::new(spec(session, options, answers)?)));
     };
-    let mapping = Mapping::new(endpoint, &session.ingress, &job.dir)
+    let told = Told {
+        base: &job.dir,
+        as_of: service.as_of.as_deref(),
+    };
+    let mapping = Mapping::new(endpoint, &session.ingress, &told)
         .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
     Ok(Kind::Http(Arc::new(Shared::new(
         endpoint.clone(),
         mapping,
-        Arc::clone(answers),
+        &job.dir,
+        Arc::clone(worker),
         milliseconds(service.deadline_ms),
     )?)))
 }
@@ -257,6 +298,9 @@ fn spec(
         .collect();
     Ok(Spec {
         name: service.name().to_owned(),
+        batch_records: service.batch_records.max(1) as usize,
+        processes: service.processes.max(1),
+        share: service.concurrency().div_ceil(service.processes.max(1)) as usize,
         python: options.python.clone(),
         package_dir: options.package_dir.clone(),
         dir: job.dir.clone(),
@@ -274,6 +318,7 @@ fn spec(
             "verdicts": service.verdicts,
             "deadline_ms": service.deadline_ms,
             "answer_schema": job.file.schema.egress,
+            "as_of": service.as_of,
         }),
         answers: Arc::clone(answers),
         deadline: milliseconds(service.deadline_ms),
@@ -315,70 +360,78 @@ async fn blocking<T: Send + 'static>(
 
 struct Setup {
     kind: Kind,
-    name: String,
     registry: Arc<dyn crate::registry::SchemaRegistry>,
     ingress: AvroSchema,
-    encoder: Encoder,
     max_attempts: u32,
+    concurrency: u32,
 }
 
-/// One service process's thread: start, wait until all have started, then batch after batch.
-fn serve(
-    setup: Setup,
-    worker: &Worker,
-    ctx: &Context,
-    ready: mpsc::UnboundedSender<Result<()>>,
-    mut egress: tokio::sync::watch::Receiver<Option<Arc<Egress>>>,
-    runtime: &tokio::runtime::Handle,
-) -> u64 {
-    let starting = || worker.goes_on() && !ctx.cancel.is_cancelled();
-    let service = match setup.kind.start(&starting) {
-        Ok(Some(service)) => service,
-        Ok(None) => {
-            let _ = ready.send(Err(Error::Interrupted { stage: "work" }));
-            return 0;
+/// Fails the worker if its thread panics: nobody else would notice.
+struct OrFail(Arc<Worker>);
+
+impl Drop for OrFail {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = service_error("(worker)", "one of its threads panicked");
+            self.0.mail.push(Mail::Failed(error));
         }
-        Err(error) => {
-            let _ = ready.send(Err(error));
+    }
+}
+
+/// A driver's thread: start, say how many calls it may have under way, then work until the worker stops; how many processes were replaced. It has a runtime
+/// of its own, so that nothing it waits for or computes holds up anything else.
+fn drive(
+    setup: Setup,
+    number: u32,
+    worker: &Arc<Worker>,
+    ctx: &Context,
+    ready: mpsc::UnboundedSender<Result<u32>>,
+) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let _ = ready.send(Err(service_error("(worker)", format!("no runtime: {e}"))));
             return 0;
         }
     };
-    let mut handler = Handler::new(
-        service,
-        setup.name,
+    let worker = Arc::clone(worker);
+    let _guard = OrFail(Arc::clone(&worker));
+    let mut desk = Desk::new(
+        Arc::clone(&worker),
         setup.registry,
         setup.ingress,
-        setup.encoder,
         setup.max_attempts,
     );
-    if ready.send(Ok(())).is_err() {
-        return 0;
-    }
-    // The starter waits until every thread has said how its start went, or is gone.
-    drop(ready);
-    let found = runtime
-        .block_on(egress.wait_for(Option::is_some))
-        .map(|e| e.clone());
-    let Ok(Some(egress)) = found else {
-        return 0;
-    };
-    let go = || worker.goes_on();
-    while let Some(batch) = worker.queue.pop() {
-        let sent = handler
-            .handle(&batch.records, &go)
-            .and_then(|handled| match handled {
-                Some(handled) => egress.send(&batch, handled, &go),
-                None => Ok(false),
-            });
-        match sent {
-            Ok(true) => {}
-            // The worker stops: what is under way is done again by whoever is next.
-            Ok(false) => break,
-            Err(error) => {
-                worker.mail.push(Mail::Failed(error));
-                break;
+    let ended = runtime.block_on(async {
+        match setup.kind {
+            Kind::Python(spec) => {
+                let starting = || worker.goes_on() && !ctx.cancel.is_cancelled();
+                match PythonDriver::start(spec, number, &starting).await {
+                    Ok(Some(driver)) => {
+                        let _ = ready.send(Ok(driver.concurrency()));
+                        driver.run(&mut desk).await
+                    }
+                    Ok(None) => {
+                        let _ = ready.send(Err(Error::Interrupted { stage: "work" }));
+                        Ok(0)
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        Ok(0)
+                    }
+                }
+            }
+            Kind::Http(shared) => {
+                let _ = ready.send(Ok(setup.concurrency));
+                HttpDriver::new(shared).run(&mut desk).await.map(|()| 0)
             }
         }
-    }
-    handler.service().restarts()
+    });
+    ended.unwrap_or_else(|error| {
+        worker.mail.push(Mail::Failed(error));
+        0
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::handle::Outcome;
+use super::finish::Outcome;
 
 /// What a bounded run of a worker did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -26,6 +26,8 @@ pub struct WorkSummary {
     pub stale_dropped: u64,
     /// Records of other jobs, or without an identity, in a topic that isn't ours alone.
     pub foreign: u64,
+    /// What the log had lost before it was read: missing, and no longer to be had.
+    pub expired: Vec<Expired>,
     /// Service processes that died and were replaced.
     pub service_restarts: u64,
     /// The last offset this worker has committed, by partition.
@@ -34,7 +36,16 @@ pub struct WorkSummary {
     pub rows_per_s: f64,
 }
 
-/// The same of one batch.
+/// Offsets of a partition that the log no longer has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Expired {
+    pub partition: i32,
+    pub first: i64,
+    /// One past the last.
+    pub past: i64,
+}
+
+/// The same of some records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub read: u64,

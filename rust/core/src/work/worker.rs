@@ -1,30 +1,32 @@
-//! What the threads of a worker share: the partitions it holds, its credit, its counts, its queues.
+//! What the threads of a worker share: the records it holds, its credit, its counts, its queues.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::Notify;
 
 use super::admission::Admission;
+use super::commit::Sent;
 use super::egress::Done;
-use super::partitions::{Batch, Dropped, Partitions};
+use super::finish::Finished;
+use super::limiter::{Ended, Limiter, LimiterSettings};
+use super::metrics::{Metrics, PartitionFigures};
 use super::queue::{Queue, lock};
+use super::schedule::Schedule;
 use super::summary::WorkSummary;
-use crate::error::{Error, Result};
+use super::task::{Dropped, Record};
+use crate::error::Error;
 use crate::store::Store;
 
 /// How long a revoke, or the end of a run, waits for what is under way. Then it is done again by whoever is next.
 pub const DRAIN: Duration = Duration::from_secs(3);
-/// A commit that doesn't show at the broker after this is sent again.
-const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// What reaches the consumer's thread from others.
 #[derive(Debug)]
 pub enum Mail {
-    /// All of a batch is delivered.
+    /// These are delivered.
     Done(Done),
     /// The worker can't go on.
     Failed(Error),
@@ -41,23 +43,38 @@ pub struct Worker {
     pub topic: String,
     pub store: Store,
     pub runtime: tokio::runtime::Handle,
-    pub queue: Queue<Batch>,
+    /// Records with a verdict, on their way to the egress. Bounded by admission: each holds credit.
+    pub finished: Queue<Finished>,
     pub mail: Arc<Queue<Mail>>,
+    /// Records may be ready for the service, or the worker stops.
+    pub news: Notify,
+    pub metrics: Arc<Metrics>,
+    /// Calls that may be under way now, over all drivers.
+    limit: AtomicU32,
+    limiter: Mutex<Limiter>,
+    /// Where each partition's log ends, as the client heard last.
+    pub(super) ends: Mutex<HashMap<i32, i64>>,
     /// One past the last ingress offset, summed over the partitions and less their starts; −1: not known yet.
     pub total: AtomicI64,
+    /// Read and not admitted yet. Only the consumer's thread is here.
+    inbox: Mutex<Vec<Read>>,
+    began: Instant,
     state: Mutex<State>,
     aborted: AtomicBool,
 }
 
+/// What was read of a partition: a record, or the offset of what is none of ours.
+pub type Read = (i32, std::result::Result<Record, i64>);
+
 /// What changes under the lock. Never held over a call of the Kafka client: it may call back.
 pub struct State {
-    pub partitions: Partitions,
+    pub schedule: Schedule,
     pub admission: Admission,
     pub summary: WorkSummary,
     /// Offsets handed to the client for commit. An entry goes when the broker doesn't have it, so that it is sent again.
-    pub sent: HashMap<i32, i64>,
+    pub(super) sent: HashMap<i32, Sent>,
     /// Partitions whose commits don't show at the broker: the offset it has, and since when it was seen to be behind.
-    behind: HashMap<i32, (i64, Instant)>,
+    pub(super) behind: HashMap<i32, (i64, Instant)>,
     pub failed: Option<Error>,
     pub finish: bool,
 }
@@ -66,19 +83,27 @@ impl Worker {
     pub fn new(
         topic: String,
         store: Store,
-        partitions: Partitions,
+        schedule: Schedule,
         admission: Admission,
         region: &str,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             topic,
             store,
             runtime: tokio::runtime::Handle::current(),
-            queue: Queue::new(),
+            finished: Queue::new(),
             mail: Arc::new(Queue::new()),
+            news: Notify::new(),
+            metrics,
+            limit: AtomicU32::new(1),
+            limiter: Mutex::new(Limiter::new(LimiterSettings::Static(1))),
+            ends: Mutex::default(),
             total: AtomicI64::new(-1),
+            inbox: Mutex::default(),
+            began: Instant::now(),
             state: Mutex::new(State {
-                partitions,
+                schedule,
                 admission,
                 summary: WorkSummary {
                     region: region.to_owned(),
@@ -100,12 +125,85 @@ impl Worker {
     /// Ends all threads now; what is under way is given up.
     pub fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
-        self.queue.close();
+        self.finished.close();
+        self.news.notify_waiters();
+    }
+
+    /// Lets so many calls be under way at once as these settings say.
+    pub fn limit_by(&self, settings: LimiterSettings) {
+        let limiter = Limiter::new(settings);
+        self.limit.store(limiter.limit(), Ordering::Relaxed);
+        *lock(&self.limiter) = limiter;
+    }
+
+    /// Calls that may be under way now, over all drivers; at least one.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Calls that have ended.
+    pub fn ended(&self, calls: impl IntoIterator<Item = Ended>) {
+        let now = self.now();
+        self.learn(|limiter| calls.into_iter().for_each(|call| limiter.ended(now, &call)));
+    }
+
+    /// The share of the processors' time that was busy of late.
+    pub fn busy(&self, share: f64) {
+        let now = self.now();
+        self.learn(|limiter| limiter.cpu(now, share));
+    }
+
+    fn learn(&self, what: impl FnOnce(&mut Limiter)) {
+        let mut limiter = lock(&self.limiter);
+        what(&mut limiter);
+        self.limit.store(limiter.limit(), Ordering::Relaxed);
+    }
+
+    /// The time on the worker's clock.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Whether the threads go on.
     pub fn goes_on(&self) -> bool {
         !self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Keeps what was read until [`Worker::admit`].
+    pub fn read(&self, read: Read) {
+        lock(&self.inbox).push(read);
+    }
+
+    /// Admits what was read. Before anything becomes of the partitions, too: what was read under an assignment must not
+    /// be taken for a later one's.
+    pub fn admit(&self) {
+        let read = std::mem::take(&mut *lock(&self.inbox));
+        if read.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let mut consumed: HashMap<i32, u64> = HashMap::new();
+        let mut state = self.state();
+        for (partition, record) in read {
+            *consumed.entry(partition).or_default() += 1;
+            match record {
+                Ok(record) => {
+                    let weight = record.weight();
+                    if state.schedule.admit(now, partition, record) {
+                        state.admission.admit(weight);
+                    }
+                }
+                Err(offset) => {
+                    state.summary.foreign += 1;
+                    state.schedule.skip(partition, offset);
+                }
+            }
+        }
+        drop(state);
+        for (partition, n) in consumed {
+            self.metrics.consumed(partition, n);
+        }
+        self.news.notify_waiters();
     }
 
     /// Works off the mail.
@@ -117,11 +215,16 @@ impl Worker {
         let mut state = self.state();
         for item in mail {
             match item {
-                Mail::Done(done) => state.complete(&done),
+                Mail::Done(done) => {
+                    state.complete(&done, &self.metrics);
+                    for (topic, n) in &done.sent {
+                        self.metrics.sent(topic, *n);
+                    }
+                }
                 Mail::Failed(error) => {
                     state.failed.get_or_insert(error);
                 }
-                Mail::Pass(partition, upto) => state.partitions.pass(partition, upto),
+                Mail::Pass(partition, upto) => state.schedule.pass(partition, upto),
                 Mail::Committed(offsets, limit) => {
                     for (partition, offset) in offsets {
                         state.confirm(&self.topic, partition, offset, limit);
@@ -134,25 +237,18 @@ impl Worker {
 
     /// Waits for what is under way in these partitions; nothing more of them begins.
     pub fn drain(&self, partitions: &[i32]) {
-        let of_these = |b: &Batch| partitions.contains(&b.partition);
-        let queued = self.queue.take(of_these);
         {
             let mut state = self.state();
-            for batch in &queued {
-                state.release(Dropped::of(&batch.records));
-            }
             for partition in partitions {
-                let dropped = state.partitions.stop_admitting(*partition);
+                let dropped = state.schedule.stop_admitting(*partition);
                 state.release(dropped);
             }
         }
-        // What was taken back from the queue stays open in the frontier, so it is never committed.
-        let withdrawn = |p: i32| queued.iter().filter(|b| b.partition == p).count();
         let end = Instant::now() + DRAIN;
         while self.goes_on() && Instant::now() < end {
             {
                 let state = self.state();
-                let busy = |p: &i32| state.partitions.running(*p) > withdrawn(*p);
+                let busy = |p: &i32| state.schedule.running(*p) > 0;
                 if state.failed.is_some() || !partitions.iter().any(busy) {
                     return;
                 }
@@ -161,100 +257,55 @@ impl Worker {
         }
     }
 
-    /// Offsets that may be committed and were not yet.
-    pub fn to_commit(&self, only: Option<&[i32]>) -> Result<Option<TopicPartitionList>> {
-        let mut state = self.state();
-        let moved: Vec<(i32, i64)> = state
-            .partitions
-            .positions()
-            .filter(|(p, _)| only.is_none_or(|only| only.contains(p)))
-            .filter(|(p, position)| state.sent.get(p).is_none_or(|sent| sent < position))
-            .collect();
-        if moved.is_empty() {
-            return Ok(None);
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, position) in moved {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(position))
-                .map_err(|e| Error::Topic {
-                    topic: self.topic.clone(),
-                    partition: Some(partition),
-                    offset: Some(position),
-                    reason: format!("can't be committed: {e}"),
-                })?;
-            state.sent.insert(partition, position);
-        }
-        Ok(Some(list))
-    }
-
-    /// Commits now and waits for the broker's word.
-    pub fn commit_sync(&self, consumer: &BaseConsumer<Member>, only: Option<&[i32]>) -> Result<()> {
-        let Some(list) = self.to_commit(only)? else {
-            return Ok(());
+    /// Shows how it stands.
+    pub fn show(&self) {
+        let metrics = &self.metrics;
+        let now = self.now();
+        let unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64() * 1e3);
+        let ends = lock(&self.ends);
+        let mut held = Vec::new();
+        let (mut gaps, mut oldest) = (0, Duration::ZERO);
+        let (in_flight, buffered) = {
+            let state = self.state();
+            for partition in state.schedule.numbers() {
+                let first = state.schedule.oldest(partition);
+                let at = state.schedule.position(partition);
+                let end = ends.get(&partition);
+                gaps += state.schedule.above(partition).count() as u64;
+                oldest = oldest.max(first.map_or(Duration::ZERO, |(at, _)| now.saturating_sub(at)));
+                held.push(PartitionFigures {
+                    partition,
+                    lag_records: end
+                        .zip(at)
+                        .map(|(end, at)| u64::try_from(end - at).unwrap_or(0)),
+                    // A record's time is of the broker's clock or the publisher's: it may be ahead of ours.
+                    lag_s: match first {
+                        None => Some(0.0),
+                        Some((_, time)) => time.map(|ms| ((unix_ms - ms as f64) / 1e3).max(0.0)),
+                    },
+                });
+            }
+            state.schedule.counts()
         };
-        let result = consumer.commit(&list, CommitMode::Sync);
-        self.committed(&list, result.map_err(|e| e.to_string()))
-    }
-
-    fn committed(&self, list: &TopicPartitionList, result: Result<(), String>) -> Result<()> {
-        let mut state = self.state();
-        for element in list.elements() {
-            let partition = element.partition();
-            match (&result, element.offset()) {
-                (Ok(()), Offset::Offset(offset)) => {
-                    state.summary.committed.insert(partition, offset);
-                }
-                _ => {
-                    state.sent.remove(&partition);
-                }
-            }
-        }
-        result.map_err(|reason| Error::Topic {
-            topic: self.topic.clone(),
-            partition: None,
-            offset: None,
-            reason: format!(
-                "its offsets can't be committed ({reason}); what was done since the last commit will be done again"
-            ),
-        })
-    }
-
-    fn assigned(&self, partitions: &[i32]) {
-        // A new attempt a rebalance, so that two processings of one input can be told apart in the landed table.
-        let attempt = self.runtime.block_on(self.store.next("attempt"));
-        let mut state = self.state();
-        match attempt.and_then(|a| {
-            u32::try_from(a).map_err(|_| Error::Store {
-                url: "(the job's)".into(),
-                what: "count attempts".into(),
-                reason: format!("{a} attempts are more than an identity can hold"),
-            })
-        }) {
-            Ok(attempt) => {
-                for partition in partitions {
-                    let dropped = state.partitions.assign(*partition, attempt);
-                    state.release(dropped);
-                    state.forget(*partition);
-                }
-            }
-            Err(error) => {
-                state.failed.get_or_insert(error);
-            }
-        }
-    }
-
-    fn let_go(&self, partitions: &[i32]) {
-        let mut state = self.state();
-        for partition in partitions {
-            let dropped = state.partitions.revoke(*partition);
-            state.release(dropped);
-            state.forget(*partition);
-        }
+        metrics.limit.set(u64::from(self.limit()));
+        metrics
+            .shrinking
+            .set(u64::from(lock(&self.limiter).is_shrinking()));
+        metrics.in_flight.set(in_flight as u64);
+        metrics.buffered.set(buffered as u64);
+        metrics.gaps.set(gaps);
+        metrics
+            .oldest_open_ms
+            .set(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX));
+        metrics.partitions.set(held.len() as u64);
+        metrics.set_partitions(held);
     }
 }
 
 impl State {
-    fn forget(&mut self, partition: i32) {
+    pub(super) fn forget(&mut self, partition: i32) {
         self.sent.remove(&partition);
         self.behind.remove(&partition);
     }
@@ -263,96 +314,20 @@ impl State {
         self.admission.release(dropped.records, dropped.bytes);
     }
 
-    /// Compares what was sent for commit with what the broker has. An asynchronous commit reports nothing: one that was
-    /// refused in the middle of a rebalance is noticed here, and sent again.
-    fn confirm(&mut self, topic: &str, partition: i32, offset: i64, limit: Duration) {
-        let Some(sent) = self.sent.get(&partition).copied() else {
-            return;
-        };
-        if sent <= offset {
-            self.summary.committed.insert(partition, offset);
-            self.behind.remove(&partition);
-            return;
-        }
-        let seen = self
-            .behind
-            .entry(partition)
-            .or_insert((offset, Instant::now()));
-        if seen.0 != offset {
-            *seen = (offset, Instant::now());
-        }
-        if seen.1.elapsed() > limit {
-            self.failed.get_or_insert_with(|| Error::Topic {
-                topic: topic.to_owned(),
-                partition: Some(partition),
-                offset: Some(sent),
-                reason: format!(
-                    "the broker has not taken this commit for {} s, it still has {offset}; what was done since will be done again",
-                    limit.as_secs()
-                ),
-            });
-        } else if seen.1.elapsed() > PATIENCE {
-            self.sent.remove(&partition);
-        }
-    }
-
-    fn complete(&mut self, done: &Done) {
-        self.admission
-            .release(done.offsets.len() as u64, done.weight);
-        if self
-            .partitions
-            .complete(done.partition, done.epoch, &done.offsets)
-        {
-            self.summary.add(&done.tally);
-        } else {
-            self.summary.stale_dropped += done.offsets.len() as u64;
-        }
-    }
-}
-
-/// The worker as the client calls it back. All of it runs inside `poll`, on the consumer's thread.
-pub struct Member(pub Arc<Worker>);
-
-impl ClientContext for Member {}
-
-impl ConsumerContext for Member {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => self.0.assigned(&numbers(list)),
-            Rebalance::Revoke(list) => {
-                let partitions = numbers(list);
-                if consumer.assignment_lost() {
-                    // Somebody else may have them already: what is under way turns stale.
-                    let queued = self.0.queue.take(|b| partitions.contains(&b.partition));
-                    let mut state = self.0.state();
-                    for batch in &queued {
-                        state.release(Dropped::of(&batch.records));
-                    }
-                } else {
-                    self.0.drain(&partitions);
-                    // A commit that fails here is no failure of the run: the next owner does some records again.
-                    let _ = self.0.commit_sync(consumer, Some(&partitions));
-                }
-                self.0.let_go(&partitions);
-            }
-            Rebalance::Error(_) => {}
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        // A partition that joins flows or stands still like the others. The client remembers a pause from an earlier
-        // assignment of the same partition, so that must be undone too.
-        if let Rebalance::Assign(list) = rebalance {
-            let paused = self.0.state().admission.is_paused();
-            let _ = if paused {
-                consumer.pause(list)
+    fn complete(&mut self, done: &Done, metrics: &Metrics) {
+        for part in &done.parts {
+            let records = part.offsets.len() as u64;
+            self.admission.release(records, part.weight);
+            if self
+                .schedule
+                .complete(part.partition, part.epoch, &part.offsets)
+            {
+                self.summary.add(&part.tally);
+                metrics.count(&part.tally);
             } else {
-                consumer.resume(list)
-            };
+                self.summary.stale_dropped += records;
+                metrics.stale_dropped.add(records);
+            }
         }
     }
-}
-
-fn numbers(list: &TopicPartitionList) -> Vec<i32> {
-    list.elements().iter().map(|e| e.partition()).collect()
 }

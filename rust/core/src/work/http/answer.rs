@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::http::Answer;
 use crate::job::http::{AnswerBody, HttpEndpoint, StatusMeaning};
 use crate::job::template::Row;
-use crate::work::service::Verdict;
+use crate::work::verdict::Verdict;
 
 /// What a response means.
 #[derive(Debug, PartialEq)]
@@ -153,6 +153,7 @@ mod tests {
             Meaning::Verdict(Verdict::DeadLetter { reason, detail }, _) => {
                 ("dead", format!("{reason}: {detail}"))
             }
+            Meaning::Verdict(Verdict::Held, _) => ("held", String::new()),
         }
     }
 

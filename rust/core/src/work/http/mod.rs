@@ -5,5 +5,5 @@ mod gate;
 mod request;
 mod service;
 
-pub use request::Mapping;
-pub use service::{HttpService, Shared};
+pub use request::{Mapping, Told};
+pub use service::{HttpDriver, Shared, batch_of};

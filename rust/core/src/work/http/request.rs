@@ -16,6 +16,8 @@ use crate::job::{is_reference, resolve_reference};
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that a call is a replay, and of which job.
 const REPLAY: &str = "x-kappaflow-replay";
+/// Says as of when the record is meant.
+const AS_OF: &str = "x-kappaflow-as-of";
 
 /// How a record becomes a request.
 #[derive(Debug)]
@@ -25,6 +27,14 @@ pub struct Mapping {
     query: Vec<(String, Template)>,
     headers: Vec<(HeaderName, Given)>,
     body: Payload,
+}
+
+/// What is said of a job's calls beside what its endpoint asks for.
+pub struct Told<'t> {
+    /// Where files are looked for.
+    pub base: &'t Path,
+    /// `service.as_of`.
+    pub as_of: Option<&'t str>,
 }
 
 /// A header's value.
@@ -53,7 +63,7 @@ impl Mapping {
     pub fn new(
         endpoint: &HttpEndpoint,
         ingress: &AvroSchema,
-        base: &Path,
+        told: &Told<'_>,
     ) -> Result<Self, (String, String)> {
         let wrong = |key: &str| {
             let key = key.to_owned();
@@ -64,7 +74,7 @@ impl Mapping {
             let wrong = || wrong(&format!("headers.{name}"));
             let header = HeaderName::try_from(name.as_str()).map_err(|e| wrong()(e.to_string()))?;
             let given = if is_reference(text) {
-                let resolved = resolve_reference(text, base).map_err(wrong())?;
+                let resolved = resolve_reference(text, told.base).map_err(wrong())?;
                 let mut value = HeaderValue::try_from(resolved)
                     .map_err(|_| wrong()("is no value of a header".into()))?;
                 value.set_sensitive(true);
@@ -73,6 +83,11 @@ impl Mapping {
                 Given::Of(Template::parse(text).map_err(wrong())?)
             };
             headers.push((header, given));
+        }
+        if let Some(field) = told.as_of {
+            let template = Template::parse(&format!("{{{field}}}"));
+            let given = Given::Of(template.map_err(wrong("as_of"))?);
+            headers.push((HeaderName::from_static(AS_OF), given));
         }
         let mut query = Vec::new();
         for (name, text) in &endpoint.query {

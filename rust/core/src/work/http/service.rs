@@ -1,41 +1,39 @@
 //! The calls: as many at once as the endpoint takes, none while it can't take more, each within its deadline.
 
-use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::Schema;
-use futures_util::stream::{self, StreamExt};
 use reqwest::{Client, RequestBuilder};
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::answer::{self, Meaning};
 use super::gate::{Gate, Leave};
 use super::request::Mapping;
 use crate::error::Error;
 use crate::http::{self, NoAnswer, USER_AGENT};
-use crate::identity::Identity;
 use crate::job::http::HttpEndpoint;
 use crate::job::template::Row;
-use crate::work::service::{Call, CallError, Reply, Service, Verdict};
-
-/// How often a wait looks whether the worker goes on.
-const TICK: Duration = Duration::from_millis(100);
+use crate::work::desk::Desk;
+use crate::work::limiter::{Ended, How};
+use crate::work::metrics::Pause;
+use crate::work::service_error;
+use crate::work::task::Task;
+use crate::work::verdict::Verdict;
+use crate::work::worker::Worker;
 
 /// What all threads of a worker share of an endpoint.
-#[derive(Debug)]
 pub struct Shared {
     pub endpoint: HttpEndpoint,
     pub mapping: Mapping,
     pub client: Client,
-    /// The schema in which answers are given.
-    pub answers: Arc<Schema>,
     pub deadline: Duration,
-    pub runtime: Handle,
-    slots: Semaphore,
+    worker: Arc<Worker>,
+    under_way: AtomicU32,
     gate: Mutex<Gate>,
     began: Instant,
 }
@@ -48,28 +46,36 @@ impl Shared {
     pub fn new(
         endpoint: HttpEndpoint,
         mapping: Mapping,
-        answers: Arc<Schema>,
+        base: &Path,
+        worker: Arc<Worker>,
         deadline: Duration,
     ) -> Result<Self, Error> {
-        let client = Client::builder()
+        let wrong = |reason: String| service_error(&endpoint.url, reason);
+        let files = http::Files {
+            base,
+            ca_file: endpoint.ca_file.as_deref(),
+            cert_file: endpoint.cert_file.as_deref(),
+            key_file: endpoint.key_file.as_deref(),
+        };
+        let mut builder = http::certificates(Client::builder(), &files).map_err(wrong)?;
+        if let Some(path) = &endpoint.unix_socket {
+            builder = builder.unix_socket(base.join(path));
+        }
+        let client = builder
             .user_agent(USER_AGENT)
             // A redirect is the service's answer, and to follow it might be a second call.
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
             .build()
-            .map_err(|e| Error::Service {
-                service: endpoint.url.clone(),
-                reason: format!("no HTTP client: {e}"),
-            })?;
+            .map_err(|e| wrong(format!("no HTTP client: {e}")))?;
         Ok(Self {
-            slots: Semaphore::new(endpoint.concurrency.max(1) as usize),
+            worker,
+            under_way: AtomicU32::new(0),
             gate: Mutex::default(),
             began: Instant::now(),
-            runtime: Handle::current(),
             endpoint,
             mapping,
             client,
-            answers,
             deadline,
         })
     }
@@ -79,65 +85,89 @@ impl Shared {
     }
 
     /// Calls until the service has an answer, whatever it is.
-    async fn call(&self, identity: &Identity, json: &[u8], row: &Row) -> (Verdict, Vec<Row>) {
+    async fn call(&self, task: &Task, json: &[u8], row: &Row) -> (Verdict, Vec<Row>) {
+        let identity = &task.record.identity;
         loop {
-            // Closed only when the worker is gone.
-            let Ok(slot) = self.slots.acquire().await else {
-                return std::future::pending().await;
-            };
             // Before leave is asked for: who has it is to call.
             let request = match self.mapping.request(&self.client, identity, json, row) {
                 Ok(request) => request,
                 Err(detail) => return no_request(detail),
             };
             let leave = self.gate().ask(self.began.elapsed());
+            self.worker
+                .metrics
+                .pause(Pause::Gate, matches!(leave, Leave::Wait(_)));
             if let Leave::Wait(time) = leave {
-                drop(slot);
                 tokio::time::sleep(time).await;
                 continue;
             }
-            if let Some(found) = self.once(request, row).await {
+            if let Some(found) = self.once(request, task, row).await {
                 return found;
             }
         }
     }
 
     /// One call; `None`: the service takes none now, and the gate is closed.
-    async fn once(&self, request: RequestBuilder, row: &Row) -> Option<(Verdict, Vec<Row>)> {
-        let retry = |reason: &str, detail: String| {
-            self.gate().unanswered(self.began.elapsed());
-            let reason = reason.into();
-            Some((Verdict::Retry { reason, detail }, Vec::new()))
+    async fn once(
+        &self,
+        request: RequestBuilder,
+        task: &Task,
+        row: &Row,
+    ) -> Option<(Verdict, Vec<Row>)> {
+        let in_flight = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let began = Instant::now();
+        let answer = tokio::time::timeout(self.deadline, http::read(request)).await;
+        let took = began.elapsed();
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        let ended = |how| {
+            self.worker.ended([Ended {
+                took,
+                in_flight,
+                how,
+            }]);
         };
-        let turned_away = |after| self.gate().turned_away(self.began.elapsed(), after);
-        match tokio::time::timeout(self.deadline, http::read(request)).await {
+        let turned_away = |after| {
+            ended(How::Busy);
+            self.worker.metrics.record_call(took, "busy");
+            self.gate().turned_away(self.began.elapsed(), after);
+            None
+        };
+        let unanswered = || self.gate().unanswered(self.began.elapsed());
+        let retry = |reason: &str, detail: String| {
+            let reason = reason.into();
+            (Verdict::Retry { reason, detail }, Vec::new())
+        };
+        let found = match answer {
             Err(_) => {
-                let detail = format!("no answer within {} ms", self.deadline.as_millis());
-                retry("Deadline", detail)
+                unanswered();
+                let deadline = self.deadline.as_millis();
+                retry("Deadline", format!("no answer within {deadline} ms"))
             }
             // That nobody is there is no record's fault.
             Ok(Err(NoAnswer::NoConnection(_))) => {
-                turned_away(None);
-                None
+                return turned_away(None);
             }
             Ok(Err(NoAnswer::Passing(detail) | NoAnswer::TooLarge(detail))) => {
+                unanswered();
                 retry("HttpBroken", detail)
             }
             Ok(Err(NoAnswer::Settings(detail))) => {
-                self.gate().unanswered(self.began.elapsed());
-                Some(no_request(detail))
+                unanswered();
+                no_request(detail)
             }
             Ok(Ok(answer)) => match answer::read(&self.endpoint, row, &answer) {
-                Meaning::Busy => {
-                    turned_away(answer.after());
-                    None
-                }
+                Meaning::Busy => return turned_away(answer.after()),
                 Meaning::Verdict(verdict, rows) => {
                     self.gate().answered();
-                    Some((verdict, rows))
+                    (verdict, rows)
                 }
             },
+        };
+        self.worker.metrics.record_call(took, found.0.name());
+        if let Some(how) = found.0.how(task) {
+            ended(how);
         }
+        Some(found)
     }
 }
 
@@ -146,82 +176,54 @@ fn no_request(detail: String) -> (Verdict, Vec<Row>) {
     (Verdict::DeadLetter { reason, detail }, Vec::new())
 }
 
-/// A lane: one batch at a time, its records at once.
-#[derive(Debug)]
-pub struct HttpService {
+/// Records at once, as many as the endpoint takes.
+pub struct HttpDriver {
     shared: Arc<Shared>,
 }
 
-impl HttpService {
+impl HttpDriver {
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
-}
 
-impl Service for HttpService {
-    fn call(&mut self, call: &Call<'_>, go: &dyn Fn() -> bool) -> Result<Reply, CallError> {
-        let shared = &self.shared;
-        let fatal = |reason: String| {
-            CallError::Fatal(Error::Service {
-                service: shared.endpoint.url.clone(),
-                reason,
-            })
-        };
-        let records = objects(call.records).map_err(fatal)?;
-        // Records of a key one after the other, of different keys at once.
-        let mut queues: Vec<Vec<usize>> = Vec::new();
-        let mut by_key: HashMap<&[u8], usize> = HashMap::new();
-        for (at, key) in call.keys.iter().enumerate() {
-            match key.as_deref() {
-                None => queues.push(vec![at]),
-                Some(key) => {
-                    let queue = *by_key.entry(key).or_insert(queues.len());
-                    match queues.get_mut(queue) {
-                        Some(queue) => queue.push(at),
-                        None => queues.push(vec![at]),
+    /// Works until the worker stops.
+    ///
+    /// # Errors
+    /// If records can't be made JSON of.
+    pub async fn run(self, desk: &mut Desk) -> Result<(), Error> {
+        let wrong = |reason: String| service_error(&self.shared.endpoint.url, reason);
+        let mut calls: JoinSet<Found> = JoinSet::new();
+        while desk.worker.goes_on() {
+            let room = (desk.worker.limit() as usize).saturating_sub(calls.len());
+            tokio::select! {
+                // Only when all of them are gone is there none.
+                Some(first) = calls.join_next() => {
+                    let mut found = Vec::with_capacity(8);
+                    let mut next = Some(first);
+                    while let Some(one) = next {
+                        found.push(one.map_err(|e| wrong(format!("a call ended by itself: {e}")))?);
+                        next = calls.try_join_next();
+                    }
+                    desk.give_rows(found);
+                }
+                () = desk.ready(1, Duration::ZERO), if room > 0 => {
+                    let Some(taken) = desk.take(room, false)? else { continue };
+                    let records = objects(&taken.records).map_err(wrong)?;
+                    for (task, (json, row)) in taken.tasks.into_iter().zip(records) {
+                        let shared = Arc::clone(&self.shared);
+                        calls.spawn(async move {
+                            let (verdict, rows) = shared.call(&task, &json, &row).await;
+                            (task, verdict, rows)
+                        });
                     }
                 }
             }
         }
-        let queues = stream::iter(queues).map(|queue| {
-            let records = &records;
-            async move {
-                let mut found = Vec::with_capacity(queue.len());
-                for at in queue {
-                    let (Some(identity), Some((json, row))) =
-                        (call.identities.get(at), records.get(at))
-                    else {
-                        continue;
-                    };
-                    found.push((at, shared.call(identity, json, row).await));
-                }
-                found
-            }
-        });
-        let most = shared.endpoint.concurrency.max(1) as usize;
-        let all = queues.buffer_unordered(most).collect::<Vec<_>>();
-        let found = shared.runtime.block_on(async {
-            let mut tick = tokio::time::interval(TICK);
-            tokio::pin!(all);
-            loop {
-                tokio::select! {
-                    found = &mut all => return Some(found),
-                    _ = tick.tick() => if !go() { return None },
-                }
-            }
-        });
-        let Some(found) = found else {
-            return Err(CallError::Stopped);
-        };
-        let mut found: Vec<_> = found.into_iter().flatten().collect();
-        found.sort_unstable_by_key(|(at, _)| *at);
-        reply(found.into_iter().map(|(_, found)| found), &shared.answers).map_err(fatal)
-    }
-
-    fn restarts(&self) -> u64 {
-        0
+        Ok(())
     }
 }
+
+type Found = (Task, Verdict, Vec<Row>);
 
 /// Each record as JSON, and read.
 fn objects(batch: &RecordBatch) -> Result<Vec<(Vec<u8>, Row)>, String> {
@@ -241,22 +243,22 @@ fn objects(batch: &RecordBatch) -> Result<Vec<(Vec<u8>, Row)>, String> {
         .collect()
 }
 
-/// Verdicts with the rows of their answers. Rows that do not fit make a dead letter of their record, and of no other.
-fn reply(
-    found: impl Iterator<Item = (Verdict, Vec<Row>)>,
+/// Verdicts with their answers as one batch. Answers that do not fit make a dead letter of their record, and of no other.
+pub fn batch_of(
+    found: Vec<Found>,
     answers: &Arc<Schema>,
-) -> Result<Reply, String> {
+) -> Result<(Vec<(Task, Verdict)>, RecordBatch), String> {
     let (mut verdicts, mut families) = (Vec::new(), Vec::new());
-    for (verdict, rows) in found {
-        verdicts.push(verdict);
+    for (task, verdict, rows) in found {
+        verdicts.push((task, verdict));
         families.push(rows);
     }
     let whole: Vec<&Row> = families.iter().flatten().collect();
-    if let Ok(answers) = batch(answers, &whole) {
-        return Ok(Reply { verdicts, answers });
+    if let Ok(batch) = batch(answers, &whole) {
+        return Ok((verdicts, batch));
     }
     let mut good = Vec::new();
-    for (verdict, rows) in verdicts.iter_mut().zip(&families) {
+    for ((_, verdict), rows) in verdicts.iter_mut().zip(&families) {
         let rows: Vec<&Row> = rows.iter().collect();
         match batch(answers, &rows) {
             Ok(_) => good.extend(rows),
@@ -266,8 +268,8 @@ fn reply(
             }
         }
     }
-    let answers = batch(answers, &good)?;
-    Ok(Reply { verdicts, answers })
+    let batch = batch(answers, &good)?;
+    Ok((verdicts, batch))
 }
 
 fn batch(schema: &Arc<Schema>, rows: &[&Row]) -> Result<RecordBatch, String> {

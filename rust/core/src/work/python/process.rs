@@ -40,8 +40,8 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Row and count of calls, if the process has begun the batch.
-pub fn read_mark(mark: &File, id: u64) -> Option<(usize, u64)> {
+/// Batch, row, count of calls.
+pub fn read_mark(mark: &File) -> Option<[u64; 3]> {
     let mut bytes = [0; MARK_BYTES];
     mark.read_exact_at(&mut bytes, 0).ok()?;
     let mut words = bytes.chunks_exact(8).map(|word| {
@@ -49,8 +49,7 @@ pub fn read_mark(mark: &File, id: u64) -> Option<(usize, u64)> {
         eight.copy_from_slice(word);
         u64::from_ne_bytes(eight)
     });
-    let (batch, row, calls) = (words.next()?, words.next()?, words.next()?);
-    (batch == id).then_some((usize::try_from(row).ok()?, calls))
+    Some([words.next()?, words.next()?, words.next()?])
 }
 
 pub fn describe(status: ExitStatus) -> String {

@@ -1,0 +1,390 @@
+//! What a service process is given, and what is made of its answers and of its death.
+//!
+//! A callable that takes records one after the other has one batch, and a second, full one behind it, so that it never
+//! waits. A coroutine function has as many records at once as its share of the concurrency is.
+//!
+//! **Blame.** One record may kill its process, or hang in it. The process marks what it calls; what it may have called
+//! and not answered is called again alone, each record by itself and the marked one first. Who kills a second process
+//! alone is a dead letter; nobody is blamed for a neighbour.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::launch::{Process, Spec};
+use super::pace::Pace;
+use super::process::describe;
+use super::wire::{self, Frame, WireError};
+use crate::error::Result;
+use crate::work::desk::{Desk, Taken};
+use crate::work::limiter::Ended;
+use crate::work::task::{Lane, Task};
+use crate::work::verdict::Verdict;
+
+/// How often the process is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// What a process may take for a batch outside of the calls themselves (decoding, building the answers), at least.
+const OVERHEAD: Duration = Duration::from_secs(60);
+/// How much longer than its deadline a coroutine is waited for: its own process ends it in time.
+const GRACE: Duration = Duration::from_secs(2);
+/// Processes that may die one after the other, without one record worked on in between, before the service as a whole
+/// is held to be broken rather than each of its records.
+const DEATHS_IN_A_ROW: u32 = 30;
+/// How long records that are ready wait for others, while the process has some to work on.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// Records that a process has been handed.
+struct Open {
+    id: u64,
+    /// Those without a verdict, by row.
+    tasks: Vec<Option<Task>>,
+    left: usize,
+    /// Rows that are called after others of their lane.
+    behind: HashSet<usize>,
+    sent: Instant,
+}
+
+/// A service in one process, which is replaced when it dies.
+pub struct PythonDriver {
+    spec: Arc<Spec>,
+    process: Process,
+    /// Of the worker's processes, from 0.
+    number: u32,
+    /// Records that it may have at once, if it takes them at once.
+    share: usize,
+    pace: Pace,
+    open: VecDeque<Open>,
+    /// Whether the one record that it has was to be called alone.
+    alone: bool,
+    batches: u64,
+    /// When it was handed records last, on the worker's clock.
+    handed: Duration,
+    /// When the process answered last.
+    answered: Instant,
+    /// What it was seen doing last, and since when.
+    seen: (Option<[u64; 3]>, Instant),
+    deaths: u32,
+    restarts: u64,
+}
+
+impl PythonDriver {
+    /// Starts the process. `None`: `go` said to stop.
+    ///
+    /// # Errors
+    /// See [`Spec::launch`].
+    pub async fn start(
+        spec: Arc<Spec>,
+        number: u32,
+        go: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>> {
+        let share = spec.share;
+        let Some(process) = spec.launch(share + 2, go).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            pace: Pace::new(spec.batch_records),
+            spec,
+            process,
+            number,
+            share,
+            open: VecDeque::new(),
+            alone: false,
+            batches: 0,
+            handed: Duration::ZERO,
+            answered: Instant::now(),
+            seen: (None, Instant::now()),
+            deaths: 0,
+            restarts: 0,
+        }))
+    }
+
+    /// Calls that it has under way at once, at most.
+    pub fn concurrency(&self) -> u32 {
+        let calls = if self.process.at_once { self.share } else { 1 };
+        u32::try_from(calls).unwrap_or(u32::MAX)
+    }
+
+    /// Works until the worker stops; how many processes were replaced.
+    ///
+    /// # Errors
+    /// If the service can't be used at all; no record is to blame then.
+    pub async fn run(mut self, desk: &mut Desk) -> Result<u64> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while desk.worker.goes_on() {
+            if self.open.is_empty() {
+                let suspect = desk.take_suspect()?;
+                self.alone = suspect.is_some();
+                self.hand_over(suspect).await?;
+            }
+            let (most, least, until) = self.wish(desk.worker.limit());
+            tokio::select! {
+                frame = self.process.receive() => match frame {
+                    Ok(frame) => self.take_answers(&frame, desk)?,
+                    Err(WireError::Closed) => self.died(None, desk).await?,
+                    Err(WireError::Garbage(reason)) => return Err(self.wrong(&reason)),
+                },
+                () = desk.ready(least, until), if most > 0 => {
+                    let taken = desk.take(most, true)?;
+                    self.handed = desk.worker.now();
+                    self.hand_over(taken).await?;
+                }
+                _ = tick.tick() => if let Some(limit) = self.is_late() {
+                    self.died(Some(limit), desk).await?;
+                },
+            }
+        }
+        Ok(self.restarts)
+    }
+
+    fn wrong(&self, reason: &str) -> crate::error::Error {
+        let reason = format!("its process answered wrongly: {reason}");
+        self.spec.error(reason)
+    }
+
+    /// Records that the process may be handed now at most; and how many are worth it, unless it is so late on the worker's
+    /// clock. `limit`: calls that the worker may have under way.
+    fn wish(&self, limit: u32) -> (usize, usize, Duration) {
+        const NOW: Duration = Duration::ZERO;
+        if self.alone {
+            return (0, 1, NOW);
+        }
+        if self.process.at_once {
+            let has: usize = self.open.iter().map(|o| o.left).sum();
+            let share = limit.div_ceil(self.spec.processes) as usize;
+            let share = share.min(self.share);
+            let most = share.saturating_sub(has).min(self.spec.batch_records);
+            // What is handed over together costs little more than one, and what begins together often ends together.
+            let until = if has == 0 { NOW } else { self.handed + LINGER };
+            return (most, (share / 8).clamp(1, most.max(1)), until);
+        }
+        if self.number >= limit {
+            return (0, 1, NOW);
+        }
+        let batch = self.pace.batch();
+        match self.open.len() {
+            0 => (batch, 1, NOW),
+            1 => (batch, batch, Duration::MAX),
+            _ => (0, 1, NOW),
+        }
+    }
+
+    async fn hand_over(&mut self, taken: Option<Taken>) -> Result<()> {
+        let Some(Taken { tasks, records }) = taken else {
+            return Ok(());
+        };
+        self.batches += 1;
+        let mut lanes: HashMap<Lane, usize> = HashMap::new();
+        let mut behind = HashSet::new();
+        let lane = |(row, task): (usize, &Task)| {
+            let next = lanes.len();
+            let number = *lanes.entry(task.lane?).or_insert(next);
+            if number < next {
+                behind.insert(row);
+            }
+            Some(number)
+        };
+        let lane: Vec<Option<usize>> = tasks.iter().enumerate().map(lane).collect();
+        let head = json!({
+            "type": "batch",
+            "id": self.batches,
+            "split": tasks.iter().map(|t| t.record.identity.split).collect::<Vec<_>>(),
+            "seq": tasks.iter().map(|t| t.record.identity.seq).collect::<Vec<_>>(),
+            "attempt": tasks.iter().map(|t| t.way.calls).collect::<Vec<_>>(),
+            // Records without lanes, and those that are alone in theirs, need none.
+            "lane": (!behind.is_empty()).then_some(lane),
+        });
+        let body = wire::batch_to_ipc(&records).map_err(|e| self.spec.error(e))?;
+        let frame = wire::frame(&head, &body).map_err(|e| self.spec.error(e))?;
+        if self.open.is_empty() {
+            self.seen = (None, Instant::now());
+        }
+        self.open.push_back(Open {
+            id: self.batches,
+            left: tasks.len(),
+            behind,
+            tasks: tasks.into_iter().map(Some).collect(),
+            sent: Instant::now(),
+        });
+        self.process.send(frame).await;
+        Ok(())
+    }
+
+    fn take_answers(&mut self, (head, body): &Frame, desk: &Desk) -> Result<()> {
+        let found = wire::answers(head, body).map_err(|reason| self.wrong(&reason))?;
+        let Some(at) = self.open.iter().position(|o| o.id == found.id) else {
+            return Err(self.wrong(&format!("answers to batch {}, which is not open", found.id)));
+        };
+        let mut verdicts = Vec::with_capacity(found.verdicts.len());
+        let mut counts: BTreeMap<&'static str, u32> = BTreeMap::new();
+        // One after the other, they share the time; at once, each has had it all.
+        let mut took = Duration::ZERO;
+        let mut ended = Vec::new();
+        let in_flight: usize = self.open.iter().map(|o| o.left).sum();
+        let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        if let Some(open) = self.open.get_mut(at) {
+            for (row, verdict) in found.verdicts {
+                let Some(task) = open.tasks.get_mut(row).and_then(Option::take) else {
+                    let reason = format!("a second verdict on row {row} of batch {}", found.id);
+                    return Err(self.wrong(&reason));
+                };
+                open.left -= 1;
+                if verdict != Verdict::Held {
+                    *counts.entry(verdict.name()).or_default() += 1;
+                }
+                // One that had to wait for another of its lane says nothing of how long calls take.
+                if let Some(how) = verdict.how(&task)
+                    && self.process.at_once
+                    && !open.behind.contains(&row)
+                {
+                    ended.push(Ended {
+                        took: open.sent.elapsed(),
+                        in_flight,
+                        how,
+                    });
+                }
+                verdicts.push((task, verdict));
+            }
+            took = open.sent.elapsed();
+            if !self.process.at_once {
+                let records = open.tasks.len();
+                let time = open.sent.max(self.answered).elapsed();
+                self.pace.took(records, time);
+                took = time / u32::try_from(records.max(1)).unwrap_or(u32::MAX);
+            }
+            if open.left == 0 {
+                self.open.remove(at);
+            }
+        }
+        desk.worker.ended(ended);
+        for (how, n) in counts {
+            desk.worker.metrics.record_calls(took, how, n);
+        }
+        self.answered = Instant::now();
+        self.deaths = 0;
+        desk.give_batch(verdicts, found.answers);
+        Ok(())
+    }
+
+    /// How long the process has been silent, if that is too long.
+    fn is_late(&mut self) -> Option<Duration> {
+        if self.open.is_empty() {
+            return None;
+        }
+        let now = self.process.mark();
+        if now != self.seen.0 {
+            self.seen = (now, Instant::now());
+        }
+        let deadline = self.spec.deadline;
+        let calling = now.is_some_and(|[id, row, _]| {
+            let mut open = self.open.iter();
+            open.any(|o| o.id == id && row < o.tasks.len() as u64)
+        });
+        let limit = match calling {
+            // Its process moves the mark as long as it lives.
+            true if self.process.at_once => deadline + GRACE,
+            true => deadline,
+            false => deadline.max(OVERHEAD),
+        };
+        (self.seen.1.elapsed() > limit).then_some(if calling { deadline } else { limit })
+    }
+
+    /// The process is gone, or has been silent for `late`: another takes its place, and its records are called again.
+    async fn died(&mut self, late: Option<Duration>, desk: &Desk) -> Result<()> {
+        let status = self.process.end(late.is_some());
+        let (reason, detail) = match late {
+            Some(limit) => {
+                let limit = limit.as_millis();
+                let detail = format!("no answer within {limit} ms, its process was killed");
+                ("Deadline", detail)
+            }
+            None => {
+                let ended = status.map_or("is gone".into(), describe);
+                ("KilledProcess", format!("its process {ended}"))
+            }
+        };
+        let how = if late.is_some() { "deadline" } else { "died" };
+        desk.worker
+            .metrics
+            .record_call(self.answered.elapsed(), how);
+        self.deaths += 1;
+        if self.deaths > DEATHS_IN_A_ROW {
+            return Err(self.spec.error(format!(
+                "its process died {} times in a row, without one record worked on in between; last: {detail}",
+                self.deaths
+            )));
+        }
+        let found = blame(
+            self.open.drain(..),
+            self.process.mark(),
+            self.process.at_once,
+        );
+        desk.put_back_called(found.innocent);
+        desk.suspect(found.others.into_iter().rev());
+        if let Some(mut task) = found.marked {
+            task.way.deaths += 1;
+            if found.alone && task.way.deaths >= 2 {
+                let reason = reason.to_owned();
+                let detail = format!("{detail}; it did so again when it was alone");
+                let verdict = Verdict::DeadLetter { reason, detail };
+                desk.give_rows(vec![(task, verdict, Vec::new())]);
+            } else {
+                desk.suspect([task]);
+            }
+        }
+        let go = || desk.worker.goes_on();
+        if let Some(process) = self.spec.launch(self.share + 2, &go).await? {
+            self.process = process;
+            self.restarts += 1;
+            desk.worker.metrics.restarts.add(1);
+        }
+        Ok(())
+    }
+}
+
+/// Whom the death of a process concerns.
+#[derive(Default)]
+struct Blamed {
+    /// The one that was being called, where that is known.
+    marked: Option<Task>,
+    /// Those that may have been called too.
+    others: Vec<Task>,
+    /// Those that were not.
+    innocent: Vec<Task>,
+    /// The marked one was alone with the process.
+    alone: bool,
+}
+
+/// Sorts the records that a process had when it died, by its mark.
+fn blame(open: impl Iterator<Item = Open>, mark: Option<[u64; 3]>, at_once: bool) -> Blamed {
+    let open: Vec<Open> = open.collect();
+    let count: usize = open.iter().map(|o| o.left).sum();
+    let marks = |o: &Open| mark.is_some_and(|[id, ..]| id == o.id);
+    // One that died before its first call did so over what it was to call next.
+    let unmarked = !open.iter().any(marks);
+    let mut found = Blamed {
+        alone: count == 1,
+        ..Blamed::default()
+    };
+    for (place, open) in open.into_iter().enumerate() {
+        let (is_marked, first) = (marks(&open), place == 0);
+        for (row, task) in (0u64..).zip(open.tasks) {
+            let Some(task) = task else { continue };
+            let called = mark.filter(|_| is_marked).map(|[_, called, _]| called);
+            if found.alone || called == Some(row) {
+                found.marked = Some(task);
+            } else if at_once || called.is_some_and(|called| row < called) || unmarked && first {
+                found.others.push(task);
+            } else {
+                found.innocent.push(task);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "blame_tests.rs"]
+mod tests;

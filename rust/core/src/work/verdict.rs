@@ -1,0 +1,43 @@
+//! What a service says of a record.
+
+use super::limiter::How;
+use super::task::Task;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// So many rows of the answers, more than none.
+    Answered(usize),
+    /// No egress record, and why.
+    Filtered(String),
+    /// Try again.
+    Retry { reason: String, detail: String },
+    /// It can't be taken.
+    DeadLetter { reason: String, detail: String },
+    /// It was not called, because one before it in its lane has to be tried again.
+    Held,
+}
+
+impl Verdict {
+    /// As metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::Filtered(_) => "filtered",
+            Self::Retry { reason, .. } if reason == "Deadline" => "deadline",
+            Self::Retry { .. } => "retry",
+            Self::DeadLetter { .. } => "dead_letter",
+            Self::Held => "held",
+        }
+    }
+
+    /// As the limiter calls it, of a call with this record. `None`: there was none.
+    pub fn how(&self, task: &Task) -> Option<How> {
+        Some(match self {
+            Self::Held => return None,
+            Self::Retry { .. } => How::Failed,
+            _ if task.way.calls > 1 => How::Retried,
+            _ => How::Answered,
+        })
+    }
+}
