@@ -65,6 +65,6 @@ docs: setup  ## Check that the docs' commands and links are real
 
 .PHONY: clean
 clean:  ## Remove what was made in the clone (caches outside stay)
-	@rm -rf $(VENV) .venv-bench dist .kappaflow examples/flights/.kappaflow examples/flights/landed examples/flights/data
+	@rm -rf $(VENV) .venv-bench .venv-bench-work dist .kappaflow examples/flights/.kappaflow examples/flights/landed examples/flights/data
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@rm -f python/kappaflow/_native*.so

@@ -39,13 +39,13 @@ def flights(rows: int | None = None) -> pa.Table:
 
 
 @contextmanager
-def kafka() -> Iterator[tuple["DevStack", Path]]:
+def kafka(*, registry: bool = True) -> Iterator[tuple["DevStack", Path]]:
     """A stack with a real Kafka, the region `bench`, and a registry; and a directory beside its data."""
     from kappaflow.dev import DevStack
 
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
-        with DevStack(base / "dev", regions=["bench"], registry=True) as stack:
+        with DevStack(base / "dev", regions=["bench"], registry=registry) as stack:
             try:
                 yield stack, base
             finally:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -45,6 +45,11 @@ class Topics:
 
     def records(self, topic: str) -> Iterator[tuple[Any, bytes]]:
         """Headers and value of every record there is now, with their checksums checked."""
+        for message in self.messages(topic):
+            yield message.headers(), message.value() or b""
+
+    def messages(self, topic: str) -> Iterator[Message]:
+        """The same, whole."""
         consumer = self._consumer()
         partitions = self.partitions(topic)
         consumer.assign(partitions)
@@ -61,7 +66,7 @@ class Topics:
                 for message in messages:
                     error = message.error()
                     if error is None:
-                        yield message.headers(), message.value() or b""
+                        yield message
                     elif error.name() == "_PARTITION_EOF":
                         still -= 1
                     else:

@@ -1,0 +1,1 @@
+"""Who works beside the worker in `benchmarks/work.py`, and what all are given and held against."""
