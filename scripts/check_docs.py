@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kappaflow.cli import parser
+from kappaflow.cli import command_words, parser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -51,11 +51,11 @@ def unknown_commands(text: str) -> list[str]:
     found = []
     for line in re.findall(r"(?:^ {4,}(?:[$] )?|^[$] |`)kappaflow ([^`#\n]*)", text, re.MULTILINE):
         command = parser()
-        for word in line.split():
+        for word in command_words(line.split()):
             flag = re.match(r"(--?[a-z][a-z0-9-]*)", word)
             if flag and flag[1] not in command._option_string_actions:
                 found.append(f"kappaflow {line.strip()}: {command.prog} has no {flag[1]}")
-            elif re.fullmatch(r"[a-z]+", word) and (commands := subparsers(command)):
+            elif re.fullmatch(r"[a-z0-9 ]+", word) and (commands := subparsers(command)):
                 if word not in commands:
                     found.append(f"kappaflow {line.strip()}: {command.prog} has no command {word}")
                     break

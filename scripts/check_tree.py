@@ -11,6 +11,12 @@ PURE = [
     "rust/core/src/dispatch/headroom.rs",
     "rust/core/src/work/frontier.rs",
     "rust/core/src/work/admission.rs",
+    "rust/core/src/work/limiter/adaptive.rs",
+    "rust/core/src/work/limiter/cpu.rs",
+    "rust/core/src/work/limiter/mod.rs",
+    "rust/core/src/work/limiter/pair.rs",
+    "rust/core/src/work/limiter/window.rs",
+    "rust/core/src/work/replicas.rs",
     "rust/core/src/land/families.rs",
     "rust/core/src/reconcile/ledger.rs",
 ]

@@ -5,7 +5,8 @@
 It makes the data, starts a Kafka a region, runs the DAG of dag.py with `dag.test()` on SQLite, and the workers
 beside it, so that publishing and working overlap. When half of a region's rows are done it ends one of its workers
 with `kill -9` and starts another. Then it checks the ledger against what the source says, by fate and by cause,
-prints the metrics, writes a report (one HTML page), and stops everything it started.
+prints the metrics, and calls the service over HTTP two ways: a row at a time from many threads, and by KappaFlow.
+It writes a report (one HTML page), and stops everything it started.
 
 All that people read goes to stderr. The last line of stdout is one JSON object with the counts and the seconds.
 Exit 0; 1 if a row is unexplained or anything failed; 130 if interrupted. Everything is in .kappaflow/demo, made afresh
@@ -26,7 +27,7 @@ from typing import Any
 import expected
 import kappaflow
 import make_data
-from demo_run import airflow_run, check
+from demo_run import airflow_run, check, two_ways
 from demo_run.counts import Counts
 from demo_run.place import FLIGHTS, REGIONS, DemoError, Place, fresh
 from demo_run.processes import Child, Processes, now_ms
@@ -147,6 +148,7 @@ def demo(
     _follow(place, dag, fleet, counts, screen, timeout_s)
     screen.say("the DAG run succeeded; checking its ledger against the source")
     data = gather(place, params, said, fleet, counts)
+    data.ways = two_ways.compare(place, processes, screen, params)
     data.seconds = {**data.seconds, "total": (now_ms() - begun_ms) / 1_000}
     show_results(data, screen)
     wrong = problems(data)
@@ -255,6 +257,18 @@ def last_line(data: ReportData, fleet: Fleet, wrong: list[str]) -> dict[str, Any
         "seconds": seconds,
         "done_twice": ledger["done_twice"],
         "killed": fleet.killed,
+        "http": [
+            {
+                "way": way.label,
+                "answered": way.answered,
+                "errors": way.errors,
+                "timeouts": way.timeouts,
+                "p99_ms": round(way.p99_ms, 1),
+                "rows_per_s": round(way.answered / max(way.seconds, 0.001)),
+                "lost": way.lost,
+            }
+            for way in data.ways
+        ],
         "explained": not wrong,
     }
     return {**line, "problems": wrong} if wrong else line

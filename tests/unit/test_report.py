@@ -9,7 +9,7 @@ import pytest
 
 from kappaflow import report
 from kappaflow.errors import FileError
-from kappaflow.report import Check, Mark, ReportData, Sample, Span
+from kappaflow.report import Check, Mark, ReportData, Sample, Span, Way, WaySample
 from kappaflow.report.charts import ticks
 from kappaflow.report.collect import seconds_of
 from kappaflow.report.data import at, rates, spread_landings
@@ -299,3 +299,17 @@ def test_numbers_are_for_people() -> None:
     assert text(1_234.5, 1) == "1,234.5"
     assert text(None) == ""
     assert text(True) == "true"
+
+
+def test_two_ways_of_calling_a_service_are_beside_each_other_in_a_table_and_one_plot() -> None:
+    naive = Way(
+        "64 threads", 10, 3_000, 24_000, 2, 24_002, 61.2, [WaySample(0, 0, 0), WaySample(500, 150, 1_200)]
+    )
+    ours = Way("KappaFlow", 30, 27_000, 0, 0, 0, 11.0, [WaySample(0, 0, 0), WaySample(500, 400, 0)])
+    html = report.page(ReportData("flights", "0" * 16, ledger(), ways=[naive, ours]))
+    section = html[html.index("One service, called two ways") :]
+    for figure in ("24,000", "24,002", "61.2", "11.0", "300", "900"):
+        assert f">{figure}<" in section, figure
+    assert "64 threads: errors reaches 2,400 calls/s" in section
+    assert "KappaFlow: answered reaches 800 calls/s" in section
+    assert section.count("<polyline") == 4

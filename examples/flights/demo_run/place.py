@@ -14,7 +14,7 @@ from .processes import end_leftovers
 FLIGHTS = Path(__file__).resolve().parent.parent
 REGIONS = ("east", "west")
 # The job works on a copy of its file, so that the demo neither finds nor removes what a run of one's own made.
-_COPIED = ("job.toml", "flight.avsc", "delay_cost.avsc", "metrics.sql")
+_COPIED = ("job.toml", "http.toml", "flight.avsc", "delay_cost.avsc", "metrics.sql")
 _LINKED = ("delay_cost", "data")
 
 
