@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 import kappaflow
 from kappaflow.errors import JobFileError, SourceChangedError
-from tests.integration.object_stores import SECRET, Store, azure, hdfs, s3
+from tests.integration.object_stores import SECRET, Store, azure, google, hdfs, s3
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ cap_max = 100000
 """
 
 
-@pytest.fixture(params=[s3, azure, hdfs], ids=["s3", "azure", "hdfs"])
+@pytest.fixture(params=[s3, azure, google, hdfs], ids=["s3", "azure", "google", "hdfs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with request.param(tmp_path) as store:
         monkeypatch.setenv(SECRET, store.secret)
@@ -155,9 +155,33 @@ def test_the_rows_that_pass_reach_the_topic_and_no_others(
     kappaflow.dispatch(job)
     with pytest.raises(
         SourceChangedError,
-        match=rf"{store.url}/flights/day=2013-01-04/part-0\.parquet.*--new-snapshot",
+        match=rf"(?s){store.url}/flights/day=2013-01-04/part-0\.parquet.*( now|footer differs).*--new-snapshot",
     ):
         kappaflow.publish(job)
+
+
+@pytest.mark.parametrize("store", [s3, google], ids=["s3", "google"], indirect=True)
+def test_a_store_that_keeps_versions_gives_the_one_that_was_pinned(
+    tmp_path: Path, store: Store, regions: dict[str, str]
+) -> None:
+    assert store.keep_versions is not None
+    store.keep_versions()
+    source = rows(1)
+    put(store, "flights/day=2013-01-01/part-0.parquet", source)
+    job = tmp_path / "job.toml"
+    job.write_text(JOB % (store.url, store.options, regions["east"]))
+    (tmp_path / "flight.avsc").write_text(json.dumps(SCHEMA))
+    plan = kappaflow.plan(job)
+
+    put(store, "flights/day=2013-01-01/part-0.parquet", rows(2))
+    kappaflow.dispatch(job)
+    kappaflow.publish(job)
+    found = decoded(regions["east"], f"lake.{plan['job']}.east.ingress")
+    assert sorted(row["n"] for row in found) == [
+        row["n"]
+        for row in source
+        if row["carrier"] in ("UA", "AA") and row["distance"] is not None and row["distance"] <= 1500
+    ]
 
 
 def test_an_option_of_another_store_is_refused_by_name(tmp_path: Path) -> None:

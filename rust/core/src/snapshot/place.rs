@@ -157,7 +157,7 @@ impl Place {
     }
 
     /// Opens a Parquet file; `None` if there is none. A store that keeps versions gives the newest, or the one that is
-    /// asked for.
+    /// asked for; where that one is gone the newest tells what became of the object.
     ///
     /// # Errors
     /// [`Error::Source`] or [`Error::Io`].
@@ -166,6 +166,7 @@ impl Place {
             Self::Local(path) if !path.exists() => Ok(None),
             Self::Local(path) => open_local(path).map(Some),
             Self::Remote(remote) => match remote.head(version)? {
+                None if version.is_some() => self.open(None),
                 None => Ok(None),
                 Some(meta) => open_remote(remote, &meta).map(Some),
             },
@@ -321,9 +322,9 @@ impl Object {
                 "gave {} bytes from {from} on, where {expected} were",
                 bytes.len()
             ))),
-            Err(object_store::Error::NotFound { .. }) => {
-                Err(Unread::Changed("the object is gone".into()))
-            }
+            Err(object_store::Error::NotFound { .. }) => Err(Unread::Changed(
+                "the object is gone, or was replaced".into(),
+            )),
             Err(object_store::Error::Precondition { .. }) => Err(Unread::Changed(
                 "it was replaced while it was read: its etag or its time is another".into(),
             )),
