@@ -112,6 +112,7 @@ def render(job: Path, **given: Any) -> dict[str, dict[str, Any]]:
 def keda() -> Path:
     """KEDA's own repository as its Go module has it."""
     if shutil.which("go") is None:
+        # No other registry has them, and copies here would be of one version for ever.
         pytest.skip("KEDA's schemas come in a Go module, and there is no go here")
     done = subprocess.run(
         ["go", "mod", "download", "-json", KEDA], capture_output=True, text=True, check=True, cwd="/"
@@ -261,6 +262,17 @@ def test_secrets_are_references_to_one_secret(job: Path, keda: Path, monkeypatch
     assert data["sasl.username"] == "replay"
 
 
+def test_certificates_of_a_service_are_where_the_job_looks_for_them(job: Path, keda: Path) -> None:
+    files = 'ca_file = "ca.pem"\ncert_file = "keys/replay.pem"\nkey_file = "keys/replay.key"'
+    edit(job, 'url = "http://127.0.0.1:8080/price"', f'url = "https://pricing/price"\n{files}')
+    objects = render(job, service_image=None)
+    validate(objects, keda)
+    (worker,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    mounts = {m["mountPath"]: m["name"] for m in worker["volumeMounts"]}
+    assert mounts["/job/ca.pem"] == "job"
+    assert (mounts["/job/keys/replay.pem"], mounts["/job/keys/replay.key"]) == ("secrets", "secrets")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "given", "told"),
     [
@@ -269,6 +281,7 @@ def test_secrets_are_references_to_one_secret(job: Path, keda: Path, monkeypatch
         ("", "", {"region": "west"}, "has no region west; it has east"),
         ("http://127.0.0.1:8080/price", "http://pricing/price", {}, "is at http://127.0.0.1:PORT"),
         ("", "", {"service_image": None}, "give its image with --service-image"),
+        ("8080/price", '8080/price"\nunix_socket = "s', {}, "http.unix_socket is s, which"),
         ("cap_max = 1_000", 'cap_max = 1\nregistry = "conn:kafka"', {}, "a connection of Airflow"),
         ("cap_max = 1_000", 'cap_max = 1\nregistry = "dir:registry"', {}, "pods share .kappaflow"),
         ("[limits]", '[store]\nurl = "sqlite:/var/store.db"\n[limits]', {}, "store.url is /var/store.db"),

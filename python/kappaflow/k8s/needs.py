@@ -75,8 +75,7 @@ def needs(resolved: dict[str, Any], options: Options) -> Needs:
         _add_registry(needed, base, f"regions[{index}].registry", region["registry"])
     else:
         _add_reference(needed, f"regions[{index}].registry", region["registry"])
-    for header, value in ((file["service"].get("http") or {}).get("headers") or {}).items():
-        _add_reference(needed, f"service.http.headers.{header}", value)
+    _add_endpoint(needed, base, file["service"].get("http") or {})
     size = sum(len(text.encode()) for _, text in needed.config.values())
     if size > _CONFIG_BYTES:
         raise JobFileError(
@@ -121,6 +120,11 @@ def _port(service: dict[str, Any], options: Options) -> int | None:
                 "--service-image out"
             )
         return None
+    if socket := http.get("unix_socket"):
+        raise JobFileError(
+            f"service.http.unix_socket is {socket}, which the worker's container and the service's don't share: leave "
+            "it out, and let the service listen at http://127.0.0.1:PORT"
+        )
     url = urlsplit(http["url"])
     if url.hostname in _LOOPBACK and not options.service_image:
         raise JobFileError(
@@ -147,6 +151,14 @@ def _check_state(file: dict[str, Any], index: int, region: dict[str, Any]) -> No
             raise JobFileError(
                 f"{key} is {path}: pods share {STATE_DIR}, beside the job file, and nothing else that is written"
             )
+
+
+def _add_endpoint(needed: Needs, base: Path, http: dict[str, Any]) -> None:
+    for header, value in (http.get("headers") or {}).items():
+        _add_reference(needed, f"service.http.headers.{header}", value)
+    for key in ("ca_file", "cert_file", "key_file"):
+        if path := http.get(key):
+            _add_file(needed, base, f"service.http.{key}", path, secret=key != "ca_file")
 
 
 def _add_registry(needed: Needs, base: Path, at: str, registry: dict[str, Any]) -> None:
