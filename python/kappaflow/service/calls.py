@@ -17,6 +17,8 @@ class Call:
     """1 for the first try of this row by this worker, then 2, 3, …"""
     as_of: Any = None
     """As of when the record is meant: the value of its field `service.as_of`, if the job names one."""
+    traceparent: str | None = None
+    """The ingress record's header of this name (W3C Trace Context), if it has one."""
 
     @property
     def idempotency_key(self) -> str:
@@ -24,7 +26,7 @@ class Call:
         return f"{self.job}/{self.split}/{self.seq}"
 
 
-CallOf = tuple[str, int, int, int, Any]
+CallOf = tuple[str, int, int, int, Any, str | None]
 
 # A plain tuple, set before every call: a `Call` is made only when somebody asks.
 CURRENT: ContextVar[CallOf | None] = ContextVar("kappaflow_call", default=None)

@@ -87,7 +87,8 @@ class Runner:
 
     def calls(self, head: dict[str, Any], records: pa.RecordBatch) -> list[CallOf]:
         as_of = [None] * records.num_rows if self._as_of is None else records[self._as_of].to_pylist()
-        rows = zip(head["split"], head["seq"], head["attempt"], as_of, strict=True)
+        traces = head.get("traceparent") or [None] * records.num_rows
+        rows = zip(head["split"], head["seq"], head["attempt"], as_of, traces, strict=True)
         return [(self._job, *row) for row in rows]
 
     def _one(self, record: dict[str, Any], call: CallOf) -> Outcome:
@@ -164,7 +165,8 @@ def watch(fd: int, leave: Callable[[int], None] = os._exit) -> threading.Thread:
 
     def wait() -> None:
         poll = select.poll()
-        poll.register(fd, getattr(select, "POLLRDHUP", 0) | select.POLLHUP)
+        # A worker that only has no more to send is not gone.
+        poll.register(fd, select.POLLHUP)
         poll.poll()
         leave(0)
 

@@ -1,22 +1,19 @@
-//! What a worker sends: answers, dead letters, verdict ranges. Records are done when the broker has acknowledged all that
-//! follows from them.
+//! What a worker sends: answers, dead letters, verdict ranges.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kappaflow_avro::framing::{self, GUID_HEADER_BYTES, VALUE_HEADER};
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
+use super::delivery::{Deliveries, Done, Part, Ticket, undelivered};
 use super::finish::Outcome;
-use super::queue::{Queue, lock};
+use super::queue::Queue;
 use super::ranges::Ranges;
-use super::summary::Tally;
-use super::task::Task;
+use super::task::{Record, Task};
 use super::worker::Mail;
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, HEADER, Identity, JobId};
@@ -28,94 +25,6 @@ use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
 const LARGEST: usize = 1_000_000 - 1_024;
 /// A reason header is no longer than this.
 const REASON_BYTES: usize = 1_000;
-
-/// Records on their way: the last acknowledgement posts them as done.
-pub struct Ticket {
-    left: AtomicUsize,
-    done: Mutex<Option<Done>>,
-    mail: Arc<Queue<Mail>>,
-}
-
-/// Records that are delivered, all that follows from them.
-#[derive(Debug)]
-pub struct Done {
-    pub parts: Vec<Part>,
-    /// Answers and dead letters by topic.
-    pub sent: [(Arc<str>, u64); 2],
-}
-
-/// Of them, those of one epoch of a partition.
-#[derive(Debug)]
-pub struct Part {
-    pub partition: i32,
-    pub epoch: u64,
-    pub offsets: Vec<i64>,
-    pub weight: u64,
-    pub tally: Tally,
-}
-
-impl Part {
-    fn new(task: &Task) -> Self {
-        Self {
-            partition: task.partition,
-            epoch: task.epoch,
-            offsets: Vec::new(),
-            weight: 0,
-            tally: Tally::default(),
-        }
-    }
-
-    fn count(&mut self, task: &Task, outcome: &Outcome) {
-        self.offsets.push(task.record.offset);
-        self.weight += task.record.weight();
-        self.tally.read += 1;
-        self.tally.retried += u64::from(task.way.calls.saturating_sub(1));
-        self.tally.count(outcome);
-    }
-}
-
-impl Ticket {
-    fn one_less(&self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(done) = lock(&self.done).take()
-        {
-            self.mail.push(Mail::Done(done));
-        }
-    }
-}
-
-/// Counts acknowledgements.
-pub struct Deliveries {
-    mail: Arc<Queue<Mail>>,
-}
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Arc<Ticket>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Arc<Ticket>) {
-        match result {
-            Ok(_) => ticket.one_less(),
-            Err((error, message)) => self.mail.push(Mail::Failed(undelivered(
-                message.topic(),
-                Some(message.partition()),
-                error,
-            ))),
-        }
-    }
-}
-
-fn undelivered(topic: &str, partition: Option<i32>, error: &KafkaError) -> Error {
-    Error::Topic {
-        topic: topic.to_owned(),
-        partition,
-        offset: None,
-        reason: format!(
-            "a record was not taken ({error}); nothing of its input was committed, run the worker again"
-        ),
-    }
-}
 
 /// Where a job's answers go in a region.
 pub struct Egress {
@@ -192,7 +101,10 @@ impl Egress {
     pub fn send(&self, fates: Vec<(Task, Outcome)>, go: &dyn Fn() -> bool) -> Result<bool> {
         let fates: Vec<(Task, Outcome)> = fates
             .into_iter()
-            .map(|(task, outcome)| (task, fitting(outcome)))
+            .map(|(task, outcome)| {
+                let outcome = fitting(outcome, task.record.header_bytes());
+                (task, outcome)
+            })
             .collect();
         let mut parts: BTreeMap<(i32, u64), (Part, Ranges, u32)> = BTreeMap::new();
         for (task, outcome) in &fates {
@@ -219,12 +131,7 @@ impl Egress {
             ),
             (Arc::clone(&self.letters), parts.iter().map(letters).sum()),
         ];
-        let ticket = Arc::new(Ticket {
-            // One is ours, so that nothing is done before all of it is sent.
-            left: AtomicUsize::new(1),
-            done: Mutex::new(Some(Done { parts, sent })),
-            mail: Arc::clone(&self.mail),
-        });
+        let ticket = Ticket::new(Done { parts, sent }, &self.mail);
         for (task, outcome) in &fates {
             let sent = match outcome {
                 Outcome::Answered(family) => self.family(task, family, &ticket, go),
@@ -268,16 +175,12 @@ impl Egress {
                 child,
                 of,
             };
-            let mut headers = OwnedHeaders::new_with_capacity(2).insert(Header {
-                key: HEADER,
-                value: Some(&identity.to_bytes()[..]),
-            });
-            if let Some(schema) = &self.schema_header {
-                headers = headers.insert(Header {
-                    key: VALUE_HEADER,
-                    value: Some(&schema[..]),
-                });
-            }
+            let identity = identity.to_bytes();
+            let schema = self.schema_header.as_ref().map(|s| (VALUE_HEADER, &s[..]));
+            let headers = headers(
+                [(HEADER, &identity[..])].into_iter().chain(schema),
+                &task.record,
+            );
             let message =
                 BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.egress.name, Arc::clone(ticket))
                     .partition(partition)
@@ -301,28 +204,15 @@ impl Egress {
         let record = &task.record;
         let origin = format!("{}/{}/{}", self.ingress, task.partition, record.offset);
         let attempts = task.way.calls.to_string();
-        let headers = [
-            (HEADER, &record.identity.to_bytes()[..]),
+        let identity = record.identity.to_bytes();
+        let schema = record.schema.as_deref().map(|s| (VALUE_HEADER, s));
+        let ours = [
+            (HEADER, &identity[..]),
             (REASON_HEADER, shortened(reason).as_bytes()),
             (ATTEMPTS_HEADER, attempts.as_bytes()),
             (ORIGIN_HEADER, origin.as_bytes()),
-        ]
-        .into_iter()
-        .chain(
-            record
-                .schema
-                .as_deref()
-                .map(|schema| (VALUE_HEADER, schema)),
-        )
-        .fold(
-            OwnedHeaders::new_with_capacity(5),
-            |headers, (key, value)| {
-                headers.insert(Header {
-                    key,
-                    value: Some(value),
-                })
-            },
-        );
+        ];
+        let headers = headers(ours.into_iter().chain(schema), record);
         let mut message =
             BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.dead_letter.name, Arc::clone(ticket))
                 .partition(record.identity.partition(self.dead_letter.partitions))
@@ -372,7 +262,7 @@ impl Egress {
         ticket: &Ticket,
         go: &dyn Fn() -> bool,
     ) -> Result<bool> {
-        ticket.left.fetch_add(1, Ordering::AcqRel);
+        ticket.one_more();
         let mut message = message;
         loop {
             match self.producer.send(message) {
@@ -390,6 +280,24 @@ impl Egress {
     }
 }
 
+/// Ours, and those that the ingress record came with.
+fn headers<'h>(
+    ours: impl Iterator<Item = (&'h str, &'h [u8])>,
+    record: &'h Record,
+) -> OwnedHeaders {
+    let theirs = record
+        .headers
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_slice()));
+    let headers = OwnedHeaders::new_with_capacity(5 + record.headers.len());
+    ours.chain(theirs).fold(headers, |headers, (key, value)| {
+        headers.insert(Header {
+            key,
+            value: Some(value),
+        })
+    })
+}
+
 fn shortened(reason: &str) -> &str {
     (0..=REASON_BYTES)
         .rev()
@@ -399,17 +307,18 @@ fn shortened(reason: &str) -> &str {
 }
 
 /// An answer that no broker would take becomes a dead letter, before any of its family is sent.
-fn fitting(outcome: Outcome) -> Outcome {
+fn fitting(outcome: Outcome, header_bytes: usize) -> Outcome {
+    let largest = LARGEST.saturating_sub(header_bytes);
     let Outcome::Answered(family) = &outcome else {
         return outcome;
     };
-    let Some(large) = family.iter().find(|p| p.len() > LARGEST) else {
+    let Some(large) = family.iter().find(|p| p.len() > largest) else {
         return outcome;
     };
     Outcome::DeadLetter {
         reason: "AnswerTooLarge".into(),
         detail: format!(
-            "an answer of {} bytes, at most {LARGEST} fit a message",
+            "an answer of {} bytes, at most {largest} fit a message",
             large.len()
         ),
     }

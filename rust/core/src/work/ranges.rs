@@ -49,6 +49,7 @@ impl Ranges {
 mod tests {
     use super::*;
     use crate::identity::{Identity, JobId};
+    use crate::work::testing;
 
     #[test]
     fn neighbours_with_one_verdict_share_a_range() {
@@ -66,12 +67,8 @@ mod tests {
                 seq,
             };
             let record = Record {
-                offset: 0,
-                timestamp_ms: None,
                 identity,
-                key: None,
-                schema: None,
-                payload: Vec::new(),
+                ..testing::record(0, None)
             };
             ranges.add(&record, of, reason);
         }

@@ -8,7 +8,6 @@
 //! service at a time, also while it waits to be tried again; those behind it wait, and hold back nobody else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::frontier::Frontier;
@@ -140,7 +139,7 @@ impl Schedule {
             partition,
             epoch: p.epoch,
             attempt: p.attempt,
-            lane: lane(self.order, partition, &record),
+            lane: Lane::of(self.order, partition, &record),
             record,
             way: Way::default(),
         };
@@ -387,20 +386,6 @@ impl Schedule {
     pub fn numbers(&self) -> impl Iterator<Item = i32> {
         self.held.keys().copied()
     }
-}
-
-fn lane(order: Order, partition: i32, record: &Record) -> Option<Lane> {
-    let key = match order {
-        Order::None => return None,
-        Order::Partition => 0,
-        Order::Key => {
-            let mut hasher = DefaultHasher::new();
-            record.key.as_ref()?.hash(&mut hasher);
-            // Keys that share a hash are worked on in turn, which is right too.
-            hasher.finish()
-        }
-    };
-    Some(Lane { partition, key })
 }
 
 #[cfg(test)]

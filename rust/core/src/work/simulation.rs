@@ -6,28 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::above;
 use super::*;
-use crate::identity::{Identity, JobId};
-
-/// SplitMix64: enough for a simulation, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
+use crate::work::testing::{Random, record};
 
 /// What the service was handed at once, and how far it is.
 struct Frame {
@@ -61,21 +40,6 @@ struct World {
     /// What was open or not committed when a worker crashed or lost a partition.
     open: u64,
     now: Duration,
-}
-
-fn record(offset: i64, key: Option<usize>) -> Record {
-    Record {
-        offset,
-        timestamp_ms: None,
-        identity: Identity {
-            job: JobId(1),
-            split: 0,
-            seq: 0,
-        },
-        key: key.map(|key| key.to_be_bytes().to_vec()),
-        schema: None,
-        payload: Vec::new(),
-    }
 }
 
 impl World {

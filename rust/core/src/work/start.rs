@@ -4,26 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kappaflow_avro::{AvroSchema, CoercionPlan, Decoder, Encoder, PlanOptions};
-use serde_json::json;
+use kappaflow_avro::{CoercionPlan, Decoder, Encoder, PlanOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
 use super::answers::answer_schema;
+use super::budget::Budget;
 use super::consumer::Loop;
-use super::desk::Desk;
+use super::drivers::{OrFail, Setup, drive, kind};
 use super::egress::{Egress, EgressTopics};
 use super::finish::Finisher;
 use super::group;
-use super::http::{HttpDriver, Mapping, Shared, Told};
 use super::metrics::Metrics;
-use super::python::{PythonDriver, Spec};
 use super::schedule::Schedule;
-use super::worker::{Mail, Worker};
-use super::{WorkOptions, milliseconds, service_error};
+use super::worker::Worker;
+use super::{WorkOptions, service_error};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
-use crate::job::{Order, Service};
+use crate::job::Order;
 use crate::kafka::Cluster;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
@@ -90,6 +88,7 @@ pub async fn worker(
             u64::from(limits.max_in_flight_records),
             u64::from(limits.max_in_flight_mib) << 20,
         ),
+        Budget::of(&file.service),
         &options.region,
         Arc::clone(metrics),
     )))
@@ -241,91 +240,6 @@ pub async fn start(
     Ok(running)
 }
 
-/// What is called, and how.
-#[derive(Clone)]
-enum Kind {
-    Python(Arc<Spec>),
-    Http(Arc<Shared>),
-}
-
-impl Kind {
-    /// Threads that drive it.
-    fn drivers(&self, service: &Service) -> u32 {
-        match self {
-            Self::Python(_) => service.processes.max(1),
-            Self::Http(_) => 1,
-        }
-    }
-}
-
-fn kind(
-    session: &Session,
-    options: &WorkOptions,
-    answers: &Arc<arrow_schema::Schema>,
-    worker: &Arc<Worker>,
-) -> Result<Kind> {
-    let (job, service) = (&session.job, &session.job.file.service);
-    let Some(endpoint) = &service.http else {
-        return Ok(Kind::Python(Arc::new(spec(session, options, answers)?)));
-    };
-    let told = Told {
-        base: &job.dir,
-        as_of: service.as_of.as_deref(),
-    };
-    let mapping = Mapping::new(endpoint, &session.ingress, &told)
-        .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
-    Ok(Kind::Http(Arc::new(Shared::new(
-        endpoint.clone(),
-        mapping,
-        &job.dir,
-        Arc::clone(worker),
-        milliseconds(service.deadline_ms),
-    )?)))
-}
-
-fn spec(
-    session: &Session,
-    options: &WorkOptions,
-    answers: &Arc<arrow_schema::Schema>,
-) -> Result<Spec> {
-    let (job, service) = (&session.job, &session.job.file.service);
-    let logs = session.work_dir().join("logs");
-    std::fs::create_dir_all(&logs).map_err(Error::io("make the directory", &logs))?;
-    let python_path: Vec<_> = service
-        .python_path
-        .iter()
-        .map(|p| job.resolve(p).to_string_lossy().into_owned())
-        .collect();
-    Ok(Spec {
-        name: service.name().to_owned(),
-        batch_records: service.batch_records.max(1) as usize,
-        processes: service.processes.max(1),
-        share: service.concurrency().div_ceil(service.processes.max(1)) as usize,
-        python: options.python.clone(),
-        package_dir: options.package_dir.clone(),
-        dir: job.dir.clone(),
-        log: logs.join(format!(
-            "service-{}-{}.log",
-            options.region,
-            std::process::id()
-        )),
-        start: json!({
-            "job": session.id.to_string(),
-            "callable": service.callable,
-            "warm_up": service.warm_up,
-            "options": service.options,
-            "python_path": python_path,
-            "verdicts": service.verdicts,
-            "deadline_ms": service.deadline_ms,
-            "answer_schema": job.file.schema.egress,
-            "as_of": service.as_of,
-        }),
-        answers: Arc::clone(answers),
-        deadline: milliseconds(service.deadline_ms),
-        start_timeout: milliseconds(options.start_timeout_ms),
-    })
-}
-
 /// The topic is there, and is the one that the job began with.
 fn same(cluster: &Cluster, noted: &TopicRow) -> Result<()> {
     let wrong = |reason: &str| Error::Topic {
@@ -356,82 +270,4 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call)
         .await
         .map_err(|e| cluster.error("a blocking call", e))?
-}
-
-struct Setup {
-    kind: Kind,
-    registry: Arc<dyn crate::registry::SchemaRegistry>,
-    ingress: AvroSchema,
-    max_attempts: u32,
-    concurrency: u32,
-}
-
-/// Fails the worker if its thread panics: nobody else would notice.
-struct OrFail(Arc<Worker>);
-
-impl Drop for OrFail {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let error = service_error("(worker)", "one of its threads panicked");
-            self.0.mail.push(Mail::Failed(error));
-        }
-    }
-}
-
-/// A driver's thread: start, say how many calls it may have under way, then work until the worker stops; how many processes were replaced. It has a runtime
-/// of its own, so that nothing it waits for or computes holds up anything else.
-fn drive(
-    setup: Setup,
-    number: u32,
-    worker: &Arc<Worker>,
-    ctx: &Context,
-    ready: mpsc::UnboundedSender<Result<u32>>,
-) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            let _ = ready.send(Err(service_error("(worker)", format!("no runtime: {e}"))));
-            return 0;
-        }
-    };
-    let worker = Arc::clone(worker);
-    let _guard = OrFail(Arc::clone(&worker));
-    let mut desk = Desk::new(
-        Arc::clone(&worker),
-        setup.registry,
-        setup.ingress,
-        setup.max_attempts,
-    );
-    let ended = runtime.block_on(async {
-        match setup.kind {
-            Kind::Python(spec) => {
-                let starting = || worker.goes_on() && !ctx.cancel.is_cancelled();
-                match PythonDriver::start(spec, number, &starting).await {
-                    Ok(Some(driver)) => {
-                        let _ = ready.send(Ok(driver.concurrency()));
-                        driver.run(&mut desk).await
-                    }
-                    Ok(None) => {
-                        let _ = ready.send(Err(Error::Interrupted { stage: "work" }));
-                        Ok(0)
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                        Ok(0)
-                    }
-                }
-            }
-            Kind::Http(shared) => {
-                let _ = ready.send(Ok(setup.concurrency));
-                HttpDriver::new(shared).run(&mut desk).await.map(|()| 0)
-            }
-        }
-    });
-    ended.unwrap_or_else(|error| {
-        worker.mail.push(Mail::Failed(error));
-        0
-    })
 }

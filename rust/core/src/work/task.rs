@@ -1,6 +1,9 @@
 //! A record on its way through a worker.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::identity::Identity;
+use crate::job::Order;
 
 /// An ingress record that was read.
 #[derive(Clone, Debug)]
@@ -12,13 +15,30 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// The header that names the schema, if the record has it.
     pub schema: Option<Vec<u8>>,
+    /// All headers that are not ours, in their order: what follows from the record carries them on.
+    pub headers: Vec<(String, Vec<u8>)>,
     pub payload: Vec<u8>,
 }
 
 impl Record {
     /// What it counts for in admission: its bytes, and about what keeping it costs.
     pub fn weight(&self) -> u64 {
-        (self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + 96) as u64
+        (self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + self.header_bytes() + 96)
+            as u64
+    }
+
+    /// Bytes of the headers that are carried on.
+    pub fn header_bytes(&self) -> usize {
+        self.headers
+            .iter()
+            .map(|(k, v)| k.len() + v.len() + 8)
+            .sum()
+    }
+
+    /// A header that is text.
+    pub fn text_header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 }
 
@@ -27,6 +47,23 @@ impl Record {
 pub struct Lane {
     pub partition: i32,
     pub key: u64,
+}
+
+impl Lane {
+    /// The lane of a record, where it has one: a record without a key shares no order by key.
+    pub fn of(order: Order, partition: i32, record: &Record) -> Option<Self> {
+        let key = match order {
+            Order::None => return None,
+            Order::Partition => 0,
+            Order::Key => {
+                let mut hasher = DefaultHasher::new();
+                record.key.as_ref()?.hash(&mut hasher);
+                // Keys that share a hash are worked on in turn, which is right too.
+                hasher.finish()
+            }
+        };
+        Some(Self { partition, key })
+    }
 }
 
 /// How a record has fared so far.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::simulated::Random;
 use super::{Ended, How, Limiter, LimiterSettings};
+use crate::work::testing::Random;
 
 fn ended(in_flight: u32) -> Ended {
     Ended {

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::simulated::{Outcome, Random, Server, WhenFull, Work, run, run_with};
+use super::simulated::{Outcome, Server, WhenFull, Work, run, run_with};
 use super::*;
+use crate::work::testing::Random;
 
 const MAX: u32 = 512;
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::identity::{Identity, JobId};
-use crate::work::task::{Record, Way};
+use crate::work::task::Way;
+use crate::work::testing::record;
 
 fn task(offset: i64) -> Task {
     Task {
@@ -8,18 +8,7 @@ fn task(offset: i64) -> Task {
         epoch: 1,
         attempt: 1,
         lane: None,
-        record: Record {
-            offset,
-            timestamp_ms: None,
-            identity: Identity {
-                job: JobId(1),
-                split: 0,
-                seq: 0,
-            },
-            key: None,
-            schema: None,
-            payload: Vec::new(),
-        },
+        record: record(offset, None),
         way: Way::default(),
     }
 }
@@ -41,6 +30,7 @@ fn open(sizes: &[usize], answered: &[i64]) -> Vec<Open> {
                 tasks,
                 behind: HashSet::new(),
                 sent: Instant::now(),
+                in_flight: 1,
             }
         })
         .collect()

@@ -2,10 +2,6 @@
 //!
 //! A callable that takes records one after the other has one batch, and a second, full one behind it, so that it never
 //! waits. A coroutine function has as many records at once as its share of the concurrency is.
-//!
-//! **Blame.** One record may kill its process, or hang in it. The process marks what it calls; what it may have called
-//! and not answered is called again alone, each record by itself and the marked one first. Who kills a second process
-//! alone is a dead letter; nobody is blamed for a neighbour.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::blame::{Open, blame};
 use super::launch::{Process, Spec};
 use super::pace::Pace;
 use super::process::describe;
 use super::wire::{self, Frame, WireError};
 use crate::error::Result;
 use crate::work::desk::{Desk, Taken};
-use crate::work::limiter::Ended;
+use crate::work::limiter::{Ended, How};
 use crate::work::task::{Lane, Task};
 use crate::work::verdict::Verdict;
 
@@ -35,17 +32,6 @@ const DEATHS_IN_A_ROW: u32 = 30;
 /// How long records that are ready wait for others, while the process has some to work on.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Records that a process has been handed.
-struct Open {
-    id: u64,
-    /// Those without a verdict, by row.
-    tasks: Vec<Option<Task>>,
-    left: usize,
-    /// Rows that are called after others of their lane.
-    behind: HashSet<usize>,
-    sent: Instant,
-}
-
 /// A service in one process, which is replaced when it dies.
 pub struct PythonDriver {
     spec: Arc<Spec>,
@@ -56,6 +42,8 @@ pub struct PythonDriver {
     share: usize,
     pace: Pace,
     open: VecDeque<Open>,
+    /// Calls of it that the worker counts as under way.
+    counted: u32,
     /// Whether the one record that it has was to be called alone.
     alone: bool,
     batches: u64,
@@ -90,6 +78,7 @@ impl PythonDriver {
             number,
             share,
             open: VecDeque::new(),
+            counted: 0,
             alone: false,
             batches: 0,
             handed: Duration::ZERO,
@@ -117,7 +106,7 @@ impl PythonDriver {
             if self.open.is_empty() {
                 let suspect = desk.take_suspect()?;
                 self.alone = suspect.is_some();
-                self.hand_over(suspect).await?;
+                self.hand_over(suspect, desk).await?;
             }
             let (most, least, until) = self.wish(desk.worker.limit());
             tokio::select! {
@@ -129,12 +118,15 @@ impl PythonDriver {
                 () = desk.ready(least, until), if most > 0 => {
                     let taken = desk.take(most, true)?;
                     self.handed = desk.worker.now();
-                    self.hand_over(taken).await?;
+                    self.hand_over(taken, desk).await?;
                 }
                 _ = tick.tick() => if let Some(limit) = self.is_late() {
                     self.died(Some(limit), desk).await?;
                 },
             }
+        }
+        if self.open.is_empty() {
+            self.process.leave();
         }
         Ok(self.restarts)
     }
@@ -171,7 +163,18 @@ impl PythonDriver {
         }
     }
 
-    async fn hand_over(&mut self, taken: Option<Taken>) -> Result<()> {
+    /// Tells the worker how many calls the process has under way now; how many all have.
+    fn count_calls(&mut self, desk: &Desk) -> u32 {
+        let calls = if self.process.at_once {
+            self.open.iter().map(|o| o.left).sum()
+        } else {
+            usize::from(!self.open.is_empty())
+        };
+        let before = std::mem::replace(&mut self.counted, u32::try_from(calls).unwrap_or(u32::MAX));
+        desk.worker.count_calls(self.counted, before)
+    }
+
+    async fn hand_over(&mut self, taken: Option<Taken>, desk: &Desk) -> Result<()> {
         let Some(Taken { tasks, records }) = taken else {
             return Ok(());
         };
@@ -187,12 +190,17 @@ impl PythonDriver {
             Some(number)
         };
         let lane: Vec<Option<usize>> = tasks.iter().enumerate().map(lane).collect();
+        let traces: Vec<_> = tasks
+            .iter()
+            .map(|t| t.record.text_header("traceparent"))
+            .collect();
         let head = json!({
             "type": "batch",
             "id": self.batches,
             "split": tasks.iter().map(|t| t.record.identity.split).collect::<Vec<_>>(),
             "seq": tasks.iter().map(|t| t.record.identity.seq).collect::<Vec<_>>(),
             "attempt": tasks.iter().map(|t| t.way.calls).collect::<Vec<_>>(),
+            "traceparent": traces.iter().any(Option::is_some).then_some(traces),
             // Records without lanes, and those that are alone in theirs, need none.
             "lane": (!behind.is_empty()).then_some(lane),
         });
@@ -207,7 +215,12 @@ impl PythonDriver {
             behind,
             tasks: tasks.into_iter().map(Some).collect(),
             sent: Instant::now(),
+            in_flight: 0,
         });
+        let in_flight = self.count_calls(desk);
+        if let Some(open) = self.open.back_mut() {
+            open.in_flight = in_flight;
+        }
         self.process.send(frame).await;
         Ok(())
     }
@@ -219,12 +232,17 @@ impl PythonDriver {
         };
         let mut verdicts = Vec::with_capacity(found.verdicts.len());
         let mut counts: BTreeMap<&'static str, u32> = BTreeMap::new();
-        // One after the other, they share the time; at once, each has had it all.
         let mut took = Duration::ZERO;
-        let mut ended = Vec::new();
-        let in_flight: usize = self.open.iter().map(|o| o.left).sum();
-        let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        let mut ended = Vec::with_capacity(found.verdicts.len());
         if let Some(open) = self.open.get_mut(at) {
+            // One after the other, they share the time; at once, each has had it all.
+            took = open.sent.elapsed();
+            if !self.process.at_once {
+                let records = open.tasks.len();
+                let time = open.sent.max(self.answered).elapsed();
+                self.pace.took(records, time);
+                took = time / u32::try_from(records.max(1)).unwrap_or(u32::MAX);
+            }
             for (row, verdict) in found.verdicts {
                 let Some(task) = open.tasks.get_mut(row).and_then(Option::take) else {
                     let reason = format!("a second verdict on row {row} of batch {}", found.id);
@@ -234,30 +252,23 @@ impl PythonDriver {
                 if verdict != Verdict::Held {
                     *counts.entry(verdict.name()).or_default() += 1;
                 }
-                // One that had to wait for another of its lane says nothing of how long calls take.
+                // At once, one that had to wait for another of its lane says nothing of how long calls take.
                 if let Some(how) = verdict.how(&task)
-                    && self.process.at_once
-                    && !open.behind.contains(&row)
+                    && !(self.process.at_once && open.behind.contains(&row))
                 {
                     ended.push(Ended {
-                        took: open.sent.elapsed(),
-                        in_flight,
+                        took,
+                        in_flight: open.in_flight,
                         how,
                     });
                 }
                 verdicts.push((task, verdict));
             }
-            took = open.sent.elapsed();
-            if !self.process.at_once {
-                let records = open.tasks.len();
-                let time = open.sent.max(self.answered).elapsed();
-                self.pace.took(records, time);
-                took = time / u32::try_from(records.max(1)).unwrap_or(u32::MAX);
-            }
             if open.left == 0 {
                 self.open.remove(at);
             }
         }
+        self.count_calls(desk);
         desk.worker.ended(ended);
         for (how, n) in counts {
             desk.worker.metrics.record_calls(took, how, n);
@@ -306,9 +317,16 @@ impl PythonDriver {
             }
         };
         let how = if late.is_some() { "deadline" } else { "died" };
-        desk.worker
-            .metrics
-            .record_call(self.answered.elapsed(), how);
+        if let Some(open) = self.open.front() {
+            // It was idle until it was handed these, or busy with others.
+            let took = open.sent.max(self.answered).elapsed();
+            desk.worker.metrics.record_call(took, how);
+            desk.worker.ended([Ended {
+                took,
+                in_flight: open.in_flight,
+                how: How::Failed,
+            }]);
+        }
         self.deaths += 1;
         if self.deaths > DEATHS_IN_A_ROW {
             return Err(self.spec.error(format!(
@@ -321,6 +339,7 @@ impl PythonDriver {
             self.process.mark(),
             self.process.at_once,
         );
+        self.count_calls(desk);
         desk.put_back_called(found.innocent);
         desk.suspect(found.others.into_iter().rev());
         if let Some(mut task) = found.marked {
@@ -343,48 +362,3 @@ impl PythonDriver {
         Ok(())
     }
 }
-
-/// Whom the death of a process concerns.
-#[derive(Default)]
-struct Blamed {
-    /// The one that was being called, where that is known.
-    marked: Option<Task>,
-    /// Those that may have been called too.
-    others: Vec<Task>,
-    /// Those that were not.
-    innocent: Vec<Task>,
-    /// The marked one was alone with the process.
-    alone: bool,
-}
-
-/// Sorts the records that a process had when it died, by its mark.
-fn blame(open: impl Iterator<Item = Open>, mark: Option<[u64; 3]>, at_once: bool) -> Blamed {
-    let open: Vec<Open> = open.collect();
-    let count: usize = open.iter().map(|o| o.left).sum();
-    let marks = |o: &Open| mark.is_some_and(|[id, ..]| id == o.id);
-    // One that died before its first call did so over what it was to call next.
-    let unmarked = !open.iter().any(marks);
-    let mut found = Blamed {
-        alone: count == 1,
-        ..Blamed::default()
-    };
-    for (place, open) in open.into_iter().enumerate() {
-        let (is_marked, first) = (marks(&open), place == 0);
-        for (row, task) in (0u64..).zip(open.tasks) {
-            let Some(task) = task else { continue };
-            let called = mark.filter(|_| is_marked).map(|[_, called, _]| called);
-            if found.alone || called == Some(row) {
-                found.marked = Some(task);
-            } else if at_once || called.is_some_and(|called| row < called) || unmarked && first {
-                found.others.push(task);
-            } else {
-                found.innocent.push(task);
-            }
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-#[path = "blame_tests.rs"]
-mod tests;

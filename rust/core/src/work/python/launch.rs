@@ -1,6 +1,7 @@
 //! A service process: started, told what to call, ready.
 
 use std::fs::{File, OpenOptions};
+use std::net::Shutdown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long a process that is dying by itself is given to say why.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// How long a process may take to leave once its socket is closed.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// What all processes of a service share.
 #[derive(Debug)]
@@ -51,11 +52,13 @@ pub struct Spec {
     pub start_timeout: Duration,
 }
 
-/// A process that is ready. Dropped, it is ended: with a moment to leave by itself if nothing is under way.
+/// A process that is ready. Dropped, it is ended at once.
 pub struct Process {
     child: Option<Child>,
     mark: File,
-    to: Option<mpsc::Sender<Vec<u8>>>,
+    /// Its socket, to be closed where nothing runs the tasks that have its halves.
+    socket: std::os::unix::net::UnixStream,
+    to: mpsc::Sender<Vec<u8>>,
     from: mpsc::Receiver<Result<Frame, WireError>>,
     /// Whether its callable is a coroutine function: records are then worked on at once, and answered in any order.
     pub at_once: bool,
@@ -163,6 +166,11 @@ impl Spec {
                 )));
             }
         };
+        let clone = |socket: UnixStream| {
+            let socket = socket.into_std()?;
+            Ok((socket.try_clone()?, UnixStream::from_std(socket)?))
+        };
+        let (closed_by, socket) = clone(socket).map_err(io("use the socket", &path))?;
         let (read, write) = socket.into_split();
         let (to, frames_to) = mpsc::channel(frames.max(1));
         let (frames_from, from) = mpsc::channel(16);
@@ -173,7 +181,8 @@ impl Spec {
         Ok(Some(Process {
             child: guard.0.take(),
             mark,
-            to: Some(to),
+            socket: closed_by,
+            to,
             from,
             at_once,
         }))
@@ -256,9 +265,7 @@ async fn receive_all(mut socket: OwnedReadHalf, frames: mpsc::Sender<Result<Fram
 impl Process {
     /// Sends a frame. That the process is gone is seen by [`Process::receive`].
     pub async fn send(&self, frame: Vec<u8>) {
-        if let Some(to) = &self.to {
-            let _ = to.send(frame).await;
-        }
+        let _ = self.to.send(frame).await;
     }
 
     /// The next frame. May be dropped at any time.
@@ -280,15 +287,20 @@ impl Process {
         let _ = child.kill();
         child.wait().ok()
     }
+
+    /// Lets the process, which has nothing to do, end by itself.
+    pub fn leave(mut self) {
+        // It reads to the end; were the socket closed, it would take this worker for dead.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        if let Some(child) = self.child.as_mut() {
+            let _ = wait(child, FAREWELL);
+        }
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing more is sent, and the process sees the end of its socket.
-        self.to = None;
-        self.from.close();
         if let Some(child) = self.child.as_mut() {
-            let _ = wait(child, FAREWELL);
             let _ = child.kill();
             let _ = child.wait();
         }

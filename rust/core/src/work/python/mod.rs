@@ -1,5 +1,6 @@
 //! Python callables in subprocesses of our own entry module. Never `multiprocessing`: inside a task it hangs.
 
+mod blame;
 mod driver;
 mod launch;
 mod pace;
