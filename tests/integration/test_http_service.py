@@ -1,19 +1,24 @@
 """HTTP services, called as they are: a real job from Parquet to the table."""
 
 import shutil
+import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 import kappaflow
 from kappaflow.dev.secure import Authority
 from kappaflow.errors import JobFileError
 from tests.integration.http_services import Answer, Replay, Request, said, serving
+from tests.integration.stock import eventually, messages
 
 pytestmark = pytest.mark.integration
 
@@ -161,6 +166,28 @@ def test_what_fails_is_tried_again_and_then_a_dead_letter(replay: Replay) -> Non
     assert (tries[7], tries[8], tries[9], tries[10]) == (3, 3, 3, 1)
 
 
+def test_a_worker_leaves_a_service_that_hangs(replay: Replay) -> None:
+    hangs = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        hangs.wait(120)
+        return said({"n": request.record["n"]})
+
+    with serving(answer) as service:
+        http = f'deadline_ms = 100000\nconcurrency = 4\n[service.http]\nurl = "{service.url}"'
+        replay.make(30, http)
+        replay.publish()
+        command = [sys.executable, "-m", "kappaflow", "work", str(replay.job), "--region", "east"]
+        worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        eventually(lambda: len(service.requests) == 4, within_s=60)
+        worker.send_signal(signal.SIGTERM)
+        _, err = worker.communicate(timeout=30)
+        hangs.set()
+        assert worker.returncode not in (0, -signal.SIGKILL), err
+        assert "Traceback" not in err
+        assert replay.work()["landed"] == 30
+
+
 def test_a_body_and_an_answer_as_the_job_maps_them(replay: Replay) -> None:
     egress = {
         "type": "record",
@@ -266,6 +293,41 @@ def test_calls_say_as_of_when_their_record_is_meant(replay: Replay) -> None:
         assert replay.work()["landed"] == 50
     for request in service.requests:
         assert request.headers["x-kappaflow-as-of"] == request.record["day"]
+
+
+def test_headers_of_a_record_are_carried_on(replay: Replay) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    more = [("traceparent", trace.encode()), ("x-owner", b"\xff\x00")]
+
+    def answer(request: Request) -> Answer:
+        n = request.record["n"]
+        return said({"n": n}) if n % 2 else said("no", 400)
+
+    with serving(answer) as service:
+        replay.make(20, f'[service.http]\nurl = "{service.url}"')
+        job = kappaflow.dispatch(replay.job)["job"]
+        name = tomllib.loads(replay.job.read_text())["name"]
+        topics = {role: f"{name}.{job}.east.{role}" for role in ("ingress", "egress", "deadletter")}
+        kappaflow.publish(replay.job)
+        # Who traces its records writes them anew, with headers of its own.
+        producer = Producer({"bootstrap.servers": replay.servers})
+        for message in list(messages(replay.servers, topics["ingress"])):
+            producer.produce(
+                topics["ingress"],
+                message.value(),
+                partition=message.partition(),
+                headers=[*message.headers(), *more],
+            )
+        assert producer.flush(30) == 0
+        ledger = replay.work()
+    assert (ledger["landed"], ledger["dead_lettered"]) == (10, 10)
+    traced = [r for r in service.requests if "traceparent" in r.headers]
+    assert sorted(r.record["n"] for r in traced) == list(range(20))
+    assert {r.headers["traceparent"] for r in traced} == {trace}
+    for role in ("egress", "deadletter"):
+        found = [m.headers() for m in messages(replay.servers, topics[role])]
+        assert len(found) == 20
+        assert sum(1 for headers in found if headers[-2:] == more) == 10
 
 
 def test_as_of_must_be_a_field(replay: Replay) -> None:

@@ -309,6 +309,10 @@ fn check(job: &Job) -> Result<()> {
         .limiter
         .check()
         .map_err(|reason| job.error("service.limiter", reason))?;
+    if let Some(budget) = &file.service.budget {
+        let windows = budget.check();
+        windows.map_err(|(key, reason)| job.error(format!("service.budget.{key}"), reason))?;
+    }
     if let Some(warm_up) = &file.service.warm_up {
         spec("service.warm_up", warm_up)?;
     }

@@ -1,5 +1,6 @@
 //! The job file: one typed model that the CLI, the Python API, the DAG factory and the worker share.
 
+mod budget;
 pub mod http;
 mod limiter;
 mod load;
@@ -9,7 +10,9 @@ pub(crate) mod secret;
 mod source;
 pub mod template;
 mod topics;
+mod windows;
 
+pub use budget::ServiceBudget;
 pub use limiter::ServiceLimiter;
 pub use load::{Job, load};
 pub use model::*;
@@ -17,6 +20,7 @@ pub use params::ParamValues;
 pub use secret::{is_reference, resolve_reference};
 pub use source::{Source, SourceFormat, SqlDriver};
 pub use topics::{Cleanup, CreateTopics, KeyFormat, Topics};
+pub use windows::{Opens, Windows};
 
 /// The JSON Schema of the job file, from the model itself.
 pub fn json_schema() -> serde_json::Value {

@@ -6,6 +6,7 @@ use kappaflow_avro::{Extra, FieldDeclaration, Mode, PlanOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::ServiceBudget;
 use super::http::HttpEndpoint;
 use super::limiter::ServiceLimiter;
 use super::source::Source;
@@ -181,6 +182,8 @@ pub struct Service {
     /// How many calls a worker makes at once, of those that `concurrency` allows.
     #[serde(default)]
     pub limiter: ServiceLimiter,
+    /// What all workers together may ask of the service, of this job and of others.
+    pub budget: Option<ServiceBudget>,
     /// Records handed to a process at once, at most.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,

@@ -1,6 +1,7 @@
 //! The one SQL database: jobs, splits, ledgers, regions, reservations. SQLite in WAL mode; every write transaction
 //! starts with `BEGIN IMMEDIATE`, since an upgrade from a read would fail with "busy" whatever the timeout.
 
+mod budgets;
 mod jobs;
 mod ledger;
 mod pins;

@@ -9,19 +9,20 @@ use kappaflow_avro::framing::VALUE_HEADER;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::admission::{Change, SHARE, bound};
 use super::group;
 use super::member::Member;
 use super::metrics::{Pause, Phase};
 use super::processors::Processors;
+use super::queue::lock;
 use super::task::Record;
 use super::worker::{DRAIN, Read, Worker};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
-use crate::kafka::{Cluster, Signed, header};
+use crate::kafka::{Cluster, Signed};
 
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -84,7 +85,8 @@ impl Loop {
                 self.poll_burst(consumer, wait, &mut down)?;
             }
             self.worker.read_mail(Duration::ZERO);
-            let change = {
+            let now = self.worker.now();
+            let (change, is_ready) = {
                 let mut state = self.worker.state();
                 if let Some(error) = state.failed.take() {
                     return Err(error);
@@ -94,8 +96,11 @@ impl Loop {
                 }
                 let full = state.admission.is_full() || state.admission.is_paused();
                 self.worker.metrics.pause(Pause::Credit, full);
-                state.admission.change(began.elapsed())
+                let change = state.admission.change(began.elapsed());
+                (change, state.schedule.ready(now) > 0)
             };
+            let short = is_ready && lock(&self.worker.budget).available(now) == 0;
+            self.worker.metrics.pause(Pause::Window, short);
             self.worker.metrics.pause(Pause::Broker, down.is_some());
             if let Some(change) = change {
                 self.flow(consumer, change)?;
@@ -160,7 +165,16 @@ impl Loop {
 
     fn read(&self, message: &BorrowedMessage<'_>) -> Read {
         let (partition, offset) = (message.partition(), message.offset());
-        let identity = header(message, HEADER).and_then(|bytes| Identity::from_bytes(bytes).ok());
+        let (mut identity, mut schema, mut others) = (None, None, Vec::new());
+        for header in message.headers().into_iter().flat_map(|h| h.iter()) {
+            match (header.key, header.value) {
+                (HEADER, value) => identity = value.and_then(|v| Identity::from_bytes(v).ok()),
+                (VALUE_HEADER, value) => schema = value.map(<[u8]>::to_vec),
+                (key, value) => {
+                    others.push((key.to_owned(), value.unwrap_or_default().to_vec()));
+                }
+            }
+        }
         let record = identity
             .filter(|id| id.job == self.job)
             .map(|identity| Record {
@@ -168,7 +182,8 @@ impl Loop {
                 timestamp_ms: message.timestamp().to_millis(),
                 identity,
                 key: message.key().map(<[u8]>::to_vec),
-                schema: header(message, VALUE_HEADER).map(<[u8]>::to_vec),
+                schema,
+                headers: others,
                 payload: message.payload().unwrap_or_default().to_vec(),
             });
         (partition, record.ok_or(offset))
@@ -295,18 +310,22 @@ impl Loop {
             )
         };
         let total = u64::try_from(self.worker.total.load(Ordering::Acquire)).ok();
-        let note = match (idle, total) {
-            (false, _) => "",
-            _ if held == 0 => "waiting for partitions",
-            (true, None) => "waiting for the publisher",
-            (true, Some(_)) => "waiting for the other workers",
-        };
+        let waits = lock(&self.worker.waits).clone();
+        let note = waits.unwrap_or_else(|| {
+            let note = match (idle, total) {
+                (false, _) => "",
+                _ if held == 0 => "waiting for partitions",
+                (true, None) => "waiting for the publisher",
+                (true, Some(_)) => "waiting for the other workers",
+            };
+            note.to_owned()
+        });
         self.ctx.report(Progress {
             stage: "work",
             label: region,
             done,
             total,
-            note: note.into(),
+            note,
             figures: BTreeMap::new(),
         });
     }

@@ -8,6 +8,7 @@ use kappaflow_avro::AvroSchema;
 
 use super::decode::Decoders;
 use super::finish::Finished;
+use super::queue::lock;
 use super::task::Task;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -60,17 +61,24 @@ impl Desk {
             }
             let now = self.worker.now();
             let wait = {
+                let allowed = self.allowed(now);
                 let mut state = self.worker.state();
                 let ready = state.schedule.ready(now);
-                if ready >= least.max(1) || ready > 0 && now >= until {
+                if allowed.is_none() && (ready >= least.max(1) || ready > 0 && now >= until) {
                     return;
                 }
-                let next = [state.schedule.next_try(), Some(until)];
+                let next = [state.schedule.next_try(), Some(until), allowed];
                 let next = next.into_iter().flatten().filter(|at| *at > now).min();
                 next.map_or(TICK, |at| at.saturating_sub(now).min(TICK))
             };
             let _ = tokio::time::timeout(wait, news).await;
         }
+    }
+
+    /// `None`: the budget has calls. Else when it may have.
+    fn allowed(&self, now: Duration) -> Option<Duration> {
+        let mut budget = lock(&self.worker.budget);
+        (budget.available(now) == 0).then(|| budget.next(now).unwrap_or(Duration::MAX))
     }
 
     /// Takes records that are ready, at most so many; `behind` as in [`super::schedule::Schedule::take`]. What can't be
@@ -80,7 +88,13 @@ impl Desk {
     /// If the registry can't be asked for a schema.
     pub fn take(&mut self, max_records: usize, behind: bool) -> Result<Option<Taken>> {
         let now = self.worker.now();
-        let mut tasks = self.worker.state().schedule.take(now, max_records, behind);
+        let mut tasks = {
+            let mut budget = lock(&self.worker.budget);
+            let most = max_records.min(budget.available(now));
+            let tasks = self.worker.state().schedule.take(now, most, behind);
+            budget.spend(tasks.len());
+            tasks
+        };
         if tasks.is_empty() {
             return Ok(None);
         }
@@ -153,8 +167,17 @@ impl Desk {
     /// # Errors
     /// As [`Desk::take`].
     pub fn take_suspect(&mut self) -> Result<Option<Taken>> {
-        let Some(mut task) = self.worker.state().schedule.take_suspect() else {
-            return Ok(None);
+        let now = self.worker.now();
+        let mut task = {
+            let mut budget = lock(&self.worker.budget);
+            if budget.available(now) == 0 {
+                return Ok(None);
+            }
+            let Some(task) = self.worker.state().schedule.take_suspect() else {
+                return Ok(None);
+            };
+            budget.spend(1);
+            task
         };
         let (groups, _) = self.decoders.decode([&task.record])?;
         task.way.calls += 1;

@@ -8,12 +8,16 @@
 
 mod above;
 mod admission;
+mod allowance;
 mod answers;
+pub(crate) mod budget;
 mod commit;
 mod consumer;
 mod decode;
+mod delivery;
 mod desired;
 mod desk;
+mod drivers;
 mod egress;
 mod ending;
 mod finish;
@@ -33,6 +37,8 @@ mod schedule;
 mod start;
 mod summary;
 mod task;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod watch;
 mod worker;
@@ -49,6 +55,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::store::Role;
+use allowance::Allowance;
 use ending::{EVERY, Ending};
 use metrics::{Exposed, Labels, Metrics};
 use worker::{Mail, Worker};
@@ -134,8 +141,16 @@ async fn run(
         |what: &'static str, detail| session.store.note(session.id, "work", &label, what, detail);
     note("begin", json!({"pid": std::process::id()})).await?;
 
+    let mut allowance = Allowance::new(session).await?;
+    let budget = async {
+        match allowance.as_mut() {
+            Some(allowance) => allowance.keep(&worker).await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = running.ended() => ended,
+        never = budget => match never {},
         never = desired::keep(session, &options.region, metrics, ctx), if options.listen.is_some() => match never {},
         seen = finish(ending, &worker, ctx) => match seen {
             Ok(()) => running.ended().await,
@@ -146,6 +161,9 @@ async fn run(
         },
     };
     worker.abort();
+    if let Some(allowance) = allowance {
+        allowance.leave().await;
+    }
     let restarts = running.join().await;
     let mut summary = worker.state().summary.clone();
     summary.service_restarts = restarts;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::admission::Admission;
+use super::budget::Budget;
 use super::commit::Sent;
-use super::egress::Done;
+use super::delivery::Done;
 use super::finish::Finished;
 use super::limiter::{Ended, Limiter, LimiterSettings};
 use super::metrics::{Metrics, PartitionFigures};
@@ -52,6 +53,14 @@ pub struct Worker {
     /// Calls that may be under way now, over all drivers.
     limit: AtomicU32,
     limiter: Mutex<Limiter>,
+    /// Whether the limiter wants to know how calls end.
+    learns: AtomicBool,
+    /// Calls under way now, over all drivers.
+    under_way: AtomicU32,
+    /// Calls that may begin, over all drivers.
+    pub budget: Mutex<Budget>,
+    /// Why no calls begin, if that is for something outside.
+    pub waits: Mutex<Option<String>>,
     /// Where each partition's log ends, as the client heard last.
     pub(super) ends: Mutex<HashMap<i32, i64>>,
     /// One past the last ingress offset, summed over the partitions and less their starts; −1: not known yet.
@@ -85,6 +94,7 @@ impl Worker {
         store: Store,
         schedule: Schedule,
         admission: Admission,
+        budget: Budget,
         region: &str,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -98,6 +108,10 @@ impl Worker {
             metrics,
             limit: AtomicU32::new(1),
             limiter: Mutex::new(Limiter::new(LimiterSettings::Static(1))),
+            learns: AtomicBool::new(false),
+            under_way: AtomicU32::new(0),
+            budget: Mutex::new(budget),
+            waits: Mutex::default(),
             ends: Mutex::default(),
             total: AtomicI64::new(-1),
             inbox: Mutex::default(),
@@ -132,6 +146,8 @@ impl Worker {
     /// Lets so many calls be under way at once as these settings say.
     pub fn limit_by(&self, settings: LimiterSettings) {
         let limiter = Limiter::new(settings);
+        let learns = !matches!(settings, LimiterSettings::Static(_));
+        self.learns.store(learns, Ordering::Relaxed);
         self.limit.store(limiter.limit(), Ordering::Relaxed);
         *lock(&self.limiter) = limiter;
     }
@@ -141,8 +157,19 @@ impl Worker {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Calls that have ended.
+    /// So many calls begin, and so many are over; how many are under way now, over all drivers.
+    pub fn count_calls(&self, begin: u32, over: u32) -> u32 {
+        let change = begin.wrapping_sub(over);
+        self.under_way
+            .fetch_add(change, Ordering::Relaxed)
+            .wrapping_add(change)
+    }
+
+    /// How calls have ended.
     pub fn ended(&self, calls: impl IntoIterator<Item = Ended>) {
+        if !self.learns.load(Ordering::Relaxed) {
+            return;
+        }
         let now = self.now();
         self.learn(|limiter| calls.into_iter().for_each(|call| limiter.ended(now, &call)));
     }

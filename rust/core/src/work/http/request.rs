@@ -7,15 +7,17 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
-use crate::identity::Identity;
 use crate::job::http::{Body, HttpEndpoint};
 use crate::job::template::{Escape, Row, Template};
 use crate::job::{is_reference, resolve_reference};
+use crate::work::task::Record;
 
 /// The same call has the same key, however often it is made: `job/split/seq`.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that a call is a replay, and of which job.
 const REPLAY: &str = "x-kappaflow-replay";
+/// Headers of a record that go on to the service: W3C Trace Context.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// Says as of when the record is meant.
 const AS_OF: &str = "x-kappaflow-as-of";
 
@@ -117,14 +119,14 @@ impl Mapping {
         })
     }
 
-    /// The request for a record. `json` is the record as JSON, `row` the same, read.
+    /// The request for a record. `json` is it as JSON, `row` the same, read.
     ///
     /// # Errors
     /// Why the record makes none: it is at fault.
     pub fn request(
         &self,
         client: &Client,
-        identity: &Identity,
+        record: &Record,
         json: &[u8],
         row: &Row,
     ) -> Result<RequestBuilder, String> {
@@ -136,6 +138,13 @@ impl Mapping {
             }
         }
         let mut headers = HeaderMap::new();
+        for name in TRACE {
+            // A value that no header may have says nothing.
+            let value = record.text_header(name).map(HeaderValue::try_from);
+            if let Some(Ok(value)) = value {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
         for (name, given) in &self.headers {
             let value = match given {
                 Given::Fixed(value) => value.clone(),
@@ -169,6 +178,7 @@ impl Mapping {
         if let Some(kind) = kind.filter(|_| !headers.contains_key(CONTENT_TYPE)) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
+        let identity = &record.identity;
         let key = format!("{}/{}/{}", identity.job, identity.split, identity.seq);
         let request = client
             .request(self.method.clone(), url)

@@ -1,7 +1,6 @@
 //! The calls: as many at once as the endpoint takes, none while it can't take more, each within its deadline.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,9 +17,11 @@ use crate::error::Error;
 use crate::http::{self, NoAnswer, USER_AGENT};
 use crate::job::http::HttpEndpoint;
 use crate::job::template::Row;
+use crate::work::budget::BEAT;
 use crate::work::desk::Desk;
 use crate::work::limiter::{Ended, How};
 use crate::work::metrics::Pause;
+use crate::work::queue::lock;
 use crate::work::service_error;
 use crate::work::task::Task;
 use crate::work::verdict::Verdict;
@@ -33,7 +34,6 @@ pub struct Shared {
     pub client: Client,
     pub deadline: Duration,
     worker: Arc<Worker>,
-    under_way: AtomicU32,
     gate: Mutex<Gate>,
     began: Instant,
 }
@@ -70,7 +70,6 @@ impl Shared {
             .map_err(|e| wrong(format!("no HTTP client: {e}")))?;
         Ok(Self {
             worker,
-            under_way: AtomicU32::new(0),
             gate: Mutex::default(),
             began: Instant::now(),
             endpoint,
@@ -86,13 +85,18 @@ impl Shared {
 
     /// Calls until the service has an answer, whatever it is.
     async fn call(&self, task: &Task, json: &[u8], row: &Row) -> (Verdict, Vec<Row>) {
-        let identity = &task.record.identity;
+        // The first call is in the budget since the record was taken.
+        let mut is_paid = true;
         loop {
             // Before leave is asked for: who has it is to call.
-            let request = match self.mapping.request(&self.client, identity, json, row) {
+            let request = match self.mapping.request(&self.client, &task.record, json, row) {
                 Ok(request) => request,
                 Err(detail) => return no_request(detail),
             };
+            if !is_paid {
+                self.pay().await;
+                is_paid = true;
+            }
             let leave = self.gate().ask(self.began.elapsed());
             self.worker
                 .metrics
@@ -101,9 +105,26 @@ impl Shared {
                 tokio::time::sleep(time).await;
                 continue;
             }
+            is_paid = false;
             if let Some(found) = self.once(request, task, row).await {
                 return found;
             }
+        }
+    }
+
+    /// Waits until the budget has a call.
+    async fn pay(&self) {
+        loop {
+            let wait = {
+                let now = self.worker.now();
+                let mut budget = lock(&self.worker.budget);
+                if budget.available(now) > 0 {
+                    budget.spend(1);
+                    return;
+                }
+                budget.next(now).map_or(BEAT, |at| at - now)
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -114,11 +135,11 @@ impl Shared {
         task: &Task,
         row: &Row,
     ) -> Option<(Verdict, Vec<Row>)> {
-        let in_flight = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let in_flight = self.worker.count_calls(1, 0);
         let began = Instant::now();
         let answer = tokio::time::timeout(self.deadline, http::read(request)).await;
         let took = began.elapsed();
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.worker.count_calls(0, 1);
         let ended = |how| {
             self.worker.ended([Ended {
                 took,
@@ -195,6 +216,11 @@ impl HttpDriver {
         let mut calls: JoinSet<Found> = JoinSet::new();
         while desk.worker.goes_on() {
             let room = (desk.worker.limit() as usize).saturating_sub(calls.len());
+            // Without room it waits for a call's end, or for the worker's: calls that hang are given up then.
+            let (least, until) = match room {
+                0 => (usize::MAX, Duration::MAX),
+                _ => (1, Duration::ZERO),
+            };
             tokio::select! {
                 // Only when all of them are gone is there none.
                 Some(first) = calls.join_next() => {
@@ -206,7 +232,7 @@ impl HttpDriver {
                     }
                     desk.give_rows(found);
                 }
-                () = desk.ready(1, Duration::ZERO), if room > 0 => {
+                () = desk.ready(least, until) => {
                     let Some(taken) = desk.take(room, false)? else { continue };
                     let records = objects(&taken.records).map_err(wrong)?;
                     for (task, (json, row)) in taken.tasks.into_iter().zip(records) {
