@@ -66,6 +66,7 @@ def work(
     params: dict[str, str],
     region: str,
     python: str,
+    until: str = "done",
     listen: str | None = None,
     instance_id: str | None = None,
     on_progress: OnProgress | None = None,

@@ -12,6 +12,7 @@ from kappaflow.types import Dispatched, Event, JobPlan, OnProgress, Region, Summ
 
 JobPath = str | PathLike[str]
 ParamValues = Mapping[str, object]
+Until = Literal["done", "now", "stopped"]
 
 
 def param_texts(params: ParamValues | None) -> dict[str, str]:
@@ -184,12 +185,14 @@ def work(
     *,
     region: str,
     params: ParamValues | None = None,
+    until: Until = "done",
     listen: str | None = None,
     instance_id: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Run a worker here until the region's ingress is done: published whole, answered, committed.
 
+    until: `done`; `now`, when what is in the topic as it begins is worked on; or `stopped`, never by itself.
     listen: `ADDRESS:PORT` where `/metrics`, `/healthz`, `/readyz` and `/replicas` are answered meanwhile.
     instance_id: a name that this worker keeps over restarts, so that a quick restart moves no partition.
 
@@ -199,7 +202,7 @@ def work(
     from kappaflow import _native
 
     summary = _native.work(
-        fspath(job), param_texts(params), region, sys.executable, listen, instance_id, on_progress
+        fspath(job), param_texts(params), region, sys.executable, until, listen, instance_id, on_progress
     )
     return cast(Summary, json.loads(summary))
 

@@ -182,6 +182,7 @@ def test_a_service_beside_the_worker_with_keda(job: Path, keda: Path) -> None:
     assert worker["args"] == [
         "/job/job.toml",
         "--region=east",
+        "--until=stopped",
         "--listen=0.0.0.0:9464",
         "--param=day=2013-01-31",
     ]

@@ -103,6 +103,12 @@ def add_parsers(commands: "SubParsers") -> None:
         "--watch", action="store_true", help="don't work, only wait until a fleet has done the region"
     )
     work.add_argument(
+        "--until",
+        choices=["done", "now", "stopped"],
+        default="done",
+        help="when to end: all is published and worked on; what is there now is; or only by Ctrl-C (default: done)",
+    )
+    work.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
         help="answer /metrics (Prometheus), /healthz, /readyz and /replicas there, e.g. 127.0.0.1:9464",
@@ -202,9 +208,9 @@ def _publish(args: argparse.Namespace) -> int:
 def _work(args: argparse.Namespace) -> int:
     params = dict(args.param)
     region = args.region or only_region(args.job, params)
-    if args.watch and (args.listen or args.instance_id):
-        option = "--listen" if args.listen else "--instance-id"
-        raise kappaflow.KappaFlowError(f"{option} is for a worker; with --watch none runs here")
+    given = {"--until": args.until != "done", "--listen": args.listen, "--instance-id": args.instance_id}
+    if args.watch and (options := [option for option, value in given.items() if value]):
+        raise kappaflow.KappaFlowError(f"{options[0]} is for a worker; with --watch none runs here")
     with progress(args.quiet) as on_progress:
         if args.watch:
             summary = kappaflow.watch(args.job, region=region, params=params, on_progress=on_progress)
@@ -213,6 +219,7 @@ def _work(args: argparse.Namespace) -> int:
                 args.job,
                 region=region,
                 params=params,
+                until=args.until,
                 listen=args.listen,
                 instance_id=args.instance_id,
                 on_progress=on_progress,

@@ -50,6 +50,8 @@ def deployment(needed: Needs, options: Options, job_file: str, params: dict[str,
         "args": [
             f"{JOB_DIR}/{job_file}",
             f"--region={options.region}",
+            # A Deployment would start one that ends again; the scaler ends it.
+            "--until=stopped",
             f"--listen=0.0.0.0:{PORT}",
             *(f"--param={name}={value}" for name, value in params.items()),
         ],

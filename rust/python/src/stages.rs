@@ -8,6 +8,7 @@ use kappaflow_core::{
     Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, table,
     work,
 };
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde_json::json;
 
@@ -135,7 +136,7 @@ fn rehearse(
 }
 
 #[pyfunction]
-#[pyo3(name = "work", signature = (job, params, region, python, listen=None, instance_id=None, on_progress=None))]
+#[pyo3(name = "work", signature = (job, params, region, python, until="done", listen=None, instance_id=None, on_progress=None))]
 #[expect(clippy::too_many_arguments, reason = "pyo3 hands arguments over")]
 fn py_work(
     py: Python<'_>,
@@ -143,12 +144,15 @@ fn py_work(
     params: Params,
     region: String,
     python: PathBuf,
+    until: &str,
     listen: Option<String>,
     instance_id: Option<String>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
+    let until = until.parse().map_err(PyValueError::new_err)?;
     drive(py, on_progress, |ctx| async move {
         let options = work::WorkOptions {
+            until,
             listen: listen.as_deref().map(work::metrics::address).transpose()?,
             instance_id,
             ..work::WorkOptions::new(region, python)

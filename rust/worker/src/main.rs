@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kappaflow_core::work::{WorkOptions, WorkSummary, work};
+use kappaflow_core::work::{Until, WorkOptions, WorkSummary, work};
 use kappaflow_core::{Context, Error, Progress, Session};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Works on a region's ingress until it is done: each record through the job's service, each answer to egress.
 ///
-/// Exit codes: 0 done; 1 the stage failed; 2 wrong usage or wrong job file; 130 interrupted (run it again to go on).
+/// Exit codes: 0 done, or stopped as --until says; 1 the stage failed; 2 wrong usage or wrong job file; 130 interrupted
+/// (run it again to go on).
 #[derive(Parser)]
 #[command(name = "kappaflow-worker", version)]
 struct Arguments {
@@ -37,9 +38,10 @@ struct Arguments {
     /// A directory that holds the package `kappaflow`, if the interpreter doesn't have it.
     #[arg(long, value_name = "DIR")]
     package_dir: Option<PathBuf>,
-    /// End at what is in the topic now, instead of waiting for publishing to end.
-    #[arg(long)]
-    no_follow: bool,
+    /// When to end: done (all is published and worked on), now (what is in the topic now is worked on), or stopped (by a
+    /// signal: a fleet that others scale).
+    #[arg(long, default_value = "done")]
+    until: Until,
     /// Answer /metrics (Prometheus), /healthz, /readyz and /replicas there, e.g. 127.0.0.1:9464. Whoever reaches the
     /// address may read: 0.0.0.0:9464 opens it to all that reach the machine.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -112,7 +114,7 @@ async fn run(arguments: Arguments) -> Result<WorkSummary, Error> {
     let params: BTreeMap<String, String> = arguments.params.into_iter().collect();
     let session = Session::open(&arguments.job, &params).await?;
     let options = WorkOptions {
-        follow: !arguments.no_follow,
+        until: arguments.until,
         package_dir: arguments.package_dir,
         listen: arguments.listen,
         instance_id: arguments.instance_id,

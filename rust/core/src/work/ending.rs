@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Until;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kafka::{Cluster, PartitionRange, read_ranges};
@@ -19,8 +20,7 @@ pub struct Ending<'s> {
     cluster: Cluster,
     group: String,
     topic: TopicRow,
-    /// Without waiting for publishing: the ends are those of the first look.
-    follow: bool,
+    until: Until,
     ends: Option<Vec<(i32, i64)>>,
     failing: Option<Instant>,
 }
@@ -47,7 +47,7 @@ impl Look {
 impl<'s> Ending<'s> {
     /// # Errors
     /// [`Error::NotReady`] if nothing is placed in the region.
-    pub async fn new(session: &'s Session, region: &str, follow: bool) -> Result<Self> {
+    pub async fn new(session: &'s Session, region: &str, until: Until) -> Result<Self> {
         session.placed(Some(region)).await?;
         Ok(Self {
             session,
@@ -55,7 +55,7 @@ impl<'s> Ending<'s> {
             cluster: session.cluster(region)?,
             group: session.group(region),
             topic: session.topic(region, Role::Ingress).await?,
-            follow,
+            until,
             ends: None,
             failing: None,
         })
@@ -85,7 +85,13 @@ impl<'s> Ending<'s> {
     }
 
     async fn try_look(&mut self) -> Result<Look> {
-        if self.ends.is_none() && (!self.follow || self.session.published(&self.region).await?) {
+        let are_known = match self.until {
+            Until::Done => self.ends.is_none() && self.session.published(&self.region).await?,
+            Until::Now => self.ends.is_none(),
+            // They are wherever they are now.
+            Until::Stopped => true,
+        };
+        if are_known {
             let (name, count) = (self.topic.name.clone(), self.topic.partitions);
             let marks = self.blocking(move |c| c.watermarks(&name, count)).await?;
             self.ends = Some(marks.into_iter().map(|(p, _, end)| (p, end)).collect());

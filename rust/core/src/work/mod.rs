@@ -45,6 +45,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -64,12 +65,36 @@ pub use scaling::{RegionReplicas, ReplicasOptions, region_replicas};
 pub use summary::WorkSummary;
 pub use watch::{WatchOptions, WatchSummary, watch};
 
+/// When a worker's run ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// When the ingress is done: published whole, and worked on.
+    #[default]
+    Done,
+    /// When what is in the topic as it begins is worked on.
+    Now,
+    /// When it is told to stop, whatever is done by then: that is no error.
+    Stopped,
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "done" => Ok(Self::Done),
+            "now" => Ok(Self::Now),
+            "stopped" => Ok(Self::Stopped),
+            _ => Err(format!("until {text:?}: expected done, now or stopped")),
+        }
+    }
+}
+
 /// How a worker runs.
 #[derive(Clone, Debug)]
 pub struct WorkOptions {
     pub region: String,
-    /// Wait for publishing that has not ended (default). Without it the run ends at what is in the topic when it begins.
-    pub follow: bool,
+    pub until: Until,
     /// The interpreter of the service processes.
     pub python: PathBuf,
     /// A directory that holds the package `kappaflow`, put on the interpreter's path, where it isn't installed.
@@ -86,7 +111,7 @@ impl WorkOptions {
     pub fn new(region: impl Into<String>, python: impl Into<PathBuf>) -> Self {
         Self {
             region: region.into(),
-            follow: true,
+            until: Until::Done,
             python: python.into(),
             package_dir: None,
             start_timeout_ms: 120_000,
@@ -97,7 +122,7 @@ impl WorkOptions {
 }
 
 /// Works on the ingress of a region until it is done: all splits placed there are closed and the group has committed
-/// all they left in the topic, its own partitions and those of other workers.
+/// all they left in the topic, its own partitions and those of other workers. Or until [`WorkOptions::until`].
 ///
 /// # Errors
 /// [`Error::NotReady`] before `dispatch`; [`Error::Service`] if the service can't start, and [`Error::Listen`] if the
@@ -131,7 +156,8 @@ async fn run(
             ..WorkSummary::default()
         });
     }
-    let ending = Ending::new(session, &options.region, options.follow).await?;
+    let until = options.until;
+    let ending = Ending::new(session, &options.region, options.until).await?;
     let worker = start::worker(session, &options, metrics).await?;
     // Whatever ends this future ends the threads.
     let _leave = Leave(Arc::clone(&worker));
@@ -152,7 +178,7 @@ async fn run(
         ended = running.ended() => ended,
         never = budget => match never {},
         never = desired::keep(session, &options.region, metrics, ctx), if options.listen.is_some() => match never {},
-        seen = finish(ending, &worker, ctx) => match seen {
+        seen = finish(ending, until, &worker, ctx) => match seen {
             Ok(()) => running.ended().await,
             Err(error) => {
                 worker.mail.push(Mail::Failed(error));
@@ -180,7 +206,10 @@ async fn run(
         "error": ended.as_ref().err().map(ToString::to_string),
     });
     note("end", detail).await?;
-    ended?;
+    match ended {
+        Err(Error::Interrupted { .. }) if until == Until::Stopped => {}
+        ended => ended?,
+    }
     match gone(&summary, &worker.topic) {
         Some(error) => Err(error),
         None => Ok(summary),
@@ -208,7 +237,12 @@ fn gone(summary: &WorkSummary, topic: &str) -> Option<Error> {
 }
 
 /// Tells the worker to leave once the ingress is done.
-async fn finish(mut ending: Ending<'_>, worker: &Worker, ctx: &Context) -> Result<()> {
+async fn finish(
+    mut ending: Ending<'_>,
+    until: Until,
+    worker: &Worker,
+    ctx: &Context,
+) -> Result<()> {
     let mut before: Option<ending::Look> = None;
     loop {
         if let Some(look) = ending.look().await? {
@@ -221,7 +255,7 @@ async fn finish(mut ending: Ending<'_>, worker: &Worker, ctx: &Context) -> Resul
             worker
                 .mail
                 .push(Mail::Committed(committed.collect(), limit));
-            if look.is_done() {
+            if until != Until::Stopped && look.is_done() {
                 worker.mail.push(Mail::Finish);
                 return Ok(());
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::Until;
 use super::ending::{EVERY, Ending};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ pub async fn watch(
         });
     }
     let limit = Duration::from_millis(options.no_progress_ms);
-    let mut ending = Ending::new(session, &options.region, true).await?;
+    let mut ending = Ending::new(session, &options.region, Until::Done).await?;
     let mut moved = (0, Instant::now());
     loop {
         ctx.check("watch")?;
