@@ -84,6 +84,8 @@ def run(
     params: dict[str, str],
     python: str,
     new_snapshot: bool = False,
+    sample: int | None = None,
+    sample_failures: str = "1%",
     on_progress: OnProgress | None = None,
 ) -> str: ...
 def doctor(

@@ -294,15 +294,32 @@ def run(
     *,
     params: ParamValues | None = None,
     new_snapshot: bool = False,
+    sample: int | None = None,
+    sample_failures: int | str = "1%",
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Dispatch, publish and work (overlapped), land and reconcile, until every child job is done.
 
-    Returns `{"job", "receipt", "work", "land", "ledger", "seconds"}`. `new_snapshot` is that of `plan`.
+    new_snapshot: that of `plan`.
+    sample: so many rows, from all over the snapshot, go through all stages first, as a job NAME-sample with topics and
+        a table of its own.
+    sample_failures: rejected and dead-lettered rows of the sample, a count or a share, past which the whole does not
+        begin: `SampleError`.
+
+    Returns `{"job", "sample", "rounds", "ledger", "seconds"}`; `sample` is the ledger of the sample, each of the rounds
+    `{"receipt", "work", "land"}`.
     """
     from kappaflow import _native
 
-    summary = _native.run(fspath(job), param_texts(params), sys.executable, new_snapshot, on_progress)
+    summary = _native.run(
+        fspath(job),
+        param_texts(params),
+        sys.executable,
+        new_snapshot,
+        sample,
+        str(sample_failures),
+        on_progress,
+    )
     return cast(Summary, json.loads(summary))
 
 

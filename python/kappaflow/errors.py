@@ -145,6 +145,12 @@ class ListenError(KappaFlowError):
     kind = "listen"
 
 
+class SampleError(KappaFlowError):
+    """Too many rows of a sample failed; the whole has not begun."""
+
+    kind = "sample"
+
+
 class TableError(KappaFlowError):
     """The landed table refused a commit or can't be read."""
 

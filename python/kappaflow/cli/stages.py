@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -59,12 +60,25 @@ def add_parsers(commands: "SubParsers") -> None:
         help="pin the source as it is now, as a new job if it changed, though the job has been planned before",
     )
 
-    add(
+    run = add(
         "run",
         _run,
         "run the whole job: dispatch, publish and work at once, land, reconcile",
         "Safe to repeat: what is done is confirmed, what is not goes on where it stopped.",
         pinning,
+    )
+    run.add_argument(
+        "--sample",
+        type=_rows,
+        metavar="N",
+        help="first send N rows, from all over the snapshot, through all stages, as a job NAME-sample of their own",
+    )
+    run.add_argument(
+        "--sample-failures",
+        type=_failures,
+        default="1%",
+        metavar="COUNT|SHARE",
+        help="rejected and dead-lettered rows of the sample with which the whole still begins (default: 1%%)",
     )
     add(
         "plan",
@@ -170,7 +184,12 @@ def out(args: argparse.Namespace, summary: object, render: Callable[[], None]) -
 def _run(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
         summary = kappaflow.run(
-            args.job, params=dict(args.param), new_snapshot=args.new_snapshot, on_progress=on_progress
+            args.job,
+            params=dict(args.param),
+            new_snapshot=args.new_snapshot,
+            sample=args.sample,
+            sample_failures=args.sample_failures,
+            on_progress=on_progress,
         )
     out(args, summary, lambda: show.ledger(summary["ledger"]))
     kappaflow.check_ledger(summary["ledger"])
@@ -226,6 +245,18 @@ def _work(args: argparse.Namespace) -> int:
             )
     out(args, summary, lambda: show.facts("work", summary))
     return 0
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of rows, 1 or more")
+    return int(text)
+
+
+def _failures(text: str) -> str:
+    if not re.fullmatch(r"\d+|\d+(\.\d+)?%", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a count such as 10, or a share such as 1%")
+    return text
 
 
 def only_region(job: str, params: dict[str, str]) -> str:

@@ -118,6 +118,18 @@ pub enum Error {
         "can't listen on {address} for metrics and probes: {reason}. Give --listen an address and a port of this machine that nobody has, like 127.0.0.1:9464 (port 0: any that is free)"
     )]
     Listen { address: String, reason: String },
+    /// Too many rows of a canary failed.
+    #[error(
+        "{failed} of {rows} rows of the sample failed, and at most {limit} may: {causes}. The whole has not begun. Mend what they tell of, or allow more with --sample-failures; what the sample left is in job {job}"
+    )]
+    Sample {
+        job: String,
+        rows: u64,
+        failed: u64,
+        limit: String,
+        /// How many for which reason.
+        causes: String,
+    },
     /// The landed table refused a commit or can't be read.
     #[error("table {table}: {reason}", table = table.display())]
     Table { table: PathBuf, reason: String },
@@ -196,6 +208,7 @@ impl Error {
             Self::NoConsumer { .. } => "no_consumer",
             Self::Service { .. } => "service",
             Self::Listen { .. } => "listen",
+            Self::Sample { .. } => "sample",
             Self::Table { .. } => "table",
             Self::Fenced { .. } => "fenced",
             Self::NotReady { .. } => "not_ready",

@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::dispatch;
 use crate::error::{Error, Result};
-use crate::job::ServiceMode;
+use crate::job::{RejectLimit, ServiceMode};
 use crate::land::{self, LandOptions, LandSummary};
 use crate::publish::{self, PublishOptions, PublishReceipt};
 use crate::reconcile::{self, LedgerReport};
-use crate::session::Session;
+use crate::session::{Opening, Session};
 use crate::store::ChildState;
 use crate::work::{self, WatchOptions, WorkOptions, WorkSummary};
 
@@ -21,6 +21,8 @@ use crate::work::{self, WatchOptions, WorkOptions, WorkSummary};
 #[derive(Debug, Serialize)]
 pub struct RunSummary {
     pub job: String,
+    /// What became of the sample, if there was one.
+    pub sample: Option<LedgerReport>,
     /// One round a placement: more than one if the regions had no room for all child jobs at once.
     pub rounds: Vec<Round>,
     pub ledger: LedgerReport,
@@ -35,12 +37,66 @@ pub struct Round {
     pub land: LandSummary,
 }
 
-/// Runs the job. `python` starts the service's processes; in fleet mode the workers are only watched.
+/// Some rows of a job that go through all of it first.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub rows: u64,
+    /// Rejected and dead-lettered rows of it with which the whole still begins.
+    pub max_failures: RejectLimit,
+}
+
+/// Runs the job. `python` starts the service's processes; in fleet mode the workers are only watched. With a `sample`, the
+/// whole begins when the sample has gone through, as a job of its own, well enough.
 ///
 /// # Errors
-/// The first stage that fails stops the others, orderly, and is returned. Unexplained rows are no error here: callers
-/// show the ledger and then call [`LedgerReport::check`].
-pub async fn run(session: &Session, python: &Path, ctx: &Context) -> Result<RunSummary> {
+/// The first stage that fails stops the others, orderly, and is returned; [`Error::Sample`] or [`Error::Unexplained`] for
+/// what became of the sample. Unexplained rows of the whole are no error here: callers show the ledger and then call
+/// [`LedgerReport::check`].
+pub async fn run(
+    session: &Session,
+    python: &Path,
+    sample: Option<&Sample>,
+    ctx: &Context,
+) -> Result<RunSummary> {
+    let tried = match sample {
+        Some(sample) => Some(canary(session, python, sample, ctx).await?),
+        None => None,
+    };
+    let mut summary = whole(session, python, ctx).await?;
+    summary.sample = tried;
+    Ok(summary)
+}
+
+/// The sample through all stages, and what became of it.
+async fn canary(
+    session: &Session,
+    python: &Path,
+    sample: &Sample,
+    ctx: &Context,
+) -> Result<LedgerReport> {
+    let dir = session.work_dir().join(format!("sample-{}", sample.rows));
+    publish::sample(session, sample.rows, &dir, ctx).await?;
+    let canary = Session::of(session.job.canary(&dir), Opening::default()).await?;
+    let ledger = whole(&canary, python, ctx).await?.ledger;
+    ledger.check()?;
+    let failed = ledger.rejected + ledger.dead_lettered;
+    if failed <= sample.max_failures.of(ledger.expected) {
+        return Ok(ledger);
+    }
+    let causes = ledger.by_cause.iter().filter(|c| c.fate != "filtered");
+    let causes: Vec<String> = causes
+        .map(|c| format!("{} {} ({})", c.rows, c.fate, c.reason))
+        .collect();
+    Err(Error::Sample {
+        job: format!("{} ({})", ledger.name, ledger.job),
+        rows: ledger.expected,
+        failed,
+        limit: sample.max_failures.to_string(),
+        causes: causes.join(", "),
+    })
+}
+
+async fn whole(session: &Session, python: &Path, ctx: &Context) -> Result<RunSummary> {
     let begun = Instant::now();
     let mut rounds = Vec::new();
     loop {
@@ -74,6 +130,7 @@ pub async fn run(session: &Session, python: &Path, ctx: &Context) -> Result<RunS
         if !waiting || !progressed {
             return Ok(RunSummary {
                 job: session.id.to_string(),
+                sample: None,
                 rounds,
                 ledger,
                 seconds: begun.elapsed().as_secs_f64(),

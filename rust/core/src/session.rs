@@ -68,7 +68,14 @@ impl Session {
         params: &BTreeMap<String, String>,
         opening: Opening,
     ) -> Result<Self> {
-        let job = job::load(path, params)?;
+        Self::of(job::load(path, params)?, opening).await
+    }
+
+    /// The same of a job file that is read already.
+    ///
+    /// # Errors
+    /// As [`Session::open_with`].
+    pub async fn of(job: Job, opening: Opening) -> Result<Self> {
         let ingress = read_schema(&job, "schema.ingress", &job.file.schema.ingress)?;
         let egress = read_schema(&job, "schema.egress", &job.file.schema.egress)?;
         if let Some(http) = &job.file.service.http {

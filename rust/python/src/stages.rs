@@ -245,18 +245,23 @@ fn py_doctor(
 }
 
 #[pyfunction]
-#[pyo3(name = "run", signature = (job, params, python, new_snapshot=false, on_progress=None))]
+#[pyo3(name = "run", signature = (job, params, python, new_snapshot=false, sample=None, sample_failures="1%", on_progress=None))]
+#[expect(clippy::too_many_arguments, reason = "pyo3 hands arguments over")]
 fn py_run(
     py: Python<'_>,
     job: String,
     params: Params,
     python: PathBuf,
     new_snapshot: bool,
+    sample: Option<u64>,
+    sample_failures: &str,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
+    let max_failures = sample_failures.parse().map_err(PyValueError::new_err)?;
+    let sample = sample.map(|rows| run::Sample { rows, max_failures });
     drive(py, on_progress, move |ctx| async move {
         let session = open_with(&job, &params, new_snapshot).await?;
-        run::run(&session, &python, &ctx).await
+        run::run(&session, &python, sample.as_ref(), &ctx).await
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::model::{JobFile, Param, RejectLimit};
 use super::params::{self, ParamValues};
 use super::secret;
+use super::source::Source;
 use super::topics::Cleanup;
 use crate::error::{Error, Result};
 use crate::kafka::{self, TRANSACTION_TIMEOUT_MS};
@@ -44,6 +45,18 @@ impl Job {
     /// The file after substitution, as TOML, as it is kept with the job.
     pub fn resolved_toml(&self) -> Result<String> {
         toml::to_string_pretty(&self.file).map_err(|e| self.error("(file)", e.to_string()))
+    }
+
+    /// The same job over a sample of its rows, with topics and a table of its own.
+    pub fn canary(&self, sample: &Path) -> Self {
+        let mut job = self.clone();
+        let file = &mut job.file;
+        file.name.push_str("-sample");
+        let path = sample.to_string_lossy().into_owned();
+        file.output.path = format!("{path}-landed");
+        file.output.metrics = None;
+        file.source = Source::of_files(path, file.source.split_rows);
+        job
     }
 
     /// The params that are part of the job's identity, as canonical JSON (keys sorted).
@@ -359,6 +372,20 @@ impl RejectLimit {
             // A share of a row count below 2^53; rounded down, so that "1%" of 50 rows allows none.
             Self::Share(text) => (reject_share(text).unwrap_or(0.0) * rows as f64) as u64,
         }
+    }
+}
+
+/// `10` or `1%`.
+impl std::str::FromStr for RejectLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let limit = match text.parse() {
+            Ok(count) => Self::Count(count),
+            Err(_) => Self::Share(text.to_owned()),
+        };
+        limit.check()?;
+        Ok(limit)
     }
 }
 

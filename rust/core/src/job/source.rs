@@ -82,6 +82,30 @@ pub enum SourceFormat {
     Sql,
 }
 
+impl Source {
+    /// All columns and rows of Parquet files here.
+    pub fn of_files(path: String, split_rows: u32) -> Self {
+        Self {
+            format: SourceFormat::Parquet,
+            path: Some(path),
+            options: BTreeMap::new(),
+            table: None,
+            catalog: BTreeMap::new(),
+            snapshot_id: None,
+            version: None,
+            as_of: None,
+            query: None,
+            driver: None,
+            connection: None,
+            snapshot_path: None,
+            columns: None,
+            filter: None,
+            child_by: None,
+            split_rows,
+        }
+    }
+}
+
 impl SourceFormat {
     /// As the job file says it.
     pub fn name(self) -> &'static str {

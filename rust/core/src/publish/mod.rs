@@ -23,6 +23,7 @@ mod rejects;
 pub mod remote;
 mod resume;
 mod routing;
+mod sample;
 mod source;
 mod split;
 mod stream;
@@ -53,6 +54,7 @@ pub use meter::Waited;
 pub use policy::RejectPolicy;
 pub use rehearsal::{Rehearsal, rehearse};
 pub use rejects::RejectRow;
+pub(crate) use sample::sample;
 pub use stream::{StreamReceipt, publish_stream};
 pub use target::StreamTarget;
 

@@ -147,7 +147,7 @@ pub async fn rehearse(
 }
 
 /// As for a publish, but for what only the broker and the registry know.
-fn recipe(session: &Session, partitions: u32) -> Result<Recipe> {
+pub(super) fn recipe(session: &Session, partitions: u32) -> Result<Recipe> {
     let file = &session.job.file;
     let plan = file.schema.plan_options();
     let mut routing = Routing::of(&file.topics);

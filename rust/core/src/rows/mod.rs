@@ -58,6 +58,11 @@ impl<T> BySchema<T> {
         };
         Ok(&mut self.0[at].1)
     }
+
+    /// All that was made.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.0.into_iter().map(|(_, made)| made)
+    }
 }
 
 impl<T> Default for BySchema<T> {
