@@ -76,6 +76,14 @@ class Request:
         found: dict[str, Any] = json.loads(self.body)
         return found
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Of a batch, as a list or by lines."""
+        if self.headers["content-type"] == "application/x-ndjson":
+            return [json.loads(line) for line in self.body.splitlines()]
+        found: list[dict[str, Any]] = json.loads(self.body)
+        return found
+
 
 Answer = tuple[int, dict[str, str], bytes]
 

@@ -11,7 +11,7 @@ pub const USER_AGENT: &str = concat!("kappaflow/", env!("CARGO_PKG_VERSION"));
 /// No answer is larger.
 const LARGEST: usize = 64 << 20;
 /// Characters of an unexpected answer that are shown.
-const SHOWN: usize = 120;
+pub const SHOWN: usize = 120;
 /// Longest wait before the second try; it doubles from try to try.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// No wait is longer, also if the server asks for it.

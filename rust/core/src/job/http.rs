@@ -7,6 +7,7 @@ use kappaflow_avro::AvroSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::secret::is_reference;
 use super::template::Template;
 
@@ -19,7 +20,7 @@ const SECRET_HEADERS: [&str; 5] = [
     "x-auth-token",
 ];
 
-/// An HTTP endpoint, called once for each record. In `url`, `query`, `headers` and a template, `{field}` stands for the
+/// An HTTP endpoint, called once for each record, or with `batch` for several. In `url`, `query`, `headers` and a template, `{field}` stands for the
 /// text of a field of the record; `{{` and `}}` stand for braces.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +41,8 @@ pub struct HttpEndpoint {
     /// What becomes of an answer.
     #[serde(default)]
     pub answer: Answer,
+    /// One request takes several records. Then `url`, `query` and `headers` have no fields in them.
+    pub batch: Option<Batch>,
     /// A Unix socket where the service listens; `url` then says only what it is asked for. Relative to the job file.
     pub unix_socket: Option<String>,
     /// PEM certificate authorities that are trusted beside the system's. Relative to the job file, as the next two.
@@ -215,7 +218,10 @@ impl HttpEndpoint {
             (AnswerBody::Json | AnswerBody::Ignore, Some(_)) => {
                 Err(("answer.text_field".into(), "is for body = \"text\"".into()))
             }
-            _ => Ok(()),
+            _ => match &self.batch {
+                Some(batch) => batch.check(self),
+                None => Ok(()),
+            },
         }
     }
 
@@ -245,6 +251,9 @@ impl HttpEndpoint {
             Body::None | Body::Record => {}
             Body::Field(name) => field("body.field", &name)?,
             Body::Template(text) => template("body.template", &text)?,
+        }
+        if let Some(batch) = &self.batch {
+            batch.check_fields(ingress)?;
         }
         for name in &self.answer.carry {
             field("answer.carry", name)?;

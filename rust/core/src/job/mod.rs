@@ -1,5 +1,6 @@
 //! The job file: one typed model that the CLI, the Python API, the DAG factory and the worker share.
 
+pub mod batch;
 mod budget;
 pub mod http;
 mod limiter;

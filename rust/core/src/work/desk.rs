@@ -221,6 +221,12 @@ impl Desk {
                     let dropped = state.schedule.put_back(task);
                     state.release(dropped);
                 }
+                Verdict::Apart { most, wait } => {
+                    task.way.share = Some(most);
+                    let at = if wait { now + back_off(&task) } else { now };
+                    let dropped = state.schedule.again(task, at);
+                    state.release(dropped);
+                }
                 Verdict::Retry { .. } if task.way.tries + 1 < self.max_attempts => {
                     task.way.tries += 1;
                     let at = now + back_off(&task);

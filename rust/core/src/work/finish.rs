@@ -115,7 +115,7 @@ impl Finisher {
                 Verdict::DeadLetter { reason, detail } | Verdict::Retry { reason, detail } => {
                     Outcome::DeadLetter { reason, detail }
                 }
-                Verdict::Held => {
+                Verdict::Held | Verdict::Apart { .. } => {
                     return Err(self.wrong("a record was left without a verdict".into()));
                 }
                 Verdict::Answered(n) => {

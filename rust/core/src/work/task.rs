@@ -75,6 +75,8 @@ pub struct Way {
     pub tries: u32,
     /// Deaths of a process that are laid at its door.
     pub deaths: u32,
+    /// Records that it is called with at most, itself among them, since a call with more has failed.
+    pub share: Option<u32>,
 }
 
 /// A record with what is known of it.

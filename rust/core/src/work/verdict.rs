@@ -16,6 +16,9 @@ pub enum Verdict {
     DeadLetter { reason: String, detail: String },
     /// It was not called, because one before it in its lane has to be tried again.
     Held,
+    /// A call failed that it shared with others, and nobody knows whose fault it is: it is called again with at most so
+    /// many. `wait`: not at once, because it may go better then.
+    Apart { most: u32, wait: bool },
 }
 
 impl Verdict {
@@ -28,6 +31,7 @@ impl Verdict {
             Self::Retry { .. } => "retry",
             Self::DeadLetter { .. } => "dead_letter",
             Self::Held => "held",
+            Self::Apart { .. } => "retry",
         }
     }
 
@@ -35,7 +39,7 @@ impl Verdict {
     pub fn how(&self, task: &Task) -> Option<How> {
         Some(match self {
             Self::Held => return None,
-            Self::Retry { .. } => How::Failed,
+            Self::Retry { .. } | Self::Apart { wait: true, .. } => How::Failed,
             _ if task.way.calls > 1 => How::Retried,
             _ => How::Answered,
         })

@@ -1,8 +1,9 @@
-//! From a response to a verdict and the rows of an answer. Pure.
+//! From a response to verdicts and the rows of their answers. Pure.
 
 use serde_json::{Map, Value};
 
-use crate::http::Answer;
+use crate::http::{Answer, SHOWN, cut};
+use crate::job::batch::{Batch, BatchFormat};
 use crate::job::http::{AnswerBody, HttpEndpoint, StatusMeaning};
 use crate::job::template::Row;
 use crate::work::verdict::Verdict;
@@ -10,50 +11,124 @@ use crate::work::verdict::Verdict;
 /// What a response means.
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
-    /// The verdict, and the rows of the answer.
-    Verdict(Verdict, Vec<Row>),
+    /// A verdict for each record, and the rows of its answer.
+    Each(Vec<(Verdict, Vec<Row>)>),
+    /// All of them have failed, the one to blame among them.
+    Failed(Verdict),
     /// The service can take no more now.
     Busy,
 }
 
-/// What the response says of its record.
-pub fn read(endpoint: &HttpEndpoint, record: &Row, response: &Answer) -> Meaning {
-    let verdict = |verdict| Meaning::Verdict(verdict, Vec::new());
+/// What the response says of the records of its request.
+pub fn read(endpoint: &HttpEndpoint, records: &[&Row], response: &Answer) -> Meaning {
     let status = response.status.as_u16();
-    let reason = || format!("Http{status}");
+    let reason = format!("Http{status}");
+    let detail = response.said();
     match endpoint.meaning(status) {
         StatusMeaning::Busy => Meaning::Busy,
-        StatusMeaning::Filtered => verdict(Verdict::Filtered(reason())),
-        StatusMeaning::Retry => verdict(Verdict::Retry {
-            reason: reason(),
-            detail: response.said(),
-        }),
-        StatusMeaning::DeadLetter => verdict(Verdict::DeadLetter {
-            reason: reason(),
-            detail: response.said(),
-        }),
-        StatusMeaning::Answer => match rows(endpoint, record, response) {
-            Ok(rows) if rows.is_empty() => verdict(Verdict::Filtered("NoAnswer".into())),
-            Ok(rows) => Meaning::Verdict(Verdict::Answered(rows.len()), rows),
-            Err(detail) => verdict(Verdict::DeadLetter {
-                reason: "AnswerMisfit".into(),
-                detail,
-            }),
+        StatusMeaning::Filtered => {
+            let filtered = |_: &&Row| (Verdict::Filtered(reason.clone()), Vec::new());
+            Meaning::Each(records.iter().map(filtered).collect())
+        }
+        StatusMeaning::Retry => Meaning::Failed(Verdict::Retry { reason, detail }),
+        StatusMeaning::DeadLetter => Meaning::Failed(Verdict::DeadLetter { reason, detail }),
+        StatusMeaning::Answer => match families(endpoint, records.len(), response) {
+            Ok(families) => {
+                let each = records.iter().zip(families);
+                let each = each.map(|(record, family)| verdict(endpoint, record, response, family));
+                Meaning::Each(each.collect())
+            }
+            Err(detail) => Meaning::Failed(misfit(detail)),
         },
     }
 }
 
-fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Answer) -> Result<Vec<Row>, String> {
+fn misfit(detail: String) -> Verdict {
+    let reason = "AnswerMisfit".into();
+    Verdict::DeadLetter { reason, detail }
+}
+
+/// What is said of one record: rows, or the verdict in their place.
+type Family = Result<Vec<Row>, Verdict>;
+
+/// What the body says of each of so many records.
+fn families(
+    endpoint: &HttpEndpoint,
+    records: usize,
+    response: &Answer,
+) -> Result<Vec<Family>, String> {
     let answer = &endpoint.answer;
-    let mut rows = match answer.body {
-        AnswerBody::Ignore => vec![Row::new()],
-        AnswerBody::Text => {
+    match (answer.body, &endpoint.batch) {
+        (AnswerBody::Ignore, _) => Ok((0..records).map(|_| Ok(vec![Row::new()])).collect()),
+        (AnswerBody::Text, _) => {
             let text = std::str::from_utf8(&response.body)
                 .map_err(|e| format!("the answer is no UTF-8: {e}"))?;
             let field = answer.text_field.clone().unwrap_or_default();
-            vec![Map::from_iter([(field, Value::from(text))])]
+            Ok(vec![Ok(vec![Map::from_iter([(field, Value::from(text))])])])
         }
-        AnswerBody::Json => objects(response)?,
+        (AnswerBody::Json, None) => {
+            let value = json(&response.body, response)?;
+            Ok(vec![Ok(objects(value, response)?)])
+        }
+        (AnswerBody::Json, Some(batch)) => {
+            let values = match batch.format {
+                BatchFormat::List => match json(&response.body, response)? {
+                    Value::Array(values) => values,
+                    other => {
+                        return Err(format!(
+                            "the answer is {}, expected a JSON list with an element for each record: {}",
+                            kind(&other),
+                            response.said()
+                        ));
+                    }
+                },
+                BatchFormat::Lines => {
+                    let lines = response.body.split(|byte| *byte == b'\n');
+                    let full = lines.filter(|line| !line.trim_ascii().is_empty());
+                    full.map(|line| json(line, response))
+                        .collect::<Result<_, _>>()?
+                }
+            };
+            if values.len() != records {
+                return Err(format!(
+                    "the answer has {} elements for {records} records: {}",
+                    values.len(),
+                    response.said()
+                ));
+            }
+            let one = |value| element(batch, value, response);
+            Ok(values.into_iter().map(one).collect())
+        }
+    }
+}
+
+fn element(batch: &Batch, value: Value, response: &Answer) -> Family {
+    let error = batch.error_field.as_ref().and_then(|name| value.get(name));
+    if let Some(error) = error.filter(|error| !error.is_null()) {
+        let text = error
+            .as_str()
+            .map_or_else(|| error.to_string(), str::to_owned);
+        return Err(Verdict::DeadLetter {
+            reason: "ServiceError".into(),
+            detail: cut(text, SHOWN),
+        });
+    }
+    objects(value, response).map_err(misfit)
+}
+
+fn verdict(
+    endpoint: &HttpEndpoint,
+    record: &Row,
+    response: &Answer,
+    family: Family,
+) -> (Verdict, Vec<Row>) {
+    let answer = &endpoint.answer;
+    let mut rows = match family {
+        Ok(rows) if rows.is_empty() => {
+            return (Verdict::Filtered("NoAnswer".into()), Vec::new());
+        }
+        Ok(rows) => rows,
+        Err(verdict) => return (verdict, Vec::new()),
     };
     for row in &mut rows {
         // What the service itself says goes before what is carried over.
@@ -73,12 +148,15 @@ fn rows(endpoint: &HttpEndpoint, record: &Row, response: &Answer) -> Result<Vec<
             row.insert(field.clone(), value);
         }
     }
-    Ok(rows)
+    (Verdict::Answered(rows.len()), rows)
 }
 
-fn objects(response: &Answer) -> Result<Vec<Row>, String> {
-    let value: Value = serde_json::from_slice(&response.body)
-        .map_err(|e| format!("the answer is no JSON ({e}): {}", response.said()))?;
+fn json(text: &[u8], response: &Answer) -> Result<Value, String> {
+    serde_json::from_slice(text)
+        .map_err(|e| format!("the answer is no JSON ({e}): {}", response.said()))
+}
+
+fn objects(value: Value, response: &Answer) -> Result<Vec<Row>, String> {
     let object = |value: Value| match value {
         Value::Object(row) => Ok(row),
         other => Err(format!(
@@ -131,29 +209,40 @@ mod tests {
 
     fn meaning(more: &str, status: u16, body: &str) -> Meaning {
         let record = Row::from_iter([("id".to_owned(), json!(7)), ("note".to_owned(), json!("n"))]);
-        read(&endpoint(more), &record, &response(status, body.as_bytes()))
+        read(
+            &endpoint(more),
+            &[&record],
+            &response(status, body.as_bytes()),
+        )
+    }
+
+    /// The verdict on the one record, and its rows.
+    fn one(meaning: Meaning) -> Option<(Verdict, Vec<Row>)> {
+        match meaning {
+            Meaning::Busy => None,
+            Meaning::Failed(verdict) => Some((verdict, Vec::new())),
+            Meaning::Each(mut each) => {
+                assert_eq!(each.len(), 1);
+                each.pop()
+            }
+        }
     }
 
     fn answered(meaning: Meaning) -> Value {
-        let Meaning::Verdict(Verdict::Answered(n), rows) = meaning else {
-            panic!("{meaning:?}")
+        let Some((Verdict::Answered(n), rows)) = one(meaning) else {
+            panic!("not answered")
         };
         assert_eq!(n, rows.len());
         json!(rows)
     }
 
     fn word(meaning: Meaning) -> (&'static str, String) {
-        match meaning {
-            Meaning::Busy => ("busy", String::new()),
-            Meaning::Verdict(Verdict::Answered(_), _) => ("answered", String::new()),
-            Meaning::Verdict(Verdict::Filtered(reason), _) => ("filtered", reason),
-            Meaning::Verdict(Verdict::Retry { reason, detail }, _) => {
-                ("retry", format!("{reason}: {detail}"))
-            }
-            Meaning::Verdict(Verdict::DeadLetter { reason, detail }, _) => {
-                ("dead", format!("{reason}: {detail}"))
-            }
-            Meaning::Verdict(Verdict::Held, _) => ("held", String::new()),
+        match one(meaning).map(|(verdict, _)| verdict) {
+            None => ("busy", String::new()),
+            Some(Verdict::Filtered(reason)) => ("filtered", reason),
+            Some(Verdict::Retry { reason, detail }) => ("retry", format!("{reason}: {detail}")),
+            Some(Verdict::DeadLetter { reason, detail }) => ("dead", format!("{reason}: {detail}")),
+            Some(other) => (other.name(), String::new()),
         }
     }
 
@@ -227,12 +316,60 @@ mod tests {
             json!([{"said": "hello"}])
         );
         let response = response(200, &[0xff]);
-        let told = word(read(&endpoint(text), &Row::new(), &response));
+        let told = word(read(&endpoint(text), &[&Row::new()], &response));
         assert!(told.1.contains("no UTF-8"), "{told:?}");
         let ignored = "answer = {body = \"ignore\", carry = [\"id\"]}";
         assert_eq!(
             answered(meaning(ignored, 200, "<html>")),
             json!([{"id": 7}])
         );
+    }
+
+    #[test]
+    fn an_answer_to_a_batch_has_an_element_for_each_record() {
+        let rows: Vec<Row> = (0..3)
+            .map(|n| Row::from_iter([("id".to_owned(), json!(n))]))
+            .collect();
+        let rows: Vec<&Row> = rows.iter().collect();
+        let of = |more: &str, body: &str| {
+            let more = format!("answer.carry = [\"id\"]\nbatch.records = 3\n{more}");
+            read(&endpoint(&more), &rows, &response(200, body.as_bytes()))
+        };
+        let each = |meaning| match meaning {
+            Meaning::Each(each) => each,
+            other => panic!("{other:?}"),
+        };
+        let lines = "batch.format = \"lines\"";
+        for (more, body) in [
+            ("", r#"[{"a": 1}, [{"a": 2}, {"a": 3}], null]"#),
+            (lines, "{\"a\": 1}\r\n[{\"a\": 2}, {\"a\": 3}]\n\nnull"),
+        ] {
+            let found = each(of(more, body));
+            assert_eq!(found[0].0, Verdict::Answered(1));
+            assert_eq!(
+                json!(found[1].1),
+                json!([{"a": 2, "id": 1}, {"a": 3, "id": 1}])
+            );
+            assert_eq!(found[2].0, Verdict::Filtered("NoAnswer".into()));
+        }
+        // An element tells of its own record alone.
+        let found = each(of(
+            "batch.error_field = \"error\"",
+            r#"[{"error": "no such item"}, 7, {"error": null}]"#,
+        ));
+        let dead = |verdict: &Verdict, word: &str, told: &str| matches!(verdict, Verdict::DeadLetter { reason, detail } if reason == word && detail.contains(told));
+        assert!(dead(&found[0].0, "ServiceError", "no such item"));
+        assert!(dead(&found[1].0, "AnswerMisfit", "the answer is a number"));
+        assert_eq!(found[2].0, Verdict::Answered(1));
+        for (body, told) in [
+            (r#"[{"a": 1}]"#, "has 1 elements for 3 records"),
+            (r#"{"a": 1}"#, "is an object, expected a JSON list"),
+            ("<html>", "no JSON"),
+        ] {
+            let Meaning::Failed(verdict) = of("", body) else {
+                panic!("{body}")
+            };
+            assert!(dead(&verdict, "AnswerMisfit", told), "{verdict:?}");
+        }
     }
 }

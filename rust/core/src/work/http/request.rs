@@ -6,16 +6,22 @@ use kappaflow_avro::{AvroSchema, AvroType};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use crate::identity::Identity;
+use crate::job::batch::{Batch, BatchFormat};
 use crate::job::http::{Body, HttpEndpoint};
 use crate::job::template::{Escape, Row, Template};
 use crate::job::{is_reference, resolve_reference};
+use crate::snapshot::hex;
 use crate::work::task::Record;
 
-/// The same call has the same key, however often it is made: `job/split/seq`.
+/// The same call has the same key, however often it is made: `job/split/seq`, of several records `job/` and a digest.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that a call is a replay, and of which job.
 const REPLAY: &str = "x-kappaflow-replay";
+/// The keys of all records of a request, without the job: `split/seq,split/seq`.
+const KEYS: &str = "x-kappaflow-keys";
 /// Headers of a record that go on to the service: W3C Trace Context.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// Says as of when the record is meant.
@@ -28,7 +34,18 @@ pub struct Mapping {
     url: Template,
     query: Vec<(String, Template)>,
     headers: Vec<(HeaderName, Given)>,
+    as_of: Option<Template>,
     body: Payload,
+    batch: Option<Batch>,
+}
+
+/// A record as it is sent.
+#[derive(Debug)]
+pub struct Item {
+    /// As a JSON object.
+    pub json: Vec<u8>,
+    /// The same, read.
+    pub row: Row,
 }
 
 /// What is said of a job's calls beside what its endpoint asks for.
@@ -86,11 +103,10 @@ impl Mapping {
             };
             headers.push((header, given));
         }
-        if let Some(field) = told.as_of {
-            let template = Template::parse(&format!("{{{field}}}"));
-            let given = Given::Of(template.map_err(wrong("as_of"))?);
-            headers.push((HeaderName::from_static(AS_OF), given));
-        }
+        let as_of = told
+            .as_of
+            .map(|field| Template::parse(&format!("{{{field}}}")));
+        let as_of = as_of.transpose().map_err(wrong("as_of"))?;
         let mut query = Vec::new();
         for (name, text) in &endpoint.query {
             let template = Template::parse(text).map_err(wrong(&format!("query.{name}")))?;
@@ -102,6 +118,8 @@ impl Mapping {
             url: Template::parse(&endpoint.url).map_err(wrong("url"))?,
             query,
             headers,
+            as_of,
+            batch: endpoint.batch.clone(),
             body: match endpoint.body() {
                 Body::None => Payload::None,
                 Body::Record => Payload::Record,
@@ -119,17 +137,20 @@ impl Mapping {
         })
     }
 
-    /// The request for a record. `json` is it as JSON, `row` the same, read.
+    /// The request for a record, or in a batch for several.
     ///
     /// # Errors
-    /// Why the record makes none: it is at fault.
+    /// Why there can be none: a record is at fault.
     pub fn request(
         &self,
         client: &Client,
-        record: &Record,
-        json: &[u8],
-        row: &Row,
+        records: &[(&Record, &Item)],
     ) -> Result<RequestBuilder, String> {
+        // No field of a record is asked for outside of the body where there are several.
+        let Some((first, item)) = records.first() else {
+            return Err("a request without a record".into());
+        };
+        let row = &item.row;
         let text = self.url.render(row, Escape::Percent);
         let mut url = Url::parse(&text).map_err(|e| format!("{text:?} is no URL: {e}"))?;
         for (name, value) in &self.query {
@@ -139,9 +160,14 @@ impl Mapping {
         }
         let mut headers = HeaderMap::new();
         for name in TRACE {
+            let same = |text: &&str| {
+                records
+                    .iter()
+                    .all(|(r, _)| r.text_header(name) == Some(text))
+            };
             // A value that no header may have says nothing.
-            let value = record.text_header(name).map(HeaderValue::try_from);
-            if let Some(Ok(value)) = value {
+            let value = first.text_header(name).filter(same);
+            if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
@@ -150,17 +176,94 @@ impl Mapping {
                 Given::Fixed(value) => value.clone(),
                 Given::Of(template) => match template.present(row, Escape::None) {
                     None => continue,
-                    Some(text) => HeaderValue::try_from(&text).map_err(|_| {
-                        format!("header {name}: {text:?} can't be a header's value")
-                    })?,
+                    Some(text) => header(name, text)?,
                 },
             };
             headers.insert(name.clone(), value);
         }
-        let (body, kind) = match &self.body {
-            Payload::None => (Vec::new(), None),
-            Payload::Record => (json.to_vec(), Some("application/json")),
-            Payload::Field { name, bytes } => match row.get(name) {
+        if let Some(as_of) = &self.as_of {
+            let of = |item: &Item| as_of.present(&item.row, Escape::None);
+            let same = |text: &String| records.iter().all(|(_, i)| of(i).as_ref() == Some(text));
+            if let Some(text) = of(item).filter(same) {
+                let name = HeaderName::from_static(AS_OF);
+                let value = header(&name, text)?;
+                headers.insert(name, value);
+            }
+        }
+        let (body, kind) = match &self.batch {
+            Some(batch) => self.list(batch, records)?,
+            None => self.body.of(item)?,
+        };
+        if let Some(kind) = kind.filter(|_| !headers.contains_key(CONTENT_TYPE)) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        let mut key = idempotency_key(&first.identity);
+        if records.len() > 1 {
+            let of = |(record, _): &(&Record, &Item)| {
+                let identity = record.identity;
+                format!("{}/{}", identity.split, identity.seq)
+            };
+            let keys = records.iter().map(of).collect::<Vec<_>>().join(",");
+            // The same records in the same order are the same request.
+            key = format!("{}/{}", first.identity.job, hex(&Sha256::digest(&keys)));
+            if self.batch.as_ref().is_some_and(|b| b.key_field.is_none()) {
+                let name = HeaderName::from_static(KEYS);
+                let value = header(&name, keys)?;
+                headers.insert(name, value);
+            }
+        }
+        let request = client
+            .request(self.method.clone(), url)
+            .headers(headers)
+            .header(IDEMPOTENCY_KEY, key)
+            .header(REPLAY, first.identity.job.to_string());
+        Ok(match self.body {
+            Payload::None => request,
+            _ => request.body(body),
+        })
+    }
+
+    /// Records as a body.
+    fn list(&self, batch: &Batch, records: &[(&Record, &Item)]) -> Result<Sent, String> {
+        let (begin, between, end, kind) = match batch.format {
+            BatchFormat::List => ("[", ",", "]", "application/json"),
+            BatchFormat::Lines => ("", "\n", "\n", "application/x-ndjson"),
+        };
+        let mut body = Vec::from(begin);
+        for (number, (record, item)) in records.iter().enumerate() {
+            if number > 0 {
+                body.extend_from_slice(between.as_bytes());
+            }
+            match (&self.body, &batch.key_field) {
+                (Payload::Field { name, .. }, _) => {
+                    let value = item.row.get(name).unwrap_or(&Value::Null);
+                    body.extend_from_slice(value.to_string().as_bytes());
+                }
+                (Payload::Record, Some(field)) => {
+                    let key = Value::from(idempotency_key(&record.identity));
+                    let own = item.json.strip_prefix(b"{").unwrap_or_default();
+                    let comma = if own == b"}" { "" } else { "," };
+                    let key = format!("{{{}:{key}{comma}", Value::from(field.as_str()));
+                    body.extend_from_slice(key.as_bytes());
+                    body.extend_from_slice(own);
+                }
+                _ => body.extend_from_slice(&self.body.of(item)?.0),
+            }
+        }
+        body.extend_from_slice(end.as_bytes());
+        Ok((body, Some(kind)))
+    }
+}
+
+/// A body, and its type.
+type Sent = (Vec<u8>, Option<&'static str>);
+
+impl Payload {
+    fn of(&self, item: &Item) -> Result<Sent, String> {
+        Ok(match self {
+            Self::None => (Vec::new(), None),
+            Self::Record => (item.json.clone(), Some("application/json")),
+            Self::Field { name, bytes } => match item.row.get(name) {
                 None | Some(Value::Null) => (Vec::new(), None),
                 Some(Value::String(digits)) if *bytes => {
                     (unhex(digits)?, Some("application/octet-stream"))
@@ -170,26 +273,21 @@ impl Mapping {
                 }
                 Some(other) => (other.to_string().into_bytes(), Some("application/json")),
             },
-            Payload::Template(template) => {
-                let text = template.render(row, Escape::Json);
+            Self::Template(template) => {
+                let text = template.render(&item.row, Escape::Json);
                 (text.into_bytes(), Some("application/json"))
             }
-        };
-        if let Some(kind) = kind.filter(|_| !headers.contains_key(CONTENT_TYPE)) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        }
-        let identity = &record.identity;
-        let key = format!("{}/{}/{}", identity.job, identity.split, identity.seq);
-        let request = client
-            .request(self.method.clone(), url)
-            .headers(headers)
-            .header(IDEMPOTENCY_KEY, key)
-            .header(REPLAY, identity.job.to_string());
-        Ok(match self.body {
-            Payload::None => request,
-            _ => request.body(body),
         })
     }
+}
+
+fn idempotency_key(of: &Identity) -> String {
+    format!("{}/{}/{}", of.job, of.split, of.seq)
+}
+
+fn header(name: &HeaderName, text: String) -> Result<HeaderValue, String> {
+    HeaderValue::try_from(&text)
+        .map_err(|_| format!("header {name}: {text:?} can't be a header's value"))
 }
 
 fn is_bytes(ty: &AvroType) -> bool {

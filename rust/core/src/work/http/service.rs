@@ -1,29 +1,26 @@
 //! The calls: as many at once as the endpoint takes, none while it can't take more, each within its deadline.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow_array::RecordBatch;
-use arrow_json::writer::{LineDelimited, WriterBuilder};
-use arrow_schema::Schema;
 use reqwest::{Client, RequestBuilder};
-use tokio::task::JoinSet;
 
 use super::answer::{self, Meaning};
+use super::batch::halved;
 use super::gate::{Gate, Leave};
-use super::request::Mapping;
+use super::request::{Item, Mapping};
 use crate::error::Error;
 use crate::http::{self, NoAnswer, USER_AGENT};
 use crate::job::http::HttpEndpoint;
 use crate::job::template::Row;
 use crate::work::budget::BEAT;
-use crate::work::desk::Desk;
 use crate::work::limiter::{Ended, How};
 use crate::work::metrics::Pause;
 use crate::work::queue::lock;
 use crate::work::service_error;
-use crate::work::task::Task;
+use crate::work::task::{Record, Task};
 use crate::work::verdict::Verdict;
 use crate::work::worker::Worker;
 
@@ -83,18 +80,18 @@ impl Shared {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls until the service has an answer, whatever it is.
-    async fn call(&self, task: &Task, json: &[u8], row: &Row) -> (Verdict, Vec<Row>) {
-        // The first call is in the budget since the record was taken.
+    /// Calls until the service has an answer, whatever it is: a verdict for each record.
+    pub async fn call(&self, records: &Records) -> Vec<Said> {
+        // The first call is in the budget since the records were taken.
         let mut is_paid = true;
         loop {
             // Before leave is asked for: who has it is to call.
-            let request = match self.mapping.request(&self.client, &task.record, json, row) {
+            let request = match self.mapping.request(&self.client, &records.named()) {
                 Ok(request) => request,
-                Err(detail) => return no_request(detail),
+                Err(detail) => return records.failed(no_request(detail)),
             };
             if !is_paid {
-                self.pay().await;
+                self.pay(records.tasks.len()).await;
                 is_paid = true;
             }
             let leave = self.gate().ask(self.began.elapsed());
@@ -106,20 +103,22 @@ impl Shared {
                 continue;
             }
             is_paid = false;
-            if let Some(found) = self.once(request, task, row).await {
-                return found;
+            if let Some(said) = self.once(request, records).await {
+                return said;
             }
         }
     }
 
-    /// Waits until the budget has a call.
-    async fn pay(&self) {
+    /// Waits until the budget has had so many calls.
+    async fn pay(&self, mut calls: usize) {
         loop {
             let wait = {
                 let now = self.worker.now();
                 let mut budget = lock(&self.worker.budget);
-                if budget.available(now) > 0 {
-                    budget.spend(1);
+                let paid = budget.available(now).min(calls);
+                budget.spend(paid);
+                calls -= paid;
+                if calls == 0 {
                     return;
                 }
                 budget.next(now).map_or(BEAT, |at| at - now)
@@ -129,12 +128,7 @@ impl Shared {
     }
 
     /// One call; `None`: the service takes none now, and the gate is closed.
-    async fn once(
-        &self,
-        request: RequestBuilder,
-        task: &Task,
-        row: &Row,
-    ) -> Option<(Verdict, Vec<Row>)> {
+    async fn once(&self, request: RequestBuilder, records: &Records) -> Option<Vec<Said>> {
         let in_flight = self.worker.count_calls(1, 0);
         let began = Instant::now();
         let answer = tokio::time::timeout(self.deadline, http::read(request)).await;
@@ -147,18 +141,22 @@ impl Shared {
                 how,
             }]);
         };
+        let count = |name, records: usize| {
+            let records = u32::try_from(records).unwrap_or(u32::MAX);
+            self.worker.metrics.record_calls(took, name, records);
+        };
         let turned_away = |after| {
             ended(How::Busy);
-            self.worker.metrics.record_call(took, "busy");
+            count("busy", records.tasks.len());
             self.gate().turned_away(self.began.elapsed(), after);
             None
         };
         let unanswered = || self.gate().unanswered(self.began.elapsed());
         let retry = |reason: &str, detail: String| {
             let reason = reason.into();
-            (Verdict::Retry { reason, detail }, Vec::new())
+            Meaning::Failed(Verdict::Retry { reason, detail })
         };
-        let found = match answer {
+        let meaning = match answer {
             Err(_) => {
                 unanswered();
                 let deadline = self.deadline.as_millis();
@@ -174,136 +172,85 @@ impl Shared {
             }
             Ok(Err(NoAnswer::Settings(detail))) => {
                 unanswered();
-                no_request(detail)
+                Meaning::Failed(no_request(detail))
             }
-            Ok(Ok(answer)) => match answer::read(&self.endpoint, row, &answer) {
+            Ok(Ok(answer)) => match answer::read(&self.endpoint, &records.rows(), &answer) {
                 Meaning::Busy => return turned_away(answer.after()),
-                Meaning::Verdict(verdict, rows) => {
+                meaning => {
                     self.gate().answered();
-                    (verdict, rows)
+                    meaning
                 }
             },
         };
-        self.worker.metrics.record_call(took, found.0.name());
-        if let Some(how) = found.0.how(task) {
-            ended(how);
-        }
-        Some(found)
+        let said = match meaning {
+            Meaning::Busy => return turned_away(None),
+            Meaning::Failed(verdict) => {
+                count(verdict.name(), records.tasks.len());
+                records.failed(verdict)
+            }
+            Meaning::Each(said) => {
+                let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+                for (verdict, _) in &said {
+                    *counts.entry(verdict.name()).or_default() += 1;
+                }
+                counts
+                    .into_iter()
+                    .for_each(|(name, records)| count(name, records));
+                said
+            }
+        };
+        ended(records.how(&said));
+        Some(said)
     }
 }
 
-fn no_request(detail: String) -> (Verdict, Vec<Row>) {
+fn no_request(detail: String) -> Verdict {
     let reason = "NoRequest".into();
-    (Verdict::DeadLetter { reason, detail }, Vec::new())
+    Verdict::DeadLetter { reason, detail }
 }
 
-/// Records at once, as many as the endpoint takes.
-pub struct HttpDriver {
-    shared: Arc<Shared>,
+/// What is said of a record, and the rows of its answer.
+pub type Said = (Verdict, Vec<Row>);
+
+/// Records that share a request: item i is of task i.
+pub struct Records {
+    pub tasks: Vec<Task>,
+    pub items: Vec<Item>,
 }
 
-impl HttpDriver {
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+impl Records {
+    fn named(&self) -> Vec<(&Record, &Item)> {
+        let named = self.tasks.iter().map(|task| &task.record);
+        named.zip(&self.items).collect()
     }
 
-    /// Works until the worker stops.
-    ///
-    /// # Errors
-    /// If records can't be made JSON of.
-    pub async fn run(self, desk: &mut Desk) -> Result<(), Error> {
-        let wrong = |reason: String| service_error(&self.shared.endpoint.url, reason);
-        let mut calls: JoinSet<Found> = JoinSet::new();
-        while desk.worker.goes_on() {
-            let room = (desk.worker.limit() as usize).saturating_sub(calls.len());
-            // Without room it waits for a call's end, or for the worker's: calls that hang are given up then.
-            let (least, until) = match room {
-                0 => (usize::MAX, Duration::MAX),
-                _ => (1, Duration::ZERO),
-            };
-            tokio::select! {
-                // Only when all of them are gone is there none.
-                Some(first) = calls.join_next() => {
-                    let mut found = Vec::with_capacity(8);
-                    let mut next = Some(first);
-                    while let Some(one) = next {
-                        found.push(one.map_err(|e| wrong(format!("a call ended by itself: {e}")))?);
-                        next = calls.try_join_next();
-                    }
-                    desk.give_rows(found);
-                }
-                () = desk.ready(least, until) => {
-                    let Some(taken) = desk.take(room, false)? else { continue };
-                    let records = objects(&taken.records).map_err(wrong)?;
-                    for (task, (json, row)) in taken.tasks.into_iter().zip(records) {
-                        let shared = Arc::clone(&self.shared);
-                        calls.spawn(async move {
-                            let (verdict, rows) = shared.call(&task, &json, &row).await;
-                            (task, verdict, rows)
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
+    fn rows(&self) -> Vec<&Row> {
+        self.items.iter().map(|item| &item.row).collect()
     }
-}
 
-type Found = (Task, Verdict, Vec<Row>);
-
-/// Each record as JSON, and read.
-fn objects(batch: &RecordBatch) -> Result<Vec<(Vec<u8>, Row)>, String> {
-    let mut writer = WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, LineDelimited>(Vec::new());
-    writer.write(batch).map_err(|e| e.to_string())?;
-    writer.finish().map_err(|e| e.to_string())?;
-    writer
-        .into_inner()
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            let row = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-            Ok((line.to_vec(), row))
-        })
-        .collect()
-}
-
-/// Verdicts with their answers as one batch. Answers that do not fit make a dead letter of their record, and of no other.
-pub fn batch_of(
-    found: Vec<Found>,
-    answers: &Arc<Schema>,
-) -> Result<(Vec<(Task, Verdict)>, RecordBatch), String> {
-    let (mut verdicts, mut families) = (Vec::new(), Vec::new());
-    for (task, verdict, rows) in found {
-        verdicts.push((task, verdict));
-        families.push(rows);
+    /// Their call failed: the one record is to blame, or they go again with fewer.
+    fn failed(&self, verdict: Verdict) -> Vec<Said> {
+        let verdict = match halved(self.tasks.len()) {
+            None => verdict,
+            Some(most) => Verdict::Apart {
+                most,
+                wait: matches!(verdict, Verdict::Retry { .. }),
+            },
+        };
+        let said = self.tasks.iter().map(|_| (verdict.clone(), Vec::new()));
+        said.collect()
     }
-    let whole: Vec<&Row> = families.iter().flatten().collect();
-    if let Ok(batch) = batch(answers, &whole) {
-        return Ok((verdicts, batch));
-    }
-    let mut good = Vec::new();
-    for ((_, verdict), rows) in verdicts.iter_mut().zip(&families) {
-        let rows: Vec<&Row> = rows.iter().collect();
-        match batch(answers, &rows) {
-            Ok(_) => good.extend(rows),
-            Err(detail) => {
-                let reason = "AnswerMisfit".into();
-                *verdict = Verdict::DeadLetter { reason, detail };
-            }
-        }
-    }
-    let batch = batch(answers, &good)?;
-    Ok((verdicts, batch))
-}
 
-fn batch(schema: &Arc<Schema>, rows: &[&Row]) -> Result<RecordBatch, String> {
-    let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(schema))
-        .with_batch_size(rows.len().max(1))
-        .build_decoder()
-        .map_err(|e| e.to_string())?;
-    decoder.serialize(rows).map_err(|e| e.to_string())?;
-    let batch = decoder.flush().map_err(|e| e.to_string())?;
-    Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema))))
+    /// How their call ended.
+    fn how(&self, said: &[Said]) -> How {
+        let hows = self.tasks.iter().zip(said);
+        let mut hows = hows.filter_map(|(task, (verdict, _))| verdict.how(task));
+        let worst = |a: How, b: How| match (a, b) {
+            (How::Answered, other) | (other, How::Answered) => other,
+            (How::Failed, _) | (_, How::Failed) => How::Failed,
+            (a, _) => a,
+        };
+        let first = hows.next().unwrap_or(How::Answered);
+        hows.fold(first, worst)
+    }
 }
