@@ -4,7 +4,6 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-use std::mem::MaybeUninit;
 
 /// Bytes that a processor fetches at once.
 #[cfg(target_arch = "x86_64")]
@@ -65,7 +64,7 @@ pub(crate) fn run_as<W: Work>(form: Form, work: W) -> W::Done {
     }
 }
 
-/// Has memory brought near that is written to soon. Does nothing but that, and nothing on other processors.
+/// Has memory brought near that is read or written soon. Does nothing but that, and nothing on other processors.
 #[inline(always)]
 #[cfg_attr(
     target_arch = "x86_64",
@@ -74,14 +73,15 @@ pub(crate) fn run_as<W: Work>(form: Form, work: W) -> W::Done {
         reason = "there is no safe way to ask for a line of memory"
     )
 )]
-pub(crate) fn fetch(room: &[MaybeUninit<u8>]) {
+pub(crate) fn fetch<T>(what: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in room.chunks(LINE) {
+    for at in (0..size_of_val(what)).step_by(LINE) {
+        let line = what.as_ptr().cast::<i8>().wrapping_add(at);
         // SAFETY: every x86-64 has the instruction, which neither reads nor writes, and can't fail whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = room;
+    let _ = what;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -125,6 +125,7 @@ impl<'a> Elements<'a> {
     /// Encodes the elements of a block of lists, one after the other whichever lists they are of: how many a list has
     /// can't be foretold, and its bytes are copied as one piece. `offsets` has one more than there are lists; the span
     /// says where their elements lie, and then where their bytes do.
+    #[inline(always)]
     pub(super) fn encode(
         &mut self,
         offsets: &[usize],
@@ -151,6 +152,7 @@ impl<'a> Elements<'a> {
     }
 
     /// The same of lists of which one begins where the one before it ends, as do their bytes.
+    #[inline(always)]
     fn encode_run(
         &mut self,
         offsets: &[usize],

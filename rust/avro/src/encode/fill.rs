@@ -24,6 +24,7 @@ impl Stage {
     ) -> Result<(), EncodeError> {
         self.clear();
         for (number, field) in fields.iter_mut().enumerate() {
+            field.fetch_ahead(from, count);
             self.fill(number, field, from, count)?;
             self.pack(count);
         }
@@ -247,7 +248,7 @@ impl Stage {
         for (len, view) in span.len.iter_mut().zip(views) {
             *len = *view as u32 as usize;
         }
-        slots.each(|slot, _| span.len[slot] = 0);
+        slots.clear(&mut span.len);
         let longest = span.longest(slots.count);
         if longest > INLINE {
             // What is in the views is the first source, so that short and long texts are copied alike: where both occur,

@@ -1,5 +1,6 @@
 //! Batches to framed rows.
 
+mod ahead;
 mod block;
 mod fields;
 mod fill;

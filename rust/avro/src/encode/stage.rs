@@ -5,7 +5,7 @@ use arrow_buffer::bit_chunk_iterator::BitChunks;
 
 use super::pack;
 use super::sink::{SHORT, TEXT};
-use super::words::{BLOCK, Head, WideWords, Word, WordBlock, Words};
+use super::words::{BLOCK, Head, WideWords, Word, WordBlock, Words, patch};
 
 /// The words and bytes of each slot of a block.
 #[derive(Default)]
@@ -82,7 +82,8 @@ impl Span {
         for (((at, len), source), place) in lengths.zip(&mut self.source).zip(places) {
             (*source, *at, *len) = place;
         }
-        slots.each(|slot, _| (self.source[slot], self.len[slot]) = (0, 0));
+        slots.clear(&mut self.source);
+        slots.clear(&mut self.len);
     }
 
     /// Most bytes of a slot.
@@ -105,7 +106,7 @@ impl Span {
         for ((at, len), place) in places.zip(between(offsets, f)) {
             (*at, *len) = place;
         }
-        slots.each(|slot, _| self.len[slot] = 0);
+        slots.clear(&mut self.len);
     }
 }
 
@@ -259,30 +260,31 @@ impl Slots<'_> {
         (self.head.len() + value).max(self.null.len())
     }
 
-    /// Every slot that has no value, and what is written for it.
+    /// Where there are slots that have no value: which have one, 64 at a time, and what is written for the others.
     #[inline(always)]
-    pub(super) fn each(&self, mut f: impl FnMut(usize, Head)) {
-        for (nulls, head) in [(self.nulls, self.null), (self.absent, Head::NONE)] {
-            let Some(nulls) = nulls else { continue };
-            let valid = nulls.inner();
-            let valid = BitChunks::new(valid.values(), valid.offset() + self.from, self.count);
-            let mut first = 0;
-            for chunk in valid.iter_padded() {
-                let mut missing = !chunk;
-                while missing != 0 {
-                    let slot = first + missing.trailing_zeros() as usize;
-                    if slot >= self.count {
-                        break;
-                    }
-                    f(slot, head);
-                    missing &= missing - 1;
-                }
-                first += 64;
-            }
+    fn some_missing(&self) -> impl Iterator<Item = (BitChunks<'_>, Head)> {
+        let nulls = self.nulls.map(|nulls| (nulls, self.null));
+        let absent = self.absent.map(|absent| (absent, Head::NONE));
+        nulls.into_iter().chain(absent).map(|(valid, head)| {
+            let valid = valid.inner();
+            let from = valid.offset() + self.from;
+            (BitChunks::new(valid.values(), from, self.count), head)
+        })
+    }
+
+    /// Sets the words of slots that have no value.
+    #[inline(always)]
+    pub(super) fn patch<B: WordBlock>(&self, out: &mut B) {
+        for (valid, head) in self.some_missing() {
+            out.patch(&valid, head.alone());
         }
     }
 
-    pub(super) fn patch<B: WordBlock>(&self, out: &mut B) {
-        self.each(|slot, head| head.alone::<B::Word>().set(out, slot));
+    /// Sets what is 0 where a slot has no value.
+    #[inline(always)]
+    pub(super) fn clear<T: Copy + Default>(&self, values: &mut [T]) {
+        for (valid, _) in self.some_missing() {
+            patch(&valid, values, T::default());
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::ops::{BitAnd, BitOr, Shl};
 
+use arrow_buffer::bit_chunk_iterator::BitChunks;
+
 /// Slots that are encoded before they are written: as many as a byte numbers, as each block costs something beforehand.
 pub(super) const BLOCK: usize = 256;
 /// Words of a block. It is a little longer than a power of two, so that the blocks of many fields don't fall on the same
@@ -112,9 +114,6 @@ pub(super) trait Word:
 
     /// Fills a block from its first slot on.
     fn fill(block: &mut Self::Block, words: impl Iterator<Item = Self>);
-
-    /// Sets the word of a slot.
-    fn set(self, block: &mut Self::Block, slot: usize);
 }
 
 /// A block of words, to be written.
@@ -124,6 +123,9 @@ pub(super) trait WordBlock {
 
     /// Makes words of the bytes of texts, with their lengths and the head before them.
     fn tell_lengths(&mut self, lengths: impl Iterator<Item = usize>, head: Head);
+
+    /// Sets the words of slots that have no value.
+    fn patch(&mut self, valid: &BitChunks<'_>, word: Self::Word);
 
     /// Writes the word of a slot to `stage[at..]`, wrapping around at [`STAGE`]; gives where it ends.
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize;
@@ -156,6 +158,11 @@ impl WordBlock for Words {
     }
 
     #[inline(always)]
+    fn patch(&mut self, valid: &BitChunks<'_>, word: u64) {
+        patch(valid, self, word);
+    }
+
+    #[inline(always)]
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
         let word = self[slot % BLOCK];
         let to = at % STAGE;
@@ -180,6 +187,13 @@ impl WordBlock for WideWords {
     }
 
     #[inline(always)]
+    fn patch(&mut self, valid: &BitChunks<'_>, word: u128) {
+        let [low, high] = self;
+        patch(valid, low, word as u64);
+        patch(valid, high, (word >> u64::BITS) as u64);
+    }
+
+    #[inline(always)]
     fn store(&self, slot: usize, stage: &mut StageBytes, at: usize) -> usize {
         let [low, high] = self;
         let high = high[slot % BLOCK];
@@ -188,6 +202,21 @@ impl WordBlock for WideWords {
         room[..8].copy_from_slice(&low[slot % BLOCK].to_le_bytes());
         room[8..].copy_from_slice(&high.to_le_bytes());
         behind(high, at)
+    }
+}
+
+/// Sets each value of which the bit is not set, and those behind the last bit up to a multiple of 64. Every value is
+/// written: to look for those that are to be set is to guess, again and again, whether there is one more.
+#[inline(always)]
+pub(super) fn patch<T: Copy>(valid: &BitChunks<'_>, values: &mut [T], missing: T) {
+    let (chunks, _) = values.as_chunks_mut::<64>();
+    for (bits, values) in valid.iter_padded().zip(chunks) {
+        for (number, value) in values.iter_mut().enumerate() {
+            *value = match bits & 1 << number {
+                0 => missing,
+                _ => *value,
+            };
+        }
     }
 }
 
@@ -228,11 +257,6 @@ impl Word for u64 {
             *out = word;
         }
     }
-
-    #[inline(always)]
-    fn set(self, block: &mut Words, slot: usize) {
-        block[slot] = self;
-    }
 }
 
 impl Word for u128 {
@@ -249,11 +273,6 @@ impl Word for u128 {
         for ((low, high), word) in low.iter_mut().zip(high).zip(words) {
             (*low, *high) = (word as u64, (word >> 64) as u64);
         }
-    }
-
-    #[inline(always)]
-    fn set(self, [low, high]: &mut WideWords, slot: usize) {
-        (low[slot], high[slot]) = (self as u64, (self >> 64) as u64);
     }
 }
 
@@ -310,7 +329,27 @@ pub(super) fn same(head: Head, out: &mut Words) {
 
 #[cfg(test)]
 mod tests {
+    use arrow_buffer::BooleanBuffer;
+
     use super::*;
+
+    #[test]
+    fn values_without_a_bit_are_set() {
+        for (from, count) in [(0, BLOCK), (3, 200), (7, 64), (1, 63), (60, 5), (9, 0)] {
+            let has = |slot: usize| slot % 3 != 1 && slot / 64 != 1;
+            let bits =
+                BooleanBuffer::collect_bool(from + count, |bit| bit >= from && has(bit - from));
+            let valid = BitChunks::new(bits.values(), from, count);
+            let (mut narrow, mut wide) = (Words::EMPTY, WideWords::EMPTY);
+            narrow.patch(&valid, u64::MAX);
+            wide.patch(&valid, u128::MAX);
+            for slot in 0..count {
+                let expected = if has(slot) { 0 } else { u64::MAX };
+                let found = [narrow[slot], wide[0][slot], wide[1][slot]];
+                assert_eq!(found, [expected; 3], "{slot} of {count} from {from}");
+            }
+        }
+    }
 
     #[test]
     fn loads_stay_within_the_data() {

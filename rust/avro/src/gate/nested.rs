@@ -22,22 +22,34 @@ struct Elements {
 
 /// `offsets` has one more entry than there are lists, in order.
 fn elements<O: OffsetSizeTrait>(site: &Site<'_>, offsets: &[O]) -> Result<Elements, EncodeError> {
-    let lists = offsets.iter().zip(offsets.iter().skip(1));
-    // Not by `is_sorted`, which looks at one after the other, as it may end early.
-    if !lists.fold(true, |sorted, (from, to)| sorted & (from <= to)) {
-        return Err(malformed(site.path, "list offsets go backwards"));
-    }
     let start = offsets.first().map_or(Some(0), |first| first.to_usize());
     let start = start.ok_or_else(|| malformed(site.path, "a list offset below 0"))?;
-    let ranges: Vec<usize> = offsets
-        .iter()
-        .map(|offset| offset.as_usize() - start)
-        .collect();
+    let ranges = cpu::run(Cut { offsets, start });
+    let ranges = ranges.ok_or_else(|| malformed(site.path, "list offsets go backwards"))?;
     Ok(Elements {
         start,
         len: ranges.last().copied().unwrap_or(0),
         ranges: Ranges(ranges),
     })
+}
+
+/// Offsets that are to be counted from this one on, unless they go backwards.
+struct Cut<'a, O> {
+    offsets: &'a [O],
+    start: usize,
+}
+
+impl<O: OffsetSizeTrait> cpu::Work for Cut<'_, O> {
+    type Done = Option<Vec<usize>>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Done {
+        let Self { offsets, start } = self;
+        let lists = offsets.iter().zip(offsets.iter().skip(1));
+        // Not by `is_sorted`, which looks at one after the other, as it may end early.
+        let is_sorted = lists.fold(true, |sorted, (from, to)| sorted & (from <= to));
+        is_sorted.then(|| offsets.iter().map(|o| o.as_usize() - start).collect())
+    }
 }
 
 /// What the children of a nested column are children of.
@@ -90,7 +102,11 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
     let of = site.rows;
     let rows = Rows::Element(parent(site, &of), &found.ranges.0);
     let key_lane = super::lane(keys, key_column, rows, site.out)?;
-    if may_have_twice(&key_lane.data, &found.ranges.0) {
+    let twice = MayHaveTwice {
+        keys: &key_lane.data,
+        ranges: &found.ranges.0,
+    };
+    if cpu::run(twice) {
         for (i, range) in found.ranges.0.windows(2).enumerate() {
             if let &[from, to] = range
                 && has_twice(&key_lane.data, from..to)
@@ -111,59 +127,53 @@ pub(super) fn map(site: &mut Site<'_>, keys: &Node, values: &Node) -> Result<Dat
 /// As many keys are compared with each other sooner than hashed.
 const FEW: usize = 8;
 
-/// Whether any of the maps may have a key twice. How many keys a map has can't be foretold, so the keys of all are asked
-/// as one column: by what they begin and end with, their length and the number of their map.
-fn may_have_twice(keys: &Data, ranges: &[usize]) -> bool {
-    let maps = || ranges.iter().zip(ranges.iter().skip(1));
-    let longest = maps().fold(0, |longest, (from, to)| longest.max(to - from));
-    if !(2..=FEW).contains(&longest) {
-        return longest > FEW;
-    }
-    cpu::run(Prints {
-        keys,
-        ranges,
-        longest,
-    })
-}
-
-/// What [`may_have_twice`] asks of maps of more keys than one, and not many.
-struct Prints<'a> {
+/// Asks whether any of the maps may have a key twice. How many keys a map has can't be foretold, so the keys of all are
+/// asked as one column: by what they begin and end with, their length and the number of their map.
+struct MayHaveTwice<'a> {
     keys: &'a Data,
     ranges: &'a [usize],
-    longest: usize,
 }
 
-impl cpu::Work for Prints<'_> {
+impl cpu::Work for MayHaveTwice<'_> {
     type Done = bool;
 
     #[inline(always)]
     fn run(self) -> bool {
-        // How many maps begin at each key.
-        let mut prints = vec![0_u64; self.ranges.last().copied().unwrap_or(0)];
+        let maps = self.ranges.iter().zip(self.ranges.iter().skip(1));
+        let longest = maps.fold(0, |longest, (from, to)| longest.max(to - from));
+        if !(2..=FEW).contains(&longest) {
+            return longest > FEW;
+        }
+        // How many maps begin at each key, but no more than a byte counts.
+        let mut begin = vec![0_u8; self.ranges.last().copied().unwrap_or(0)];
         for from in self.ranges {
-            if let Some(begin) = prints.get_mut(*from) {
-                *begin += 1;
+            if let Some(begin) = begin.get_mut(*from) {
+                *begin = begin.saturating_add(1);
             }
         }
         let mut map = 0_u64;
-        let mut set = |print: &mut u64, of_key: u64| {
-            map = map.wrapping_add(print.wrapping_mul(0xd6e8_feb8_6659_fd93));
-            *print = of_key ^ map;
+        let mut print = |begin: u8, of_key: u64| {
+            map = map.wrapping_add(u64::from(begin).wrapping_mul(0xd6e8_feb8_6659_fd93));
+            of_key ^ map
         };
-        match self.keys {
-            Data::Bytes(offsets, bytes) => {
-                for (print, place) in prints.iter_mut().zip(offsets.windows(2)) {
-                    set(print, print_of(bytes, place[0] as usize, place[1] as usize));
-                }
-            }
-            keys => {
-                for (key, print) in prints.iter_mut().enumerate() {
+        let prints: Vec<u64> = match self.keys {
+            Data::Bytes(offsets, bytes) => begin
+                .iter()
+                .zip(offsets.iter().zip(offsets.iter().skip(1)))
+                .map(|(begin, (from, to))| {
+                    print(*begin, print_of(bytes, *from as usize, *to as usize))
+                })
+                .collect(),
+            keys => begin
+                .iter()
+                .enumerate()
+                .map(|(key, begin)| {
                     let text = text(keys, key);
-                    set(print, print_of(text, 0, text.len()));
-                }
-            }
-        }
-        (1..self.longest).any(|apart| {
+                    print(*begin, print_of(text, 0, text.len()))
+                })
+                .collect(),
+        };
+        (1..longest).any(|apart| {
             let later = prints.iter().skip(apart);
             let pairs = prints.iter().zip(later);
             pairs.fold(false, |twice, (one, other)| twice | (one == other))
