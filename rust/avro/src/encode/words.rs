@@ -343,9 +343,11 @@ mod tests {
             let (mut narrow, mut wide) = (Words::EMPTY, WideWords::EMPTY);
             narrow.patch(&valid, u64::MAX);
             wide.patch(&valid, u128::MAX);
-            for slot in 0..count {
+            let [low, high] = &wide;
+            let found = narrow.iter().zip(low.iter().zip(high));
+            for (slot, (narrow, (low, high))) in found.enumerate().take(count) {
                 let expected = if has(slot) { 0 } else { u64::MAX };
-                let found = [narrow[slot], wide[0][slot], wide[1][slot]];
+                let found = [*narrow, *low, *high];
                 assert_eq!(found, [expected; 3], "{slot} of {count} from {from}");
             }
         }
