@@ -28,6 +28,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// How soon credit that came back is noticed.
 const CREDIT_TICK: Duration = Duration::from_millis(1);
+/// How long the group is given to let a worker go.
+const LEAVE: Duration = Duration::from_secs(10);
 /// Messages taken between two looks at everything else.
 const BURST: usize = 500;
 
@@ -46,6 +48,20 @@ struct Down {
     error: KafkaError,
 }
 
+/// Leaves the group. A client that is told of its loss while it leaves may wait for ever; then it is left behind.
+fn leave(consumer: Signed<BaseConsumer<Member>>) {
+    let (left, is_left) = std::sync::mpsc::channel();
+    let leaving = std::thread::Builder::new()
+        .name("leaving".into())
+        .spawn(move || {
+            drop(consumer);
+            let _ = left.send(());
+        });
+    if leaving.is_ok() {
+        let _ = is_left.recv_timeout(LEAVE);
+    }
+}
+
 impl Loop {
     /// Runs until the worker is told to finish, fails, or is interrupted; commits what may be committed; leaves.
     pub fn run(self, consumer: Signed<BaseConsumer<Member>>) -> Result<()> {
@@ -61,7 +77,7 @@ impl Loop {
         self.worker.metrics.set_phase(Phase::Draining);
         // Nothing waits any more in the callbacks of the leave.
         self.worker.abort();
-        drop(consumer);
+        leave(consumer);
         result.and(committed)
     }
 

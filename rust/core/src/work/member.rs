@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::above;
@@ -35,6 +37,36 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
+    /// Both protocols of ours are cooperative, so that needn't be asked. A client that has lost its place in the group
+    /// while it leaves answers nothing more, and who asks it waits for ever: what is due then was done at the loss.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let change = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Rebalance::Revoke(list),
+            _ => Rebalance::Error(KafkaError::Rebalance(error.into())),
+        };
+        self.pre_rebalance(consumer, &change);
+        if consumer.closed() {
+            return;
+        }
+        let _ = match &change {
+            Rebalance::Assign(list) => consumer.incremental_assign(list),
+            // Refused where the place is lost already: then there is no protocol, and all goes.
+            Rebalance::Revoke(list) => consumer
+                .incremental_unassign(list)
+                .or_else(|_| consumer.unassign()),
+            Rebalance::Error(_) => consumer.unassign(),
+        };
+        if !consumer.closed() {
+            self.post_rebalance(consumer, &change);
+        }
+    }
+
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         self.0.admit();
         match rebalance {
@@ -46,8 +78,8 @@ impl ConsumerContext for Member {
             }
             Rebalance::Revoke(list) => {
                 let partitions = numbers(list);
-                // Lost: somebody else may have them already, and what is under way turns stale.
-                if !consumer.assignment_lost() {
+                // Lost: somebody else may have them already, and what is under way turns stale. Who leaves has committed.
+                if self.0.goes_on() && !consumer.assignment_lost() {
                     self.0.drain(&partitions);
                     // A commit that fails here is no failure of the run: the next owner does some records again.
                     let _ = self.0.commit_sync(consumer, Some(&partitions), None);
