@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 import kappaflow
 from kappaflow.errors import JobFileError, SourceError, TooManyRejectsError
+from tests.integration.object_stores import SECRET, Store, google, s3
 from tests.integration.spark_case import SETTINGS, SPARK_ENV, Case, Cluster, end
 
 pytest.importorskip("pyspark")
@@ -89,6 +91,31 @@ def test_a_source_that_executors_do_not_see_is_told(spark: SparkSession, case: C
     (case.dir / "data").rename(case.dir / "elsewhere")
     with pytest.raises(SourceError, match=r"is not there on .*Spark task.* or in an object store"):
         publish(spark, case.job)
+
+
+@pytest.mark.parametrize("kind", [s3, google], ids=["s3", "google"])
+def test_executors_read_an_object_store(
+    case: Case, kind: Callable[[Path], AbstractContextManager[Store]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.make()
+    with kind(case.dir) as store:
+        monkeypatch.setenv(SECRET, store.secret)
+        local = case.dir / "data" / "part-0.parquet"
+        store.put("rows/part-0.parquet", local.read_bytes())
+        local.unlink()
+        options = f"split_rows = 1000\n[source.options]\n{store.options}"
+        text = (
+            case.job.read_text()
+            .replace('"data"', f'"{store.url}/rows"')
+            .replace("split_rows = 1000", options)
+        )
+        case.job.write_text(text)
+        out = case.dir / "out.json"
+        result = case.result(case.driver("local[2]", out), out)
+        assert (result["total"]["rows"], result["total"]["acknowledged"]) == (6_000, 6_000), result
+        assert len(result["receipts"]) == 6
+        assert case.once()
+    assert store.secret not in (case.dir / "driver.log").read_text()
 
 
 def test_a_frame_is_kept_first(spark: SparkSession, case: Case) -> None:
