@@ -9,7 +9,7 @@ import pytest
 
 from kappaflow import report
 from kappaflow.errors import FileError
-from kappaflow.report import Check, Mark, ReportData, Sample, Span, Way, WaySample
+from kappaflow.report import Check, Mark, Pressure, PressureSample, ReportData, Sample, Span, Way, WaySample
 from kappaflow.report.charts import ticks
 from kappaflow.report.collect import seconds_of
 from kappaflow.report.data import at, rates, spread_landings
@@ -313,3 +313,20 @@ def test_two_ways_of_calling_a_service_are_beside_each_other_in_a_table_and_one_
     assert "64 threads: errors reaches 2,400 calls/s" in section
     assert "KappaFlow: answered reaches 800 calls/s" in section
     assert section.count("<polyline") == 4
+
+
+def test_a_worker_under_pressure_is_a_table_and_four_plots() -> None:
+    samples = [
+        PressureSample(
+            at_ms=at * 1_000, lag_records=900 - at, in_flight=7 + at % 2, limit=8, p99_ms=24.34, rss_mib=81
+        )
+        for at in range(60)
+    ]
+    shown = Pressure(samples, unloaded_p99_ms=21.5, timeouts=0)
+    html = report.page(ReportData("flights", "0" * 16, ledger(), pressure=shown))
+    section = html[html.index("More than the service takes") :].partition("</section>")[0]
+    assert section.count("<svg") == 4
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", section)
+    assert cells == ["8", "8", "24.3", "21.5", "81", "0", "59"]
+    assert "Records that wait. lag reaches 900 records" in section
+    assert "under way reaches 8 calls" in section

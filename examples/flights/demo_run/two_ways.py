@@ -25,7 +25,6 @@ from .screen import Screen
 MONTH = "2013-01"
 RULES = "v2"
 SLOTS = 8
-DOWNSTREAM_MS = 10
 THREADS = 64
 NAIVE_S = 10.0
 TIMEOUT_S = 10.0
@@ -42,7 +41,7 @@ def compare(place: Place, processes: Processes, screen: Screen, params: Mapping[
     data = FLIGHTS / "data" / "flights" / f"m={MONTH}"
     port = ports.choose_free(())
     command = [sys.executable, "-m", "delay_cost.server", "--port", str(port), "--rules", RULES]
-    command += [f"--slots={SLOTS}", f"--downstream-ms={DOWNSTREAM_MS}"]
+    command += [f"--slots={SLOTS}"]
     server = processes.start("service", command, {"PYTHONPATH": str(FLIGHTS)})
     url = f"http://127.0.0.1:{port}"
     _await_service(server, url)

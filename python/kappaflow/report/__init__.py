@@ -15,6 +15,8 @@ from kappaflow.report.collect import collect
 from kappaflow.report.data import (
     Check,
     Mark,
+    Pressure,
+    PressureSample,
     ReportData,
     Sample,
     Span,
@@ -30,6 +32,8 @@ from kappaflow.report.page import page
 __all__ = [
     "Check",
     "Mark",
+    "Pressure",
+    "PressureSample",
     "ReportData",
     "Sample",
     "Span",

@@ -80,6 +80,31 @@ class Way:
     samples: Sequence[WaySample] = ()
 
 
+@dataclass(frozen=True)
+class PressureSample:
+    """What a worker told of itself, so long after it began, and the memory it had resident."""
+
+    at_ms: int
+    lag_records: int
+    in_flight: int
+    limit: int
+    p99_ms: float
+    rss_mib: float
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """A worker with far more before it than its service takes.
+
+    unloaded_p99_ms: of the same service, one call after the other.
+    timeouts: calls that were given up.
+    """
+
+    samples: Sequence[PressureSample]
+    unloaded_p99_ms: float
+    timeouts: int
+
+
 @dataclass
 class ReportData:
     """Everything a report shows. Only `name`, `job` and `ledger` are needed; parts without data are left out.
@@ -95,6 +120,7 @@ class ReportData:
     source: rows by fate and cause as counted elsewhere, to be compared with the ledger's; None compares nothing.
     checks: further comparisons.
     ways: one service called in several ways, side by side.
+    pressure: a worker with far more before it than its service takes.
     seconds: durations by stage, in seconds.
     versions: version by component.
     """
@@ -111,6 +137,7 @@ class ReportData:
     source: Mapping[str, Mapping[str, int]] | None = None
     checks: Sequence[Check] = ()
     ways: Sequence[Way] = ()
+    pressure: Pressure | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 

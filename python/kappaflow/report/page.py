@@ -10,6 +10,7 @@ from typing import Any
 from kappaflow.report import charts
 from kappaflow.report.charts import Line, Part, count
 from kappaflow.report.data import ReportData, causes, name, problems, rates, spread_landings
+from kappaflow.report.pressure import pressure
 from kappaflow.report.tables import is_number, more, table, text
 from kappaflow.report.ways import ways
 from kappaflow.types import Metric, Summary
@@ -30,6 +31,7 @@ def page(data: ReportData) -> str:
         _throughput(data),
         _timeline(data),
         _section("One service, called two ways", *ways(data.ways)) if data.ways else "",
+        _section("More than the service takes", *pressure(data.pressure)) if data.pressure else "",
         _children(data),
         _metrics(data.metrics),
         _about(data),
