@@ -27,8 +27,8 @@ SLOTS = 8
 CALL_S = 0.02
 LOOK_EVERY_S = 0.5
 UNLOADED_CALLS = 1_000
-# Memory is compared from here on: what a worker needs to begin is no leak.
-WARM_S = 30.0
+# Memory is compared from here on: what a worker needs to begin, and to read ahead, is no leak.
+WARM_S = 60.0
 
 
 def unloaded_p99_ms(port: int, bodies: list[bytes]) -> float:
