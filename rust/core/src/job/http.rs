@@ -20,8 +20,8 @@ const SECRET_HEADERS: [&str; 5] = [
     "x-auth-token",
 ];
 
-/// An HTTP endpoint, called once for each record, or with `batch` for several. In `url`, `query`, `headers` and a template, `{field}` stands for the
-/// text of a field of the record; `{{` and `}}` stand for braces.
+/// An HTTP endpoint, called once for each record, or with `batch` for several. In `url`, `query`, `headers` and a template,
+/// `{field}` stands for the text of a field of the record; `{{` and `}}` stand for braces.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpEndpoint {

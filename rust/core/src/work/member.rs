@@ -54,6 +54,7 @@ impl ConsumerContext for Member {
         if consumer.closed() {
             return;
         }
+        // What is refused was lost meanwhile, and the group assigns anew.
         let _ = match &change {
             Rebalance::Assign(list) => consumer.incremental_assign(list),
             // Refused where the place is lost already: then there is no protocol, and all goes.

@@ -202,8 +202,8 @@ impl Metrics {
         }
     }
 
-    /// p99 of the calls that ended in the last minute (those that were turned away left out, as in p50 and the mean), or in the last in which one did; `None`: none ever did. Takes some
-    /// µs: to be asked a few times a second.
+    /// p99 of the calls that ended in the last minute (those that were turned away left out, as in p50 and the mean), or in
+    /// the last in which one did; `None`: none ever did. Takes some µs: to be asked a few times a second.
     pub fn p99(&self) -> Option<Duration> {
         self.calls.p99(self.began.elapsed())
     }
