@@ -17,6 +17,7 @@ PURE = [
         for part in (
             "above",
             "admission",
+            "chosen",
             "frontier",
             "http/gate",
             "limiter/adaptive",

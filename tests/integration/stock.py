@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -80,19 +80,19 @@ def consume(options: dict[str, str], count: int) -> list[bytes]:
 
 
 def messages(bootstrap: str, topic: str) -> Iterator[Message]:
-    """Every committed message of a topic, partition by partition."""
+    """Every committed message of a topic, those of a partition in their order."""
     options = {"bootstrap.servers": bootstrap, "group.id": "tests", "enable.auto.commit": False}
     consumer = Consumer({**options, "enable.partition.eof": True})
     try:
-        for number in consumer.list_topics(topic, 10).topics[topic].partitions:
-            low, _ = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
-            consumer.assign([TopicPartition(topic, number, low)])
-            while True:
-                message = consumer.poll(10)
-                assert message is not None
-                if message.error() is not None:
-                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                    break
-                yield message
+        left = set(consumer.list_topics(topic, 10).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        while left:
+            message = consumer.poll(10)
+            assert message is not None
+            if message.error() is not None:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                left.discard(message.partition())
+                continue
+            yield message
     finally:
         consumer.close()

@@ -278,7 +278,9 @@ def test_extensions_are_sent_with_the_token(secure: DevStack, provider: Provider
         options["security.protocol"] = "SASL_PLAINTEXT"
         case = made(secure, tmp_path, options, "extended")
         # The broker names its own address, where this client can't speak: it would look until its time is over.
-        doctor = subprocess.Popen(case.command("doctor"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        doctor = subprocess.Popen(
+            case.command("doctor"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             # The broker took the token: what only a client that is signed in asks comes after it.
             eventually(lambda: 0 <= sent.find(b"identityPoolId") < sent.find(b"kappaflow.contact"))

@@ -53,7 +53,8 @@ pub async fn needs(
         topic(session, &cluster, role, &mut found).await;
     }
     group(session, &cluster, &mut found).await;
-    if session.job.file.topics.transactional {
+    let file = &session.job.file;
+    if file.topics.transactional || file.service.transactional {
         transactions(session, &cluster, ctx, &mut found).await?;
     }
     let limits = &session.job.file.limits;
@@ -197,7 +198,7 @@ async fn group(session: &Session, cluster: &Cluster, found: &mut Findings) {
     }
 }
 
-/// Takes a name that no publisher uses, beside those that they do.
+/// Takes a name that no publisher and no worker uses, beside those that they do.
 async fn transactions(
     session: &Session,
     cluster: &Cluster,

@@ -184,6 +184,10 @@ pub struct Service {
     pub limiter: ServiceLimiter,
     /// What all workers together may ask of the service, of this job and of others.
     pub budget: Option<ServiceBudget>,
+    /// Answers, and the commit that the records they follow from are done, are written in transactions: who reads what is
+    /// committed sees each answer once, whatever dies. Needs rights on the transactional ids `GROUP.worker.*`.
+    #[serde(default)]
+    pub transactional: bool,
     /// Records handed to a process at once, at most.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,

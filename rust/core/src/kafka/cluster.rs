@@ -375,6 +375,12 @@ impl Cluster {
         }
     }
 
+    /// A reader of what a group has committed. A commit that is part of an open transaction is none yet, and is not
+    /// waited for.
+    pub(super) fn group_reader(&self, group: &str) -> Result<Signed<BaseConsumer>> {
+        self.reader_of(Some(group), "read_uncommitted")
+    }
+
     /// What a group has committed; `None` for a partition without a commit.
     pub fn committed(
         &self,
@@ -382,7 +388,7 @@ impl Cluster {
         topic: &str,
         partitions: u32,
     ) -> Result<Vec<(i32, Option<i64>)>> {
-        let reader = self.reader(Some(group))?;
+        let reader = self.group_reader(group)?;
         self.committed_by(&reader, group, topic, partitions)
     }
 

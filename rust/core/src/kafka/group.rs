@@ -44,7 +44,7 @@ impl GroupWatch {
                 let mut reader = None;
                 while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                     let look = match &reader {
-                        None => cluster.reader(Some(&group)).and_then(|made| {
+                        None => cluster.group_reader(&group).and_then(|made| {
                             let made = reader.insert(made);
                             cluster.look_at(made, &group, &topic, partitions)
                         }),

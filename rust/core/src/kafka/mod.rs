@@ -22,7 +22,7 @@ pub use range::{PartitionRange, read_ranges};
 pub use sasl::check as check_sasl;
 pub use signed::Signed;
 pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};
-pub use transaction::TRANSACTION_TIMEOUT_MS;
+pub use transaction::{TRANSACTION_TIMEOUT_MS, Transactions};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 

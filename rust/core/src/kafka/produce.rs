@@ -67,7 +67,7 @@ impl KafkaTransport {
         let transactions = options
             .transactional_id
             .as_ref()
-            .map(|id| Transactions::claim(&producer, id, cluster, ctx))
+            .map(|id| Transactions::claim(&*producer, id, cluster, ctx, "publish"))
             .transpose()?;
         if transactions.is_none() {
             cluster.introduce(producer.client(), &options.topic);
@@ -312,14 +312,14 @@ impl Transport for KafkaTransport {
         let Some(transactions) = &mut self.transactions else {
             return Ok(());
         };
-        transactions.begin(&self.producer)
+        transactions.begin(&*self.producer)
     }
 
     fn commit(&mut self) -> Result<bool, String> {
         let Some(transactions) = &mut self.transactions else {
             return Ok(true);
         };
-        transactions.commit(&self.producer)
+        transactions.commit(&*self.producer)
     }
 
     fn abort(&mut self) {
@@ -331,7 +331,7 @@ impl Transport for KafkaTransport {
         }
         let _ = self.fatal();
         if let Some(transactions) = &mut self.transactions {
-            transactions.abort(&self.producer);
+            transactions.abort(&*self.producer);
         }
     }
 

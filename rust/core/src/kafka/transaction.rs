@@ -1,9 +1,11 @@
-//! Transactions of the publisher's producer: claimed by name, committed in steps that can be interrupted, given up.
+//! Transactions of a producer: claimed by name, committed in steps that can be interrupted, given up.
 
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{Producer, ProducerContext};
 
 use super::Cluster;
 use crate::context::Context;
@@ -35,15 +37,16 @@ impl Transactions {
     ///
     /// # Errors
     /// [`crate::Error::Kafka`] if the brokers refuse or don't answer; [`crate::Error::Interrupted`].
-    pub fn claim(
-        producer: &BaseProducer,
+    pub fn claim<C: ProducerContext>(
+        producer: &impl Producer<C>,
         id: &str,
         cluster: &Cluster,
         ctx: &Context,
+        stage: &'static str,
     ) -> Result<Self> {
         let began = Instant::now();
         loop {
-            ctx.check("publish")?;
+            ctx.check(stage)?;
             match producer.init_transactions(STEP) {
                 Ok(()) => break,
                 Err(e) if retriable(&e) && began.elapsed() < cluster.timeout() => {}
@@ -75,7 +78,7 @@ impl Transactions {
         );
     }
 
-    pub fn begin(&mut self, producer: &BaseProducer) -> Result<(), String> {
+    pub fn begin<C: ProducerContext>(&mut self, producer: &impl Producer<C>) -> Result<(), String> {
         producer
             .begin_transaction()
             .map_err(|e| self.failed("begin", &e))?;
@@ -83,8 +86,29 @@ impl Transactions {
         Ok(())
     }
 
+    /// Makes a consumer's commit part of the open transaction. The broker refuses it of a member whose place in the group
+    /// is another's by now.
+    pub fn add_offsets<C: ProducerContext>(
+        &mut self,
+        producer: &impl Producer<C>,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), String> {
+        let since = Instant::now();
+        loop {
+            match producer.send_offsets_to_transaction(offsets, group, STEP) {
+                Ok(()) => return Ok(()),
+                Err(e) if retriable(&e) && since.elapsed() < self.timeout => {}
+                Err(e) => return Err(self.failed("put offsets into", &e)),
+            }
+        }
+    }
+
     /// As [`super::transport::Transport::commit`].
-    pub fn commit(&mut self, producer: &BaseProducer) -> Result<bool, String> {
+    pub fn commit<C: ProducerContext>(
+        &mut self,
+        producer: &impl Producer<C>,
+    ) -> Result<bool, String> {
         let since = *self.committing.get_or_insert_with(Instant::now);
         match producer.commit_transaction(STEP) {
             Ok(()) => {
@@ -100,13 +124,15 @@ impl Transactions {
         }
     }
 
-    /// Gives up the open transaction, whose records have been taken out of the queue.
-    pub fn abort(&mut self, producer: &BaseProducer) {
-        if std::mem::take(&mut self.open) && !self.fenced {
-            // The next producer of this name does it, where this can't.
-            let _ = producer.abort_transaction(ABORT);
-        }
+    /// Gives up the open transaction, whose records have been taken out of the queue. `false`: the broker has not said
+    /// so yet.
+    pub fn abort<C: ProducerContext>(&mut self, producer: &impl Producer<C>) -> bool {
         self.committing = None;
+        if self.open && !self.fenced {
+            // The next producer of this name does it, where this can't.
+            self.open = producer.abort_transaction(ABORT).is_err();
+        }
+        !self.open
     }
 
     fn failed(&mut self, what: &str, error: &KafkaError) -> String {

@@ -22,13 +22,16 @@ pub struct Sent {
 }
 
 impl Worker {
-    /// Offsets that may be committed and were not yet handed to the client.
+    /// Offsets that may be committed and were not yet handed to the client; none, where transactions commit them.
     pub fn to_commit(&self) -> Result<Option<TopicPartitionList>> {
         self.commits(None, false)
     }
 
     /// Offsets that may be committed, of these partitions or of all. `again`: all that the broker is not known to have.
     fn commits(&self, only: Option<&[i32]>, again: bool) -> Result<Option<TopicPartitionList>> {
+        if self.joint.is_some() {
+            return Ok(None);
+        }
         let mut state = self.state();
         let moved: Vec<(i32, Sent)> = state
             .schedule

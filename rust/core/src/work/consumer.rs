@@ -134,6 +134,7 @@ impl Loop {
             }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
+                self.worker.hear_group(consumer);
                 self.worker.show();
                 self.hold();
                 self.report();

@@ -61,11 +61,11 @@ impl Part {
 }
 
 impl Ticket {
-    /// One is the sender's own, so that nothing is done before all of it is sent.
-    pub fn new(done: Done, mail: &Arc<Queue<Mail>>) -> Arc<Self> {
+    /// One is the sender's own, so that nothing is done before all of it is sent. `None`: nobody waits for it.
+    pub fn new(done: Option<Done>, mail: &Arc<Queue<Mail>>) -> Arc<Self> {
         Arc::new(Self {
             left: AtomicUsize::new(1),
-            done: Mutex::new(Some(done)),
+            done: Mutex::new(done),
             mail: Arc::clone(mail),
         })
     }
@@ -86,6 +86,8 @@ impl Ticket {
 /// Counts acknowledgements.
 pub struct Deliveries {
     pub mail: Arc<Queue<Mail>>,
+    /// A record that isn't taken fails its transaction, and is sent again with it.
+    pub transactional: bool,
 }
 
 impl ClientContext for Deliveries {}
@@ -96,6 +98,7 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Arc<Ticket>) {
         match result {
             Ok(_) => ticket.one_less(),
+            Err(_) if self.transactional => {}
             Err((error, message)) => self.mail.push(Mail::Failed(undelivered(
                 message.topic(),
                 Some(message.partition()),

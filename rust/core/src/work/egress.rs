@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::delivery::{Deliveries, Done, Part, Ticket, undelivered};
-use super::finish::Outcome;
+use super::finish::{Fate, Outcome};
 use super::queue::Queue;
 use super::ranges::Ranges;
 use super::task::{Record, Task};
@@ -28,7 +28,7 @@ const REASON_BYTES: usize = 1_000;
 
 /// Where a job's answers go in a region.
 pub struct Egress {
-    producer: Signed<ThreadedProducer<Deliveries>>,
+    pub(super) producer: Signed<ThreadedProducer<Deliveries>>,
     mail: Arc<Queue<Mail>>,
     job: JobId,
     ingress: String,
@@ -54,12 +54,28 @@ pub struct EgressTopics {
     pub verdict_schema: u32,
 }
 
+/// What is sent of some records, and what they come to when all of it is delivered.
+pub struct Parcel {
+    fates: Vec<Fate>,
+    /// Verdict ranges, with their attempt.
+    ranges: Vec<(Ranges, u32)>,
+    pub done: Done,
+}
+
+impl Parcel {
+    pub fn into_fates(self) -> Vec<Fate> {
+        self.fates
+    }
+}
+
 impl Egress {
+    /// `transactional_id`: what is sent is sent in transactions of that name.
     pub fn new(
         cluster: &Cluster,
         job: JobId,
         topics: EgressTopics,
         compression: &str,
+        transactional_id: Option<&str>,
         mail: Arc<Queue<Mail>>,
     ) -> Result<Self> {
         let mut config = cluster.config()?;
@@ -73,8 +89,15 @@ impl Egress {
                 "message.timeout.ms",
                 cluster.timeout().as_millis().to_string(),
             );
+        if let Some(id) = transactional_id {
+            let timeout_ms = transaction_timeout(cluster).as_millis();
+            config
+                .set("transactional.id", id)
+                .set("transaction.timeout.ms", timeout_ms.to_string());
+        }
         let deliveries = Deliveries {
             mail: Arc::clone(&mail),
+            transactional: transactional_id.is_some(),
         };
         let producer: Signed<ThreadedProducer<Deliveries>> =
             cluster.connect("make a producer", &config, deliveries)?;
@@ -98,8 +121,28 @@ impl Egress {
     ///
     /// # Errors
     /// If a record is refused before it is sent; one refused later is posted.
-    pub fn send(&self, fates: Vec<(Task, Outcome)>, go: &dyn Fn() -> bool) -> Result<bool> {
-        let fates: Vec<(Task, Outcome)> = fates
+    pub fn send(&self, fates: Vec<Fate>, go: &dyn Fn() -> bool) -> Result<bool> {
+        let Parcel {
+            fates,
+            ranges,
+            done,
+        } = self.parcel(fates);
+        let ticket = Ticket::new(Some(done), &self.mail);
+        let sent = self.put_all(&fates, &ranges, &ticket, go)?;
+        if sent {
+            ticket.one_less();
+        }
+        Ok(sent)
+    }
+
+    /// Sends as part of the open transaction, whose commit says whether all of it is delivered; else as [`Egress::send`].
+    pub fn send_in_transaction(&self, parcel: &Parcel, go: &dyn Fn() -> bool) -> Result<bool> {
+        let ticket = Ticket::new(None, &self.mail);
+        self.put_all(&parcel.fates, &parcel.ranges, &ticket, go)
+    }
+
+    pub fn parcel(&self, fates: Vec<Fate>) -> Parcel {
+        let fates: Vec<Fate> = fates
             .into_iter()
             .map(|(task, outcome)| {
                 let outcome = fitting(outcome, task.record.header_bytes());
@@ -131,17 +174,30 @@ impl Egress {
             ),
             (Arc::clone(&self.letters), parts.iter().map(letters).sum()),
         ];
-        let ticket = Ticket::new(Done { parts, sent }, &self.mail);
-        for (task, outcome) in &fates {
+        Parcel {
+            fates,
+            ranges,
+            done: Done { parts, sent },
+        }
+    }
+
+    fn put_all(
+        &self,
+        fates: &[Fate],
+        ranges: &[(Ranges, u32)],
+        ticket: &Arc<Ticket>,
+        go: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        for (task, outcome) in fates {
             let sent = match outcome {
-                Outcome::Answered(family) => self.family(task, family, &ticket, go),
+                Outcome::Answered(family) => self.family(task, family, ticket, go),
                 Outcome::Filtered(_) => Ok(true),
                 Outcome::DeadLetter { reason, detail } => {
                     let reason = match detail.as_str() {
                         "" => reason.clone(),
                         detail => format!("{reason}: {detail}"),
                     };
-                    self.letter(task, &reason, &ticket, go)
+                    self.letter(task, &reason, ticket, go)
                 }
             };
             if !sent? {
@@ -149,11 +205,10 @@ impl Egress {
             }
         }
         for (ranges, attempt) in ranges {
-            if !self.verdicts(ranges, attempt, &ticket, go)? {
+            if !self.verdicts(ranges, *attempt, ticket, go)? {
                 return Ok(false);
             }
         }
-        ticket.one_less();
         Ok(true)
     }
 
@@ -226,7 +281,7 @@ impl Egress {
 
     fn verdicts(
         &self,
-        ranges: Ranges,
+        ranges: &Ranges,
         attempt: u32,
         ticket: &Arc<Ticket>,
         go: &dyn Fn() -> bool,
@@ -278,6 +333,12 @@ impl Egress {
             }
         }
     }
+}
+
+/// How long the broker lets a worker's transaction stay open: no less than a record may wait. So long may the records of a
+/// worker that died in the middle of one have to wait for the next.
+pub fn transaction_timeout(cluster: &Cluster) -> Duration {
+    cluster.timeout().max(Duration::from_secs(10))
 }
 
 /// Ours, and those that the ingress record came with.

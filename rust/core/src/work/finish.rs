@@ -1,6 +1,7 @@
 //! From verdicts to what is sent: answers are encoded, and what the egress schema can't take becomes a dead letter. One
 //! thread does it for all drivers, with all that has come since it last looked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -11,6 +12,7 @@ use super::egress::Egress;
 use super::http;
 use super::service_error;
 use super::task::Task;
+use super::transactions::Committer;
 use super::verdict::Verdict;
 use super::worker::{Mail, Worker};
 use crate::error::Result;
@@ -29,6 +31,9 @@ pub enum Outcome {
     },
 }
 
+/// A record, and what became of it.
+pub type Fate = (Task, Outcome);
+
 /// Records with their verdicts, none of them to be tried again, and the answers of the answered ones in their order.
 pub enum Finished {
     Batch(Vec<(Task, Verdict)>, RecordBatch),
@@ -43,48 +48,59 @@ pub struct Finisher {
     /// The schema in which answers are given.
     pub answers: Arc<Schema>,
     pub egress: Egress,
+    /// Absent: what follows from a record is sent as it comes, and the record is done when the broker has it.
+    pub committer: Option<Committer>,
 }
 
 impl Finisher {
     /// Works off what is finished until the worker stops.
     pub fn run(mut self, worker: &Worker) {
-        let go = || worker.goes_on();
-        while let Some(all) = worker.finished.pop_all() {
-            match self.finish(all, &go) {
-                Ok(true) => {}
-                // The worker stops: what is under way is done again by whoever is next.
-                Ok(false) => return,
-                Err(error) => {
-                    worker.mail.push(Mail::Failed(error));
-                    return;
-                }
-            }
+        let ended = match self.committer.take() {
+            Some(committer) => self.run_in_transactions(worker, committer),
+            None => self.send_all(worker),
+        };
+        if let Err(error) = ended {
+            worker.mail.push(Mail::Failed(error));
         }
     }
 
-    fn finish(
+    fn send_all(&mut self, worker: &Worker) -> Result<()> {
+        while let Some(all) = worker.finished.pop_all() {
+            let goes_on = self.fates(all, |egress, fates| {
+                egress.send(fates, &|| worker.goes_on())
+            })?;
+            // The worker stops: what is under way is done again by whoever is next.
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what becomes of the records, batch by batch, as long as `take` says `true`; answers to single calls are
+    /// one batch.
+    pub fn fates(
         &mut self,
-        all: impl IntoIterator<Item = Finished>,
-        go: &dyn Fn() -> bool,
+        all: VecDeque<Finished>,
+        mut take: impl FnMut(&Egress, Vec<Fate>) -> Result<bool>,
     ) -> Result<bool> {
-        let mut single = Vec::new();
+        let (mut single, mut batches) = (Vec::new(), Vec::new());
         for finished in all {
             match finished {
                 Finished::Rows(rows) => single.extend(rows),
-                Finished::Batch(tasks, answers) => {
-                    let fates = self.outcomes(tasks, &answers)?;
-                    if !self.egress.send(fates, go)? {
-                        return Ok(false);
-                    }
-                }
+                Finished::Batch(tasks, answers) => batches.push((tasks, answers)),
             }
         }
-        if single.is_empty() {
-            return Ok(true);
+        if !single.is_empty() {
+            batches.push(http::batch_of(single, &self.answers).map_err(|e| self.wrong(e))?);
         }
-        let (tasks, answers) = http::batch_of(single, &self.answers).map_err(|e| self.wrong(e))?;
-        let fates = self.outcomes(tasks, &answers)?;
-        self.egress.send(fates, go)
+        for (tasks, answers) in batches {
+            let fates = self.outcomes(tasks, &answers)?;
+            if !take(&self.egress, fates)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn wrong(&self, reason: String) -> crate::error::Error {
@@ -96,7 +112,7 @@ impl Finisher {
         &mut self,
         tasks: Vec<(Task, Verdict)>,
         answers: &RecordBatch,
-    ) -> Result<Vec<(Task, Outcome)>> {
+    ) -> Result<Vec<Fate>> {
         let encoded = self
             .encoder
             .encode(answers)

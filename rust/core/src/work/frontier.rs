@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Frontier {
     /// Admitted and not below the frontier yet, in order; done or not.
     open: VecDeque<(i64, bool)>,

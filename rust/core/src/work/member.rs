@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
@@ -12,8 +13,11 @@ use super::above;
 use super::commit::PATIENCE;
 use super::metrics::Phase;
 use super::queue::lock;
-use super::worker::Worker;
-use crate::error::Error;
+use super::worker::{Mail, Worker};
+use crate::error::{Error, Result};
+
+/// Between two questions what is committed.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// By partition, the offsets that an earlier holder has done above its commit.
 type Before = HashMap<i32, BTreeSet<i64>>;
@@ -70,11 +74,14 @@ impl ConsumerContext for Member {
 
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         self.0.admit();
+        self.0.hear_group(consumer);
         match rebalance {
             Rebalance::Assign(list) => {
                 let partitions = numbers(list);
-                let before = self.0.done_before(consumer, &partitions);
-                self.0.assigned(&partitions, before);
+                match self.0.done_before(consumer, &partitions) {
+                    Ok(before) => self.0.assigned(&partitions, before),
+                    Err(error) => self.0.mail.push(Mail::Failed(error)),
+                }
                 self.0.metrics.set_phase(Phase::Ready);
             }
             Rebalance::Revoke(list) => {
@@ -110,20 +117,48 @@ fn numbers(list: &TopicPartitionList) -> Vec<i32> {
 }
 
 impl Worker {
-    /// What an earlier holder has done above what it committed. Where the broker does not say, that is done again.
-    fn done_before(&self, consumer: &BaseConsumer<Member>, partitions: &[i32]) -> Before {
+    /// What an earlier holder has done above what it committed. Where the broker does not say, that is done again; but
+    /// not where transactions are to keep answers from being there twice: then the broker says it when the transaction
+    /// of who died is over.
+    fn done_before(&self, consumer: &BaseConsumer<Member>, partitions: &[i32]) -> Result<Before> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
-        let committed = consumer.committed_offsets(list, PATIENCE);
-        let elements = committed.iter().flat_map(TopicPartitionList::elements);
-        elements
-            .filter_map(|e| match e.offset() {
-                Offset::Offset(offset) => Some((e.partition(), above::read(offset, e.metadata()))),
-                _ => None,
-            })
-            .collect()
+        let end = self
+            .joint
+            .as_ref()
+            .map(|joint| Instant::now() + joint.patience);
+        loop {
+            let committed = consumer.committed_offsets(list.clone(), PATIENCE);
+            let elements = committed.iter().flat_map(TopicPartitionList::elements);
+            let wrong = match &committed {
+                Ok(list) => list.elements().iter().find_map(|e| e.error().err()),
+                Err(error) => Some(error.clone()),
+            };
+            match (wrong, end) {
+                (Some(error), Some(end)) if Instant::now() > end => {
+                    return Err(Error::Topic {
+                        topic: self.topic.clone(),
+                        partition: partitions.first().copied(),
+                        offset: None,
+                        reason: format!(
+                            "the broker does not say what is committed of it ({error}); run the worker again"
+                        ),
+                    });
+                }
+                (Some(_), Some(_)) if self.goes_on() => std::thread::sleep(AGAIN),
+                _ => {
+                    let known = elements.filter_map(|e| match e.offset() {
+                        Offset::Offset(offset) => {
+                            Some((e.partition(), above::read(offset, e.metadata())))
+                        }
+                        _ => None,
+                    });
+                    return Ok(known.collect());
+                }
+            }
+        }
     }
 
     fn assigned(&self, partitions: &[i32], mut before: Before) {
@@ -152,6 +187,7 @@ impl Worker {
     }
 
     fn let_go(&self, partitions: &[i32]) {
+        let _between = self.between_transactions();
         let mut state = self.state();
         for partition in partitions {
             let dropped = state.schedule.revoke(*partition);

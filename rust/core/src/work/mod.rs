@@ -11,6 +11,7 @@ mod admission;
 mod allowance;
 mod answers;
 pub(crate) mod budget;
+mod chosen;
 mod commit;
 mod consumer;
 mod decode;
@@ -39,6 +40,7 @@ mod summary;
 mod task;
 #[cfg(test)]
 mod testing;
+mod transactions;
 mod verdict;
 mod watch;
 mod worker;

@@ -20,15 +20,15 @@ impl Ranges {
         self.0.first_key_value().map(|(place, _)| *place)
     }
 
-    pub fn merged(self) -> Vec<VerdictRange> {
+    pub fn merged(&self) -> Vec<VerdictRange> {
         let mut ranges: Vec<VerdictRange> = Vec::new();
-        for ((split, seq), (of, reason)) in self.0 {
-            let (split, seq) = (i64::from(split), i64::from(seq));
-            let of = i64::try_from(of).unwrap_or(i64::MAX);
+        for ((split, seq), (of, reason)) in &self.0 {
+            let (split, seq) = (i64::from(*split), i64::from(*seq));
+            let of = i64::try_from(*of).unwrap_or(i64::MAX);
             match ranges.last_mut() {
                 Some(last)
                     if (last.split, last.last + 1, last.of, &last.reason)
-                        == (split, seq, of, &reason) =>
+                        == (split, seq, of, reason) =>
                 {
                     last.last = seq;
                 }
@@ -37,7 +37,7 @@ impl Ranges {
                     first: seq,
                     last: seq,
                     of,
-                    reason,
+                    reason: reason.clone(),
                 }),
             }
         }

@@ -358,6 +358,15 @@ impl Schedule {
             .flat_map(|p| p.frontier.above())
     }
 
+    /// The epoch of a held partition.
+    pub fn epoch(&self, partition: i32) -> Option<u64> {
+        Some(self.held.get(&partition)?.epoch)
+    }
+
+    pub fn frontier(&self, partition: i32) -> Option<&Frontier> {
+        Some(&self.held.get(&partition)?.frontier)
+    }
+
     /// Records of the partition that were handed over and are not delivered.
     pub fn running(&self, partition: i32) -> usize {
         self.held.get(&partition).map_or(0, |p| p.running)

@@ -17,10 +17,12 @@ use super::finish::Finisher;
 use super::group;
 use super::metrics::Metrics;
 use super::schedule::Schedule;
+use super::transactions::{Committer, Joint};
 use super::worker::Worker;
 use super::{WorkOptions, service_error};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
+use crate::files::unique_name;
 use crate::job::Order;
 use crate::kafka::Cluster;
 use crate::session::Session;
@@ -80,7 +82,7 @@ pub async fn worker(
         Order::Key
     };
     let order = file.service.order.unwrap_or(by_default);
-    Ok(Arc::new(Worker::new(
+    let mut worker = Worker::new(
         topic.name,
         session.store.clone(),
         Schedule::new(order),
@@ -91,7 +93,11 @@ pub async fn worker(
         Budget::of(&file.service),
         &options.region,
         Arc::clone(metrics),
-    )))
+    );
+    if file.service.transactional {
+        worker.joint = Some(Joint::new(&session.cluster(&options.region)?));
+    }
+    Ok(Arc::new(worker))
 }
 
 /// Starts the service, then everything else.
@@ -183,25 +189,35 @@ pub async fn start(
     }
     worker.limit_by(file.service.limiter.settings(concurrency));
 
-    let egress = Egress::new(
-        &cluster,
-        session.id,
-        EgressTopics {
-            ingress: ingress.name.clone(),
-            egress,
-            dead_letter,
-            verdict,
-            schema_header: writer.stamp.header,
-            verdict_schema: verdict_id,
-        },
-        &file.topics.compression,
-        Arc::clone(&worker.mail),
-    )?;
+    let group = session.group(region);
+    let transactional_id = file.service.transactional.then(|| {
+        let name = options.instance_id.clone().unwrap_or_else(unique_name);
+        format!("{group}.worker.{name}")
+    });
+    let topics = EgressTopics {
+        ingress: ingress.name.clone(),
+        egress,
+        dead_letter,
+        verdict,
+        schema_header: writer.stamp.header,
+        verdict_schema: verdict_id,
+    };
+    let (job, compression) = (session.id, file.topics.compression.clone());
+    let (mail, of_egress, context) = (Arc::clone(&worker.mail), cluster.clone(), ctx.clone());
+    let (egress, committer) = blocking(&cluster, move || {
+        let id = transactional_id.as_deref();
+        let egress = Egress::new(&of_egress, job, topics, &compression, id, mail)?;
+        let claim = |id| Committer::claim(&egress, id, of_egress, &context);
+        let committer = id.map(claim).transpose()?;
+        Ok((egress, committer))
+    })
+    .await?;
     let finisher = Finisher {
         name: file.service.name().to_owned(),
         encoder: Encoder::new(plan, writer.stamp.frame),
         answers,
         egress,
+        committer,
     };
     let of_finisher = Arc::clone(worker);
     running.finisher = Some(
@@ -217,7 +233,7 @@ pub async fn start(
     let consumer = group::join(
         worker,
         &cluster,
-        &session.group(region),
+        &group,
         &file.limits,
         options.instance_id.as_deref(),
     )?;

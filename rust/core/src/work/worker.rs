@@ -18,6 +18,7 @@ use super::queue::{Queue, lock};
 use super::schedule::Schedule;
 use super::summary::WorkSummary;
 use super::task::{Dropped, Record};
+use super::transactions::Joint;
 use crate::error::Error;
 use crate::store::Store;
 
@@ -50,6 +51,8 @@ pub struct Worker {
     /// Records may be ready for the service, or the worker stops.
     pub news: Notify,
     pub metrics: Arc<Metrics>,
+    /// If answers and offsets are committed in transactions.
+    pub joint: Option<Joint>,
     /// Calls that may be under way now, over all drivers.
     limit: AtomicU32,
     limiter: Mutex<Limiter>,
@@ -106,6 +109,7 @@ impl Worker {
             mail: Arc::new(Queue::new()),
             news: Notify::new(),
             metrics,
+            joint: None,
             limit: AtomicU32::new(1),
             limiter: Mutex::new(Limiter::new(LimiterSettings::Static(1))),
             learns: AtomicBool::new(false),
@@ -341,7 +345,7 @@ impl State {
         self.admission.release(dropped.records, dropped.bytes);
     }
 
-    fn complete(&mut self, done: &Done, metrics: &Metrics) {
+    pub fn complete(&mut self, done: &Done, metrics: &Metrics) {
         for part in &done.parts {
             let records = part.offsets.len() as u64;
             self.admission.release(records, part.weight);

@@ -1,0 +1,94 @@
+"""Workers of one job as processes, an HTTP service that they call, and what has become of each row."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.http_services import Answer, Replay, Request, Service, said, serving
+from tests.integration.stock import eventually
+
+IN_FLIGHT = 400
+"""As many records as a worker holds at most, by the job file."""
+
+
+class Workers:
+    """Workers of one job, as processes of the command line."""
+
+    def __init__(self, replay: Replay, service: Service, rows: int) -> None:
+        self.replay = replay
+        self.service = service
+        self.rows = rows
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "kappaflow",
+            "work",
+            str(self.replay.job),
+            "--region",
+            "east",
+            "--json",
+        ]
+        worker = subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.workers.append(worker)
+        return worker
+
+    def called(self) -> int:
+        return len(self.service.requests)
+
+    def wait_for_calls(self, calls: int) -> None:
+        eventually(lambda: self.called() >= calls, within_s=120)
+
+    def finished(self, worker: subprocess.Popen[str]) -> tuple[int, str]:
+        out, err = worker.communicate(timeout=400)
+        assert "Traceback" not in err
+        assert worker.returncode == 0, err
+        return json.loads(out.splitlines()[-1])["read"], err
+
+    def done_twice(self) -> int:
+        """Checks that every row has its answer, once, in the table; how many were called more than once."""
+        ledger = self.replay.work()
+        assert (ledger["landed"], ledger["missing"], ledger["dead_lettered"]) == (self.rows, 0, 0)
+        assert [row["n"] for row in self.replay.landed()] == list(range(self.rows))
+        calls = Counter(request.record["n"] for request in self.service.requests)
+        assert set(calls) == set(range(self.rows))
+        return calls.total() - self.rows
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.communicate()
+
+
+def answer(request: Request) -> Answer:
+    time.sleep(0.005)
+    return said({"n": request.record["n"], "price": 1.0})
+
+
+@contextmanager
+def replaying(directory: Path, servers: str, rows: int, *edits: tuple[str, str]) -> Iterator[Workers]:
+    """A job of 100 partitions, published; `edits` are what its file says otherwise."""
+    with serving(answer) as service:
+        replay = Replay(directory, servers)
+        replay.make(rows, f'concurrency = 8\n[service.http]\nurl = "{service.url}"')
+        text = replay.job.read_text()
+        limits = "[limits]\nsession_timeout_ms = 6000\nbroker_timeout_ms = 60000"
+        for old, new in (("partitions = 4", "partitions = 100"), ("[limits]", limits), *edits):
+            assert old in text, old
+            text = text.replace(old, new)
+        replay.job.write_text(text)
+        replay.publish()
+        workers = Workers(replay, service, rows)
+        try:
+            yield workers
+        finally:
+            workers.end()
