@@ -55,6 +55,10 @@ fuzz:  ## Fuzz the codec's targets: make fuzz [TARGET=decode] [SECONDS=600]
 soak-publish: setup  ## Kill publishers at random moments, and count every row: make soak-publish [KILLS=100]
 	@$(PY) -m tests.soak.publish --kills $(or $(KILLS),100)
 
+.PHONY: soak-work
+soak-work: setup  ## Workers among faults for half an hour: make soak-work [MINUTES=30] [ARGS=--transactional]
+	@$(PY) -m tests.soak.work --minutes $(or $(MINUTES),30) $(ARGS)
+
 .PHONY: wheels
 wheels:  ## Build the wheels that people install, into dist/
 	@scripts/wheels
