@@ -84,7 +84,7 @@ impl Loop {
     fn turn(&self, consumer: &BaseConsumer<Member>) -> Result<()> {
         let (mut committed, mut reported) = (Instant::now(), Instant::now());
         let mut down: Option<Down> = None;
-        let mut processors = Processors::default();
+        let mut processors = Processors::new();
         let began = Instant::now();
         self.hold();
         loop {
