@@ -76,7 +76,11 @@ def replicas(
     job: str, params: dict[str, str], region: str, options: str, on_progress: OnProgress | None = None
 ) -> str: ...
 def land(
-    job: str, params: dict[str, str], region: str | None = None, on_progress: OnProgress | None = None
+    job: str,
+    params: dict[str, str],
+    region: str | None = None,
+    until: str = "now",
+    on_progress: OnProgress | None = None,
 ) -> str: ...
 def reconcile(job: str, params: dict[str, str], on_progress: OnProgress | None = None) -> str: ...
 def run(

@@ -271,13 +271,20 @@ def land(
     job: JobPath,
     *,
     region: str | None = None,
+    until: Literal["now", "stopped"] = "now",
     params: ParamValues | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
-    """Land the egress of a region (or of all) in the table, up to where it ends now, in one commit a region."""
+    """Land the egress of a region (or of all) in the table.
+
+    It is committed whenever the job's `output.commit_mib` or `output.commit_ms` says, and at the end.
+    until: `now`, up to where the egress ends as it begins; or `stopped`, never by itself.
+    """
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.land(fspath(job), param_texts(params), region, on_progress)))
+    return cast(
+        Summary, json.loads(_native.land(fspath(job), param_texts(params), region, until, on_progress))
+    )
 
 
 def reconcile(

@@ -3,7 +3,8 @@
 A job of 100 partitions goes through an HTTP service by three workers. One of them runs from the beginning to the end,
 and its memory is looked at every second; the others are killed (`kill -9`), restarted, or stopped for longer than their
 session, and the service goes away for a while, at random moments. Then every row must have its answer once in the
-table. The last line on stdout is JSON; exit 1 if a row is lost, done twice without a crash to explain it, or memory grows.
+table. The last line on stdout is JSON; exit 1 if a row is lost, done twice without a crash to explain it, or memory
+grows.
 """
 
 import argparse

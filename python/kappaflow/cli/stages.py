@@ -132,8 +132,14 @@ def add_parsers(commands: "SubParsers") -> None:
         metavar="NAME",
         help="a name that this worker keeps over restarts (a pod's name), so that a quick restart moves no partition",
     )
-    land = add("land", _land, "land the answers in the table, up to where the egress ends now")
+    land = add("land", _land, "land the answers in the table, up to where the egress ends now, or on and on")
     land.add_argument("--region", help="only this region (default: all with placed child jobs)")
+    land.add_argument(
+        "--until",
+        choices=["now", "stopped"],
+        default="now",
+        help="when to end: where the egress ends as it begins, or only by Ctrl-C (default: now)",
+    )
     add(
         "reconcile",
         _reconcile,
@@ -270,7 +276,11 @@ def only_region(job: str, params: dict[str, str]) -> str:
 def _land(args: argparse.Namespace) -> int:
     with progress(args.quiet) as on_progress:
         summary = kappaflow.land(
-            args.job, region=args.region, params=dict(args.param), on_progress=on_progress
+            args.job,
+            region=args.region,
+            until=args.until,
+            params=dict(args.param),
+            on_progress=on_progress,
         )
     out(args, summary, lambda: show.facts("land", summary))
     return 0

@@ -112,7 +112,7 @@ async fn whole(session: &Session, python: &Path, ctx: &Context) -> Result<RunSum
             scope.stop_on_error(work_all(session, python, &scope)),
         );
         let (receipt, work) = both(receipt, work)?;
-        let land = land::land(session, LandOptions { region: None }, ctx).await?;
+        let land = land::land(session, LandOptions::default(), ctx).await?;
         let ledger = reconcile::reconcile(session, ctx).await?;
         rounds.push(Round {
             receipt,

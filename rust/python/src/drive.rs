@@ -53,10 +53,24 @@ pub fn runtime(py: Python<'_>) -> PyResult<&'static Runtime> {
     }
 }
 
-/// Runs `stage` to its end and gives its summary as JSON.
+/// Runs `stage` to its end and gives its summary as JSON. A signal stops it, and is raised again.
 pub fn drive<T, F>(
     py: Python<'_>,
     on_progress: Option<Py<PyAny>>,
+    stage: impl FnOnce(Context) -> F,
+) -> PyResult<String>
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    drive_until(py, on_progress, false, stage)
+}
+
+/// The same; with `is_meant` a signal is how the stage is meant to end: it gives its summary then, if it ends well.
+pub fn drive_until<T, F>(
+    py: Python<'_>,
+    on_progress: Option<Py<PyAny>>,
+    is_meant: bool,
     stage: impl FnOnce(Context) -> F,
 ) -> PyResult<String>
 where
@@ -71,6 +85,7 @@ where
     let cancel = ctx.cancel.clone();
     let task = runtime.spawn(stage(ctx));
     let mut stopped: Option<(PyErr, Instant)> = None;
+    let mut signalled = false;
     while !task.is_finished() {
         let report = py.detach(|| {
             runtime.block_on(async {
@@ -85,9 +100,9 @@ where
                 }
             })
         });
-        let seen = py
-            .check_signals()
-            .and_then(|()| tell(py, on_progress.as_ref(), report));
+        let signal = py.check_signals();
+        signalled |= signal.is_err();
+        let seen = signal.and_then(|()| tell(py, on_progress.as_ref(), report));
         match (seen, &stopped) {
             (Err(reason), None) => {
                 cancel.cancel();
@@ -97,7 +112,9 @@ where
             _ => {}
         }
     }
-    if let Some((reason, _)) = stopped {
+    if let Some((reason, _)) = stopped
+        && !(is_meant && signalled && task.is_finished())
+    {
         task.abort();
         return Err(reason);
     }

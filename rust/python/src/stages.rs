@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kappaflow_core::land::{LandOptions, LandUntil};
 use kappaflow_core::store::Role;
 use kappaflow_core::{
     Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, table,
@@ -12,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde_json::json;
 
-use crate::drive::{drive, runtime, to_json};
+use crate::drive::{drive, drive_until, runtime, to_json};
 use crate::errors;
 use crate::planner::planner;
 
@@ -149,16 +150,21 @@ fn py_work(
     instance_id: Option<String>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    let until = until.parse().map_err(PyValueError::new_err)?;
-    drive(py, on_progress, |ctx| async move {
-        let options = work::WorkOptions {
-            until,
-            listen: listen.as_deref().map(work::metrics::address).transpose()?,
-            instance_id,
-            ..work::WorkOptions::new(region, python)
-        };
-        work::work(&open(&job, &params).await?, options, &ctx).await
-    })
+    let until: work::Until = until.parse().map_err(PyValueError::new_err)?;
+    drive_until(
+        py,
+        on_progress,
+        until == work::Until::Stopped,
+        |ctx| async move {
+            let options = work::WorkOptions {
+                until,
+                listen: listen.as_deref().map(work::metrics::address).transpose()?,
+                instance_id,
+                ..work::WorkOptions::new(region, python)
+            };
+            work::work(&open(&job, &params).await?, options, &ctx).await
+        },
+    )
 }
 
 #[pyfunction]
@@ -199,22 +205,29 @@ fn replicas(
 }
 
 #[pyfunction]
-#[pyo3(name = "land", signature = (job, params, region=None, on_progress=None))]
+#[pyo3(name = "land", signature = (job, params, region=None, until="now", on_progress=None))]
 fn py_land(
     py: Python<'_>,
     job: String,
     params: Params,
     region: Option<String>,
+    until: &str,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    drive(py, on_progress, |ctx| async move {
-        land::land(
-            &open(&job, &params).await?,
-            land::LandOptions { region },
-            &ctx,
-        )
-        .await
-    })
+    let until: LandUntil = until.parse().map_err(PyValueError::new_err)?;
+    drive_until(
+        py,
+        on_progress,
+        until == LandUntil::Stopped,
+        |ctx| async move {
+            land::land(
+                &open(&job, &params).await?,
+                LandOptions { region, until },
+                &ctx,
+            )
+            .await
+        },
+    )
 }
 
 #[pyfunction]

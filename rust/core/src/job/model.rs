@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::ServiceBudget;
 use super::http::HttpEndpoint;
 use super::limiter::ServiceLimiter;
+use super::output::Output;
 use super::source::Source;
 use super::topics::Topics;
 use crate::registry::{Framing, Policy, RegistryConfig, SubjectStrategy, Writer};
@@ -244,24 +245,6 @@ pub enum ExceptionVerdict {
     Filtered,
     DeadLetter,
     Retry,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Output {
-    /// The landed table's directory; relative to the job file.
-    pub path: String,
-    #[serde(default)]
-    pub mode: OutputMode,
-    /// SQL file of named metrics over the view `landed`.
-    pub metrics: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputMode {
-    #[default]
-    Append,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -18,7 +18,7 @@ pub use group::{GroupSeen, GroupWatch};
 pub use options::refusal;
 pub use produce::KafkaTransport;
 pub use produce_options::ProduceOptions;
-pub use range::{PartitionRange, read_ranges};
+pub use range::{PartitionRange, follow_ranges, read_ranges};
 pub use sasl::check as check_sasl;
 pub use signed::Signed;
 pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};

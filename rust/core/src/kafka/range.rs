@@ -1,4 +1,4 @@
-//! Bounded reads: every record of a topic from a start to a known end, then done.
+//! Reads of a topic's partitions from known offsets: to a known end, then done, or on and on.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,6 +20,15 @@ pub struct PartitionRange {
     pub end: i64,
 }
 
+impl PartitionRange {
+    /// The end of one that is read on and on.
+    pub const OPEN: i64 = i64::MAX;
+
+    fn is_open(&self) -> bool {
+        self.end == Self::OPEN
+    }
+}
+
 /// How long one poll waits, so that a cancel is noticed soon.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -38,6 +47,24 @@ pub fn read_ranges(
     ctx: &Context,
     mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
 ) -> Result<()> {
+    follow_ranges(cluster, topic, ranges, stage, ctx, |message| {
+        message.map_or(Ok(()), &mut each)
+    })
+}
+
+/// The same, and `each` is called with `None` too, several times a second while nothing comes. Ranges that end at
+/// [`PartitionRange::OPEN`] are read until there is an error, a cancel among them; connections that are lost are waited for.
+///
+/// # Errors
+/// As [`read_ranges`]; what `each` returns may be of another type.
+pub fn follow_ranges<E: From<Error>>(
+    cluster: &Cluster,
+    topic: &str,
+    ranges: &[PartitionRange],
+    stage: &'static str,
+    ctx: &Context,
+    mut each: impl FnMut(Option<&BorrowedMessage<'_>>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut open: HashMap<i32, PartitionRange> = ranges
         .iter()
         .filter(|r| r.start < r.end)
@@ -61,7 +88,7 @@ pub fn read_ranges(
             let reason = format!(
                 "the log now starts at {low}: what was before has expired by the topic's retention"
             );
-            return Err(failed(range.partition, range.start, reason));
+            return Err(failed(range.partition, range.start, reason).into());
         }
         assignment
             .add_partition_offset(topic, range.partition, Offset::Offset(range.start))
@@ -75,24 +102,23 @@ pub fn read_ranges(
     while !open.is_empty() {
         ctx.check(stage)?;
         match reader.poll(POLL) {
-            None if last_sign.elapsed() > cluster.timeout() => {
-                let stuck = open.values().min_by_key(|r| r.partition).copied();
-                let range = stuck.unwrap_or(PartitionRange {
-                    partition: -1,
-                    start: -1,
-                    end: -1,
-                });
-                return Err(failed(
-                    range.partition,
-                    range.start,
-                    format!(
-                        "nothing came for {} s before the end {}",
-                        cluster.timeout().as_secs(),
-                        range.end
-                    ),
-                ));
+            None => {
+                let bounded = open.values().filter(|r| !r.is_open());
+                let stuck = bounded.min_by_key(|r| r.partition);
+                if let Some(range) = stuck.filter(|_| last_sign.elapsed() > cluster.timeout()) {
+                    return Err(failed(
+                        range.partition,
+                        range.start,
+                        format!(
+                            "nothing came for {} s before the end {}",
+                            cluster.timeout().as_secs(),
+                            range.end
+                        ),
+                    )
+                    .into());
+                }
+                each(None)?;
             }
-            None => {}
             Some(Ok(message)) => {
                 last_sign = Instant::now();
                 let partition = message.partition();
@@ -101,7 +127,7 @@ pub fn read_ranges(
                 };
                 let end = range.end;
                 if message.offset() < end {
-                    each(&message)?;
+                    each(Some(&message))?;
                 }
                 if message.offset() + 1 >= end {
                     done(&reader, topic, partition, &mut open);
@@ -109,7 +135,9 @@ pub fn read_ranges(
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 last_sign = Instant::now();
-                done(&reader, topic, partition, &mut open);
+                if open.get(&partition).is_some_and(|range| !range.is_open()) {
+                    done(&reader, topic, partition, &mut open);
+                }
             }
             Some(Err(e)) => match e.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
@@ -118,7 +146,8 @@ pub fn read_ranges(
                         partition: None,
                         offset: None,
                         reason: "the log no longer has an offset that was to be read (expired by retention)".into(),
-                    });
+                    }
+                    .into());
                 }
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
@@ -128,11 +157,12 @@ pub fn read_ranges(
                         partition: None,
                         offset: None,
                         reason: "was deleted while it was read".into(),
-                    });
+                    }
+                    .into());
                 }
                 // Lost connections are mended by the client; the time-out above bounds the wait.
                 _ if e.rdkafka_error_code().is_some_and(transient) => {}
-                _ => return Err(cluster.error(format!("read {topic}"), e)),
+                _ => return Err(cluster.error(format!("read {topic}"), e).into()),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! One drain of one region's egress topic, from where the table ends to the last stable offsets of now.
+//! One drain of one region's egress topic, from where the table ends to the last stable offsets of now, or on and on.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use kappaflow_avro::AvroSchema;
 use kappaflow_avro::framing::{self, SchemaKey, VALUE_HEADER};
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::families::{At, Families, Offer};
+use super::families::{At, Duplicates, Families, Offer};
 use super::writer::Writer;
-use super::{LandedRange, Plan, RegionLanding};
+use super::{LandUntil, LandedRange, Plan, RegionLanding};
 use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::identity::{EgressIdentity, HEADER};
-use crate::kafka::{PartitionRange, header, read_ranges};
+use crate::kafka::{PartitionRange, follow_ranges, header};
 use crate::registry::{self, RegistryError};
 use crate::table::{
     Advance, CommitError, CommitRequest, Position, Seen, TableCommit, TableState, offset_key,
@@ -25,49 +25,79 @@ const STAGE: &str = "land";
 const HELD_BYTES: usize = 256 << 20;
 const REPORT: Duration = Duration::from_millis(200);
 
-/// Lands one drain. The inner error is the table's answer to the commit.
+/// How a drain ended early.
+pub(super) enum Ended {
+    /// What was not committed is not landed.
+    Failed(Error),
+    /// By the table's answer to a commit.
+    Commit(CommitError),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Lands one drain. What is committed is counted in `landing`.
 ///
 /// # Errors
-/// [`Error::Topic`], [`Error::Kafka`], [`Error::Table`], [`Error::Interrupted`]: nothing was committed.
+/// [`Error::Topic`], [`Error::Kafka`], [`Error::Table`], [`Error::Interrupted`], or the table's: nothing was landed since
+/// the last commit.
 pub(super) fn drain(
     plan: &Plan,
     table: &dyn TableCommit,
     ctx: &Context,
-) -> Result<Result<RegionLanding, CommitError>> {
+    landing: &mut RegionLanding,
+) -> Result<(), Ended> {
     ctx.check(STAGE)?;
     let state = table.state()?;
     let starts = starts(plan, &state);
     let ranges = ranges(plan, &starts)?;
     let seen = table.seen(&state)?;
     let landed = seen.of(plan.job).map(|(s, seen)| (s, seen.landed.clone()));
-    let commit = unique_name();
     let region = &plan.cluster.region.name;
+    landing.version = state.version;
+    let total = match plan.until {
+        LandUntil::Now => Some(ranges.iter().map(|r| r.end.abs_diff(r.start)).sum()),
+        LandUntil::Stopped => None,
+    };
     let mut lander = Lander {
         plan,
+        table,
         starts: &starts,
+        committed: starts.clone(),
         families: Families::new(landed, HELD_BYTES),
-        writer: Writer::new(table, plan.job, region, &commit, &plan.egress)?,
-        landing: RegionLanding {
-            region: region.clone(),
-            topic: plan.topic.name.clone(),
-            version: state.version,
-            ..RegionLanding::default()
-        },
-        total: ranges.iter().map(|r| r.end.abs_diff(r.start)).sum(),
+        counted: Counted::default(),
+        writer: Writer::new(table, plan.job, region, plan.commit_bytes, &plan.egress)?,
+        past: ranges.iter().map(|r| (r.partition, r.start)).collect(),
+        since: Instant::now(),
+        landing,
+        records: 0,
+        foreign: 0,
+        total,
         ctx,
         reported: Instant::now(),
     };
     lander.report();
-    read_ranges(
+    let read = follow_ranges(
         &plan.cluster,
         &plan.topic.name,
         &ranges,
         STAGE,
         ctx,
-        |message| lander.take(message),
-    )?;
+        |message| lander.step(message),
+    );
     lander.report();
-    lander.finish(table, &ranges, commit)
+    match (read, plan.until) {
+        (Err(Ended::Failed(Error::Interrupted { .. })), LandUntil::Stopped) => {}
+        (read, _) => read?,
+    }
+    for range in ranges.iter().filter(|r| r.end != PartitionRange::OPEN) {
+        // What there is up to the end and is no record of ours: markers, holes.
+        lander.past.insert(range.partition, range.end);
+    }
+    lander.commit()
 }
 
 /// Where the table says this job's landing of each partition is, or where its records begin.
@@ -88,7 +118,7 @@ fn starts(plan: &Plan, state: &TableState) -> BTreeMap<i32, Position> {
         .collect()
 }
 
-/// The ranges to read: to the last stable offsets of now, of the very topic the job began with.
+/// The ranges to read: to the last stable offsets of now or on and on, of the very topic the job began with.
 fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<PartitionRange>> {
     let topic = &plan.topic;
     let wrong = |partition: Option<i32>, reason: String| Error::Topic {
@@ -125,7 +155,10 @@ fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<Partition
             Ok(PartitionRange {
                 partition,
                 start: at.next,
-                end,
+                end: match plan.until {
+                    LandUntil::Now => end,
+                    LandUntil::Stopped => PartitionRange::OPEN,
+                },
             })
         })
         .collect()
@@ -143,21 +176,61 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// What the commits so far have counted.
+#[derive(Default)]
+struct Counted {
+    records: u64,
+    foreign: u64,
+    rows: u64,
+    inputs: u64,
+    duplicates: Duplicates,
+}
+
 struct Lander<'a> {
     plan: &'a Plan,
+    table: &'a dyn TableCommit,
+    /// Where the drain began.
     starts: &'a BTreeMap<i32, Position>,
+    /// What the table says.
+    committed: BTreeMap<i32, Position>,
     families: Families<Held>,
+    counted: Counted,
     writer: Writer<'a>,
-    landing: RegionLanding,
-    total: u64,
+    /// By partition, one past what was read.
+    past: BTreeMap<i32, i64>,
+    /// When the last commit was.
+    since: Instant,
+    landing: &'a mut RegionLanding,
+    /// Read, and not this job's, so far.
+    records: u64,
+    foreign: u64,
+    total: Option<u64>,
     ctx: &'a Context,
     reported: Instant,
 }
 
 impl Lander<'_> {
+    /// Takes a record, if there is one, and does what is due.
+    fn step(&mut self, message: Option<&BorrowedMessage<'_>>) -> Result<(), Ended> {
+        if let Some(message) = message {
+            self.take(message)?;
+            self.past.insert(message.partition(), message.offset() + 1);
+        }
+        if self.writer.bytes() >= self.plan.commit_bytes {
+            self.commit()?;
+        }
+        if self.reported.elapsed() >= REPORT {
+            if self.since.elapsed() >= self.plan.commit_every {
+                self.commit()?;
+            }
+            self.report();
+        }
+        Ok(())
+    }
+
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
         let (partition, offset) = (message.partition(), message.offset());
-        self.landing.records += 1;
+        self.records += 1;
         let again = self
             .starts
             .get(&partition)
@@ -199,10 +272,7 @@ impl Lander<'_> {
             }
             self.writer.flush_if_due()?;
         } else if !again {
-            self.landing.foreign += 1;
-        }
-        if self.reported.elapsed() >= REPORT {
-            self.report();
+            self.foreign += 1;
         }
         Ok(())
     }
@@ -264,7 +334,7 @@ impl Lander<'_> {
             topic: self.plan.topic.name.clone(),
             partition: Some(at.partition),
             offset: Some(at.offset),
-            reason: format!("the record {reason}. Nothing of this drain was landed"),
+            reason: format!("the record {reason}. Nothing was landed since the last commit"),
         }
     }
 
@@ -273,77 +343,109 @@ impl Lander<'_> {
         self.ctx.report(Progress {
             stage: STAGE,
             label: self.landing.region.clone(),
-            done: self.landing.records,
-            total: Some(self.total),
+            done: self.records,
+            total: self.total,
             note: String::new(),
             figures: BTreeMap::new(),
         });
     }
 
-    fn finish(
-        mut self,
-        table: &dyn TableCommit,
-        ranges: &[PartitionRange],
-        commit: String,
-    ) -> Result<Result<RegionLanding, CommitError>> {
-        let files = self.writer.finish()?;
-        self.landing.landed = self.writer.rows;
-        self.landing.inputs = self.families.inputs;
-        self.landing.duplicates = self.families.duplicates;
-        self.landing.incomplete = self.families.incomplete();
-        self.landing.files = files.len() as u64;
-        self.landing.bytes = files.iter().map(|f| f.bytes).sum();
+    /// Lands what was read since the last commit.
+    fn commit(&mut self) -> Result<(), Ended> {
+        self.since = Instant::now();
+        let id = unique_name();
+        let files = self.writer.finish(&id)?;
         let holds = self.families.holds();
+        let topic = &self.plan.topic;
         let mut offsets = BTreeMap::new();
-        for range in ranges {
-            let next = holds.get(&range.partition).map_or(range.end, |h| *h);
-            self.landing.offsets.push(LandedRange {
-                partition: range.partition,
-                start: range.start,
-                end: range.end,
-                next,
-            });
-            if let Some(from) = self.starts.get(&range.partition) {
-                let topic = &self.plan.topic;
-                let to = Position {
-                    next,
-                    reached: range.end,
-                };
-                let key = offset_key(
-                    self.plan.job,
-                    &topic.cluster_id,
-                    &topic.topic_id,
-                    range.partition,
-                );
-                offsets.insert(key, Advance { from: *from, to });
+        let mut ends = BTreeMap::new();
+        for (partition, past) in &self.past {
+            let Some(from) = self.committed.get(partition).copied() else {
+                continue;
+            };
+            let to = Position {
+                next: holds.get(partition).map_or(*past, |held| *held),
+                reached: *past.max(&from.reached),
+            };
+            ends.insert(*partition, to);
+            let key = offset_key(
+                self.plan.job,
+                &topic.cluster_id,
+                &topic.topic_id,
+                *partition,
+            );
+            offsets.insert(key, Advance { from, to });
+        }
+        let duplicates = self.families.duplicates;
+        if offsets.values().any(|a| a.from != a.to) {
+            let seen = self.families.take_seen().into_iter();
+            let (count, bytes) = (
+                files.len() as u64,
+                files.iter().map(|f| f.bytes).sum::<u64>(),
+            );
+            let request = CommitRequest {
+                id,
+                job: self.plan.job,
+                schema: self.plan.egress.json().to_owned(),
+                files,
+                offsets,
+                tokens: self.plan.tokens.clone(),
+                seen: Seen(
+                    seen.map(|(split, seen)| ((self.plan.job, split), seen))
+                        .collect(),
+                ),
+                re_published: duplicates.re_published - self.counted.duplicates.re_published,
+            };
+            if self.plan.until == LandUntil::Now {
+                self.ctx.check(STAGE)?;
+            }
+            let committed = self.table.commit(&request);
+            if matches!(committed, Ok(_) | Err(CommitError::Ambiguous { .. })) {
+                self.writer.keep();
+            }
+            self.landing.version = committed.map_err(Ended::Commit)?.version;
+            self.landing.commits += 1;
+            self.landing.files += count;
+            self.landing.bytes += bytes;
+        }
+        self.count(duplicates, &ends);
+        Ok(())
+    }
+
+    /// Adds to the landing what is new since the last commit.
+    fn count(&mut self, duplicates: Duplicates, ends: &BTreeMap<i32, Position>) {
+        let (landing, counted) = (&mut *self.landing, &self.counted);
+        landing.records += self.records - counted.records;
+        landing.foreign += self.foreign - counted.foreign;
+        landing.landed += self.writer.rows - counted.rows;
+        landing.inputs += self.families.inputs - counted.inputs;
+        landing.duplicates += duplicates - counted.duplicates;
+        landing.incomplete = self.families.incomplete();
+        for (partition, to) in ends {
+            let found = landing
+                .offsets
+                .iter_mut()
+                .find(|o| o.partition == *partition);
+            match found {
+                Some(range) => (range.end, range.next) = (to.reached, to.next),
+                None => landing.offsets.push(LandedRange {
+                    partition: *partition,
+                    start: self
+                        .committed
+                        .get(partition)
+                        .map_or(to.next, |from| from.next),
+                    end: to.reached,
+                    next: to.next,
+                }),
             }
         }
-        if offsets.values().all(|a| a.from == a.to) {
-            return Ok(Ok(self.landing));
-        }
-        let seen = self.families.into_seen();
-        let request = CommitRequest {
-            id: commit,
-            job: self.plan.job,
-            schema: self.plan.egress.json().to_owned(),
-            files,
-            offsets,
-            tokens: self.plan.tokens.clone(),
-            seen: Seen(
-                seen.into_iter()
-                    .map(|(split, seen)| ((self.plan.job, split), seen))
-                    .collect(),
-            ),
-            re_published: self.landing.duplicates.re_published,
+        self.committed.extend(ends);
+        self.counted = Counted {
+            records: self.records,
+            foreign: self.foreign,
+            rows: self.writer.rows,
+            inputs: self.families.inputs,
+            duplicates,
         };
-        self.ctx.check(STAGE)?;
-        let committed = table.commit(&request);
-        if matches!(committed, Ok(_) | Err(CommitError::Ambiguous { .. })) {
-            self.writer.keep();
-        }
-        Ok(committed.map(|c| {
-            self.landing.version = c.version;
-            self.landing
-        }))
     }
 }

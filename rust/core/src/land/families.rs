@@ -68,6 +68,17 @@ pub struct Duplicates {
     pub re_published: u64,
 }
 
+impl std::ops::Sub for Duplicates {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            re_read: self.re_read - earlier.re_read,
+            re_published: self.re_published - earlier.re_published,
+        }
+    }
+}
+
 impl std::ops::AddAssign for Duplicates {
     fn add_assign(&mut self, other: Self) {
         self.re_read += other.re_read;
@@ -78,9 +89,9 @@ impl std::ops::AddAssign for Duplicates {
 /// The families of one job as they come in.
 #[derive(Debug)]
 pub struct Families<P> {
-    /// Landed before this drain.
+    /// Landed before, by commits.
     before: HashMap<u32, RoaringBitmap>,
-    /// Landed by this drain, and seen again by it.
+    /// Landed since, and seen again.
     now: BTreeMap<u32, SeenSplit>,
     open: HashMap<(u32, u32), Vec<Open<P>>>,
     held_bytes: usize,
@@ -222,9 +233,13 @@ impl<P: AsRef<[u8]>> Families<P> {
         holds
     }
 
-    /// What this drain has landed and seen again, by split.
-    pub fn into_seen(self) -> BTreeMap<u32, SeenSplit> {
-        self.now
+    /// What has landed and was seen again since the last commit, by split; it counts as committed from now on.
+    pub fn take_seen(&mut self) -> BTreeMap<u32, SeenSplit> {
+        let now = std::mem::take(&mut self.now);
+        for (split, seen) in &now {
+            *self.before.entry(*split).or_default() |= &seen.landed;
+        }
+        now
     }
 }
 
@@ -335,7 +350,7 @@ mod tests {
             out.re_published += families.duplicates.re_published;
             out.incomplete = families.incomplete();
             assert_eq!(families.held_bytes == 0, families.open.is_empty());
-            for (_, split) in families.into_seen() {
+            for (_, split) in families.take_seen() {
                 before |= &split.landed;
                 out.twice.extend(split.twice);
             }

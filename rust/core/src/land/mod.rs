@@ -1,5 +1,5 @@
 //! Land: egress records become files of the table, each input's answers once, up to the ends that were there when the
-//! drain began; files, offsets, fencing tokens and what was seen are one commit.
+//! drain began, or on and on; files, offsets, fencing tokens and what was seen are one commit, made now and then.
 
 mod drain;
 pub mod families;
@@ -7,8 +7,9 @@ mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kappaflow_avro::AvroSchema;
 use serde::Serialize;
@@ -21,18 +22,42 @@ use crate::kafka::Cluster;
 use crate::registry::SchemaRegistry;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
-use crate::table::{ParquetTable, TableCommit, token_key};
+use crate::table::{CommitError, ParquetTable, TableCommit, token_key};
+use drain::Ended;
 
 pub use families::Duplicates;
 
-/// Drains are begun anew this often when another lander was first.
+/// Drains are begun anew this often in a row when another lander was first.
 const CONFLICTS: u32 = 5;
+
+/// When a landing ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LandUntil {
+    /// Where the egress ends as it begins.
+    #[default]
+    Now,
+    /// When it is told to stop: what was read by then is committed, and that is no error.
+    Stopped,
+}
+
+impl FromStr for LandUntil {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "now" => Ok(Self::Now),
+            "stopped" => Ok(Self::Stopped),
+            _ => Err(format!("until {text:?}: expected now or stopped")),
+        }
+    }
+}
 
 /// What to land.
 #[derive(Clone, Debug, Default)]
 pub struct LandOptions {
     /// One region, or all in which child jobs are placed.
     pub region: Option<String>,
+    pub until: LandUntil,
 }
 
 /// What a land did.
@@ -78,6 +103,8 @@ pub struct RegionLanding {
     pub records: u64,
     /// The table's version with this landing.
     pub version: u64,
+    /// Commits that were made.
+    pub commits: u64,
     pub offsets: Vec<LandedRange>,
     pub seconds: f64,
 }
@@ -87,7 +114,7 @@ pub struct RegionLanding {
 pub struct LandedRange {
     pub partition: i32,
     pub start: i64,
-    /// The last stable offset when the drain began.
+    /// The last stable offset when the drain began; of one that was told to stop, one past what was read.
     pub end: i64,
     /// Where the next land starts: `end`, or before it where an incomplete family is held.
     pub next: i64,
@@ -104,11 +131,18 @@ struct Plan {
     tokens: BTreeMap<String, i64>,
     /// Every split of the job: its rows, and whether its child job is placed here.
     splits: HashMap<u32, (u32, bool)>,
+    until: LandUntil,
+    /// A commit is due when its files have so many bytes,
+    commit_bytes: u64,
+    /// or so long after the last one.
+    commit_every: Duration,
 }
 
-/// Lands what the egress topics hold now. Again, it lands what came since; killed at any point, nothing is lost or twice.
+/// Lands what the egress topics hold now, or on and on. Again, it lands what came since; killed at any point, nothing is
+/// lost or twice.
 ///
 /// # Errors
+/// What has been committed by then stays landed.
 /// [`Error::NotReady`] before dispatch; [`Error::Topic`] names the record that can't be landed, or a topic that is not the
 /// one the job began with; [`Error::Fenced`] if a child job was placed anew; [`Error::Table`] if a commit failed.
 pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Result<LandSummary> {
@@ -122,7 +156,7 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
 
     let mut tasks = Vec::new();
     for region in &regions {
-        let plan = plan(session, region).await?;
+        let plan = plan(session, region, options.until).await?;
         session
             .store
             .note(session.id, "land", region, "started", json!({}))
@@ -180,10 +214,11 @@ impl LandSummary {
     }
 }
 
-async fn plan(session: &Session, region: &str) -> Result<Plan> {
+async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan> {
     let children = session.placed(Some(region)).await?;
     let here = |child: &str| children.iter().any(|c| c.name == child);
     let splits = session.store.splits(session.id, None).await?;
+    let output = &session.job.file.output;
     Ok(Plan {
         job: session.id,
         cluster: session.cluster(region)?,
@@ -198,23 +233,36 @@ async fn plan(session: &Session, region: &str) -> Result<Plan> {
             .iter()
             .map(|s| (s.split.split, (s.split.rows, here(&s.split.child))))
             .collect(),
+        until,
+        commit_bytes: u64::from(output.commit_mib) << 20,
+        commit_every: Duration::from_millis(output.commit_ms),
     })
 }
 
 fn land_region(plan: &Plan, table: &dyn TableCommit, ctx: &Context) -> Result<RegionLanding> {
+    let mut landing = RegionLanding {
+        region: plan.cluster.region.name.clone(),
+        topic: plan.topic.name.clone(),
+        ..RegionLanding::default()
+    };
     let begun = Instant::now();
-    let mut conflicts = 0;
+    let (mut conflicts, mut commits) = (0, 0);
     loop {
-        match drain::drain(plan, table, ctx)? {
-            Ok(mut landing) => {
+        let ended = drain::drain(plan, table, ctx, &mut landing);
+        if landing.commits > commits {
+            (conflicts, commits) = (0, landing.commits);
+        }
+        match ended {
+            Ok(()) => {
                 landing.seconds = begun.elapsed().as_secs_f64();
                 return Ok(landing);
             }
             // What the other lander landed is where the next drain starts.
-            Err(crate::table::CommitError::Conflict { .. }) if conflicts < CONFLICTS => {
+            Err(Ended::Commit(CommitError::Conflict { .. })) if conflicts < CONFLICTS => {
                 conflicts += 1;
             }
-            Err(e) => return Err(e.at(table.location())),
+            Err(Ended::Commit(e)) => return Err(e.at(table.location())),
+            Err(Ended::Failed(e)) => return Err(e),
         }
     }
 }

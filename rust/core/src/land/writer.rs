@@ -26,15 +26,15 @@ const BATCH_ROWS: usize = 8_192;
 const BATCH_BYTES: usize = 16 << 20;
 /// Bytes of an open row group that make it go out.
 const ROW_GROUP_BYTES: usize = 32 << 20;
-/// Bytes of a file after which the next one is begun.
-const FILE_BYTES: usize = 128 << 20;
+/// Bytes of a file after which the next one is begun, unless a commit is to have less.
+const FILE_BYTES: u64 = 128 << 20;
 
-/// Writes the data files of one commit. Dropped before the commit, its files are removed.
+/// Writes data files, commit by commit. Dropped before a commit, that one's files are removed.
 pub struct Writer<'t> {
     table: &'t dyn TableCommit,
     job: JobId,
     region: String,
-    commit: String,
+    file_bytes: u64,
     schema: SchemaRef,
     egress: AvroSchema,
     /// By the id of the schema that answers were written with.
@@ -42,10 +42,10 @@ pub struct Writer<'t> {
     /// Rows and bytes decoded since the last batch.
     pending: (usize, usize),
     open: Option<(NewFile, ArrowWriter<File>, u64)>,
+    /// Whole files that no commit names yet.
     done: Vec<(DataFile, PathBuf)>,
     /// Rows given so far.
     pub rows: u64,
-    kept: bool,
 }
 
 /// Answers of one writer's schema, as rows of the egress schema, and whose they are.
@@ -63,7 +63,7 @@ impl<'t> Writer<'t> {
         table: &'t dyn TableCommit,
         job: JobId,
         region: &str,
-        commit: &str,
+        commit_bytes: u64,
         egress: &AvroSchema,
     ) -> Result<Self> {
         let wrong = |reason: String| Error::Schema {
@@ -85,7 +85,7 @@ impl<'t> Writer<'t> {
             table,
             job,
             region: region.to_owned(),
-            commit: commit.to_owned(),
+            file_bytes: FILE_BYTES.min(commit_bytes),
             schema: Arc::new(Schema::new(fields)),
             egress: egress.clone(),
             lanes: BTreeMap::new(),
@@ -93,7 +93,6 @@ impl<'t> Writer<'t> {
             open: None,
             done: Vec::new(),
             rows: 0,
-            kept: false,
         })
     }
 
@@ -208,7 +207,7 @@ impl<'t> Writer<'t> {
         if written.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
             written = writer.flush();
         }
-        let full = writer.bytes_written() >= FILE_BYTES;
+        let full = writer.bytes_written() as u64 >= self.file_bytes;
         self.open = Some(open);
         written.map_err(|e| self.failed("write a data file", e))?;
         if full { self.close() } else { Ok(()) }
@@ -241,7 +240,7 @@ impl<'t> Writer<'t> {
             bytes,
             job: self.job.to_string(),
             region: self.region.clone(),
-            commit: self.commit.clone(),
+            commit: String::new(),
         };
         self.done.push((data, file.place));
         Ok(())
@@ -263,16 +262,25 @@ impl<'t> Writer<'t> {
         Ok(bytes)
     }
 
-    /// Ends all files and gives them, for the commit. They are still removed unless [`Writer::keep`] is called.
-    pub fn finish(&mut self) -> Result<Vec<DataFile>> {
+    /// Bytes of the whole files that no commit names yet.
+    pub fn bytes(&self) -> u64 {
+        self.done.iter().map(|(data, _)| data.bytes).sum()
+    }
+
+    /// Ends all files and gives them, for a commit. They are still removed unless [`Writer::keep`] is called.
+    pub fn finish(&mut self, commit: &str) -> Result<Vec<DataFile>> {
         self.flush()?;
         self.close()?;
-        Ok(self.done.iter().map(|(data, _)| data.clone()).collect())
+        let named = self.done.iter().map(|(data, _)| DataFile {
+            commit: commit.to_owned(),
+            ..data.clone()
+        });
+        Ok(named.collect())
     }
 
     /// The commit is in, or may be in: the files stay.
     pub fn keep(&mut self) {
-        self.kept = true;
+        self.done.clear();
     }
 }
 
@@ -293,9 +301,6 @@ impl Lane {
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
         // No commit names them; one that can't be removed is an orphan, as after a kill.
         if let Some((file, writer, _)) = self.open.take() {
             drop(writer);

@@ -3,5 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod following;
 mod whole;
 mod world;

@@ -36,6 +36,11 @@ pub struct World {
 
 impl World {
     pub async fn new(test: &str) -> Self {
+        Self::with(test, "").await
+    }
+
+    /// `output`: further lines of `[output]`.
+    pub async fn with(test: &str, output: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rows: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
         let batch = RecordBatch::try_from_iter([("x", rows)]).unwrap();
@@ -58,6 +63,7 @@ version = "1"
 callable = "m:f"
 [output]
 path = "landed"
+{output}
 [[regions]]
 name = "east"
 bootstrap_servers = "{}"
