@@ -36,6 +36,7 @@ TABLES = {
     "Service": "[service]",
     "HttpEndpoint": "[service.http]",
     "Answer": "[service.http.answer]",
+    "GrpcEndpoint": "[service.grpc]",
     "Output": "[output]",
     "Region": "[[regions]]",
     "RegistryTable": "[regions.registry]",

@@ -210,7 +210,7 @@ class Replay:
         pq.write_table(table, self.dir / "data" / "part-0.parquet")
         (self.dir / "in.avsc").write_text(json.dumps(INGRESS))
         (self.dir / "out.avsc").write_text(json.dumps(egress))
-        name = f"http-{time.time_ns()}"
+        name = f"replay-{time.time_ns()}"
         text = JOB.format(name=name, servers=self.servers, service=service, topics=topics)
         self.job.write_text(text)
         return self

@@ -274,6 +274,22 @@ def test_certificates_of_a_service_are_where_the_job_looks_for_them(job: Path, k
     assert (mounts["/job/keys/replay.pem"], mounts["/job/keys/replay.key"]) == ("secrets", "secrets")
 
 
+def test_a_grpc_service_is_asked_for_its_health(job: Path, keda: Path) -> None:
+    http = '[service.http]\nurl = "http://127.0.0.1:8080/price"'
+    more = 'health_service = "prices"\nca_file = "ca.pem"'
+    edit(job, http, f'[service.grpc]\nurl = "http://127.0.0.1:50051"\n{more}')
+    edit(job, "headers = {", "metadata = {")
+    objects = render(job)
+    validate(objects, keda)
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (service,) = pod["initContainers"]
+    assert service["ports"] == [{"name": "service", "containerPort": 50051}]
+    assert service["startupProbe"]["grpc"] == {"port": 50051, "service": "prices"}
+    (worker,) = pod["containers"]
+    assert "PRICING_TOKEN" in {env["name"] for env in worker["env"]}
+    assert "/job/ca.pem" in {mount["mountPath"] for mount in worker["volumeMounts"]}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "given", "told"),
     [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kappaflow.cli import k8s, replicas, schema, stages
+from kappaflow.cli import k8s, proto, replicas, schema, stages
 from kappaflow.dev import cli as dev
 from kappaflow.errors import JobFileError, KappaFlowError, StoppedError
 
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     stages.add_parsers(commands)
     replicas.add_parser(commands)
     schema.add_parser(commands)
+    proto.add_parser(commands)
     k8s.add_parser(commands)
     dev.add_parser(commands)
     return top

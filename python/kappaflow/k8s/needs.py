@@ -29,8 +29,9 @@ class Needs:
     limits: dict[str, Any]
     secret: str
     claim: str
-    # The port of a service beside the worker.
+    # The port of a service beside the worker, and how it is looked at.
     port: int | None = None
+    probe: dict[str, Any] = field(default_factory=dict)
     # Path in the pod to (key, text) in the ConfigMap.
     config: dict[str, tuple[str, str]] = field(default_factory=dict)
     # Environment variable and path in the pod to key in the Secret.
@@ -61,6 +62,7 @@ def needs(resolved: dict[str, Any], options: Options) -> Needs:
         claim=options.claim or f"{name}-state",
         port=_port(file["service"], options),
     )
+    needed.probe = _probe(file["service"], needed.port)
     _check_state(file, index, region)
     _add_config(needed, base, "(job file)", Path(resolved["path"]).name)
     for key in ("ingress", "egress"):
@@ -75,7 +77,7 @@ def needs(resolved: dict[str, Any], options: Options) -> Needs:
         _add_registry(needed, base, f"regions[{index}].registry", region["registry"])
     else:
         _add_reference(needed, f"regions[{index}].registry", region["registry"])
-    _add_endpoint(needed, base, file["service"].get("http") or {})
+    _add_endpoint(needed, base, file["service"])
     size = sum(len(text.encode()) for _, text in needed.config.values())
     if size > _CONFIG_BYTES:
         raise JobFileError(
@@ -112,32 +114,50 @@ def _region(file: dict[str, Any], name: str) -> tuple[int, dict[str, Any]]:
 
 def _port(service: dict[str, Any], options: Options) -> int | None:
     """The port at which the service is beside the worker."""
-    http = service.get("http")
-    if http is None:
+    endpoint = _endpoint(service)
+    if endpoint is None:
         if options.service_image:
             raise JobFileError(
                 "service.callable runs in the worker's own processes: put it into the worker's image, and leave "
                 "--service-image out"
             )
         return None
-    if socket := http.get("unix_socket"):
+    key, table = endpoint
+    if socket := table.get("unix_socket"):
         raise JobFileError(
-            f"service.http.unix_socket is {socket}, which the worker's container and the service's don't share: leave "
+            f"{key}.unix_socket is {socket}, which the worker's container and the service's don't share: leave "
             "it out, and let the service listen at http://127.0.0.1:PORT"
         )
-    url = urlsplit(http["url"])
+    url = urlsplit(table["url"])
     if url.hostname in _LOOPBACK and not options.service_image:
         raise JobFileError(
-            f"service.http.url is {http['url']}, a service beside the worker: give its image with --service-image"
+            f"{key}.url is {table['url']}, a service beside the worker: give its image with --service-image"
         )
     if options.service_image is None:
         return None
     if url.hostname not in _LOOPBACK:
         raise JobFileError(
-            f"service.http.url is {http['url']}, but a service beside the worker is at http://127.0.0.1:PORT: change "
+            f"{key}.url is {table['url']}, but a service beside the worker is at http://127.0.0.1:PORT: change "
             "it, or leave --service-image out"
         )
     return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _endpoint(service: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The table of a service over a network, and its key in the job file."""
+    for kind in ("http", "grpc"):
+        if table := service.get(kind):
+            return f"service.{kind}", table
+    return None
+
+
+def _probe(service: dict[str, Any], port: int | None) -> dict[str, Any]:
+    """How Kubernetes sees that the service beside the worker has begun."""
+    grpc = service.get("grpc")
+    # Kubernetes asks for health in the clear only.
+    if grpc is None or grpc["url"].startswith("https:"):
+        return {"tcpSocket": {"port": "service"}}
+    return {"grpc": {"port": port, "service": grpc["health_service"]}}
 
 
 def _check_state(file: dict[str, Any], index: int, region: dict[str, Any]) -> None:
@@ -153,12 +173,14 @@ def _check_state(file: dict[str, Any], index: int, region: dict[str, Any]) -> No
             )
 
 
-def _add_endpoint(needed: Needs, base: Path, http: dict[str, Any]) -> None:
-    for header, value in (http.get("headers") or {}).items():
-        _add_reference(needed, f"service.http.headers.{header}", value)
+def _add_endpoint(needed: Needs, base: Path, service: dict[str, Any]) -> None:
+    at, table = _endpoint(service) or ("", {})
+    for name in ("headers", "metadata"):
+        for header, value in (table.get(name) or {}).items():
+            _add_reference(needed, f"{at}.{name}.{header}", value)
     for key in ("ca_file", "cert_file", "key_file"):
-        if path := http.get(key):
-            _add_file(needed, base, f"service.http.{key}", path, secret=key != "ca_file")
+        if path := table.get(key):
+            _add_file(needed, base, f"{at}.{key}", path, secret=key != "ca_file")
 
 
 def _add_registry(needed: Needs, base: Path, at: str, registry: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def deployment(needed: Needs, options: Options, job_file: str, params: dict[str,
             "restartPolicy": "Always",
             "ports": [{"name": "service", "containerPort": needed.port}],
             "startupProbe": {
-                "tcpSocket": {"port": "service"},
+                **needed.probe,
                 "periodSeconds": 2,
                 "failureThreshold": 150,
             },

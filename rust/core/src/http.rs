@@ -128,6 +128,13 @@ fn innermost(error: &reqwest::Error) -> Option<String> {
     chain.last().map(ToString::to_string)
 }
 
+/// What all our clients begin with. With TLS they would ask for HTTP/2 too: who wants it says so.
+pub fn client() -> ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .http1_only()
+}
+
 /// The client, or why it can't be what its TLS settings say.
 pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, String> {
     builder.build().map_err(|e| {
@@ -158,6 +165,50 @@ pub struct Files<'f> {
     pub key_file: Option<&'f str>,
 }
 
+/// PEM texts.
+type CertificateAndKey = (Vec<u8>, Vec<u8>);
+
+impl Files<'_> {
+    /// The PEM text of `ca_file`.
+    ///
+    /// # Errors
+    /// The file that can't be read, and why.
+    pub fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = self.ca_file else {
+            return Ok(None);
+        };
+        let pem = self.read("ca_file", path)?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(found) if !found.is_empty() => Ok(Some(pem)),
+            _ => Err(format!("ca_file {path} holds no PEM certificate")),
+        }
+    }
+
+    /// The PEM texts of `cert_file` and `key_file`.
+    ///
+    /// # Errors
+    /// The file that can't be used, and why.
+    pub fn identity(&self) -> Result<Option<CertificateAndKey>, String> {
+        let (Some(cert_file), Some(key_file)) = (self.cert_file, self.key_file) else {
+            return Ok(None);
+        };
+        let mut cert = self.read("cert_file", cert_file)?;
+        cert.push(b'\n');
+        let key = self.read("key_file", key_file)?;
+        match Identity::from_pem(&[cert.as_slice(), key.as_slice()].concat()) {
+            Ok(_) => Ok(Some((cert, key))),
+            Err(_) => Err(format!(
+                "cert_file {cert_file} and key_file {key_file} are no PEM certificate and private key without a password"
+            )),
+        }
+    }
+
+    fn read(&self, what: &str, path: &str) -> Result<Vec<u8>, String> {
+        let path = self.base.join(path);
+        std::fs::read(&path).map_err(|e| format!("can't read {what} {}: {e}", path.display()))
+    }
+}
+
 /// Uses these certificates.
 ///
 /// # Errors
@@ -166,25 +217,12 @@ pub fn certificates(
     mut builder: ClientBuilder,
     files: &Files<'_>,
 ) -> Result<ClientBuilder, String> {
-    let read = |what: &str, path: &str| {
-        let path = files.base.join(path);
-        std::fs::read(&path).map_err(|e| format!("can't read {what} {}: {e}", path.display()))
-    };
-    if let Some(path) = files.ca_file {
-        let pem = read("ca_file", path)?;
-        builder = trust(builder, &pem)
-            .ok_or_else(|| format!("ca_file {path} holds no PEM certificate"))?;
+    if let Some(pem) = files.authorities()? {
+        builder = trust(builder, &pem).ok_or("ca_file holds no PEM certificate")?;
     }
-    if let (Some(cert), Some(key)) = (files.cert_file, files.key_file) {
-        let mut pem = read("cert_file", cert)?;
-        pem.push(b'\n');
-        pem.extend(read("key_file", key)?);
-        let identity = Identity::from_pem(&pem).map_err(|_| {
-            format!(
-                "cert_file {cert} and key_file {key} are no PEM certificate and private key without a password"
-            )
-        })?;
-        builder = builder.identity(identity);
+    if let Some((cert, key)) = files.identity()? {
+        let identity = Identity::from_pem(&[cert, key].concat());
+        builder = builder.identity(identity.map_err(|e| e.to_string())?);
     }
     Ok(builder)
 }

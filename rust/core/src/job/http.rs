@@ -8,17 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
+use super::endpoint::{check_certificate, check_secrets, check_url};
 use super::secret::is_reference;
 use super::template::Template;
-
-/// Headers whose values are secrets.
-const SECRET_HEADERS: [&str; 5] = [
-    "authorization",
-    "cookie",
-    "proxy-authorization",
-    "x-api-key",
-    "x-auth-token",
-];
 
 /// An HTTP endpoint, called once for each record, or with `batch` for several. In `url`, `query`, `headers` and a template,
 /// `{field}` stands for the text of a field of the record; `{{` and `}}` stand for braces.
@@ -163,41 +155,9 @@ impl HttpEndpoint {
     /// # Errors
     /// The key, and what is wrong with it.
     pub fn check(&self) -> Result<(), (String, String)> {
-        let wrong = |reason: String| Err(("url".to_owned(), reason));
-        let host = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
-        if host.contains('@') {
-            return wrong(
-                "has a user name or a password; give a header authorization instead".into(),
-            );
-        }
-        if !["http://", "https://"]
-            .iter()
-            .any(|scheme| self.url.starts_with(scheme))
-        {
-            return wrong(format!(
-                "{:?}: expected http://HOST… or https://HOST…",
-                self.url
-            ));
-        }
-        if self.cert_file.is_some() != self.key_file.is_some() {
-            let missing = if self.cert_file.is_some() {
-                "key_file"
-            } else {
-                "cert_file"
-            };
-            let reason = "is missing: cert_file and key_file go together".to_owned();
-            return Err((missing.to_owned(), reason));
-        }
-        for (name, value) in &self.headers {
-            let secret = SECRET_HEADERS
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known));
-            if secret && !is_reference(value) {
-                let reason = "is a secret: write env:NAME or file:PATH, with all of the header's value there";
-                return Err((format!("headers.{name}"), reason.into()));
-            }
-        }
+        check_url(&self.url, "a header")?;
+        check_certificate(self.cert_file.as_deref(), self.key_file.as_deref())?;
+        check_secrets("headers", &self.headers)?;
         for status in self.statuses.keys() {
             let class = status
                 .strip_suffix("xx")

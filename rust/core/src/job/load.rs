@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::model::{JobFile, Param, RejectLimit};
 use super::params::{self, ParamValues};
 use super::secret;
+use super::service;
 use super::source::Source;
 use super::topics::Cleanup;
 use crate::error::{Error, Result};
@@ -292,35 +293,7 @@ fn check(job: &Job) -> Result<()> {
             ),
         ));
     }
-    let spec = |key: &str, text: &str| match text.split_once(':') {
-        Some((module, name)) if !module.is_empty() && !name.is_empty() => Ok(()),
-        _ => Err(job.error(key, format!("{text:?}: expected module:name"))),
-    };
-    match (&file.service.callable, &file.service.http) {
-        (Some(callable), None) => spec("service.callable", callable)?,
-        (None, Some(http)) => {
-            let callables = [
-                ("service.warm_up", file.service.warm_up.is_some()),
-                ("service.options", !file.service.options.is_empty()),
-                ("service.python_path", !file.service.python_path.is_empty()),
-                ("service.verdicts", !file.service.verdicts.is_empty()),
-            ];
-            if let Some((key, _)) = callables.iter().find(|(_, given)| *given) {
-                return Err(job.error(
-                    *key,
-                    "is for service.callable; this service is called by HTTP",
-                ));
-            }
-            http.check()
-                .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
-        }
-        (None, None) => {
-            return Err(job.error("service", "has neither callable nor http: give one of them"));
-        }
-        (Some(_), Some(_)) => {
-            return Err(job.error("service", "has both callable and http: give one of them"));
-        }
-    }
+    service::check(job)?;
     file.service
         .limiter
         .check()
@@ -328,12 +301,6 @@ fn check(job: &Job) -> Result<()> {
     if let Some(budget) = &file.service.budget {
         let windows = budget.check();
         windows.map_err(|(key, reason)| job.error(format!("service.budget.{key}"), reason))?;
-    }
-    if let Some(warm_up) = &file.service.warm_up {
-        spec("service.warm_up", warm_up)?;
-    }
-    for class in file.service.verdicts.keys() {
-        spec(&format!("service.verdicts.{class:?}"), class)?;
     }
     if let Some(limit) = &file.limits.max_rejects {
         limit

@@ -2,6 +2,8 @@
 
 pub mod batch;
 mod budget;
+mod endpoint;
+pub mod grpc;
 pub mod http;
 mod limiter;
 mod load;
@@ -9,6 +11,7 @@ mod model;
 mod output;
 mod params;
 pub(crate) mod secret;
+mod service;
 mod source;
 pub mod template;
 mod topics;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budget::ServiceBudget;
+use super::grpc::GrpcEndpoint;
 use super::http::HttpEndpoint;
 use super::limiter::ServiceLimiter;
 use super::output::Output;
@@ -158,10 +159,12 @@ pub struct Service {
     pub mode: ServiceMode,
     /// Part of the job's identity: a new version of the service is a new job.
     pub version: String,
-    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out. This or `http`.
+    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out. This, `http` or `grpc`.
     pub callable: Option<String>,
-    /// An HTTP endpoint that is called as it is. This or `callable`.
+    /// An HTTP endpoint that is called as it is.
     pub http: Option<HttpEndpoint>,
+    /// A gRPC service that speaks the published proto.
+    pub grpc: Option<GrpcEndpoint>,
     /// `module:function` called once in each process with `options`, before any record.
     pub warm_up: Option<String>,
     #[serde(default)]
@@ -212,8 +215,10 @@ impl Service {
 
     /// What it is called in messages.
     pub fn name(&self) -> &str {
-        let url = self.http.as_ref().map(|http| http.url.as_str());
-        self.callable.as_deref().or(url).unwrap_or("(none)")
+        let http = self.http.as_ref().map(|http| http.url.as_str());
+        let grpc = self.grpc.as_ref().map(|grpc| grpc.url.as_str());
+        let callable = self.callable.as_deref();
+        callable.or(http).or(grpc).unwrap_or("(none)")
     }
 }
 

@@ -380,11 +380,10 @@ impl Oidc {
 /// What asks the provider. Each request has a connection of its own: those who ask do it on runtimes of their own, and
 /// a connection does not outlive its runtime.
 fn client(options: &Options) -> Result<Client, Problem> {
-    let mut builder = Client::builder()
+    let mut builder = http::client()
         .timeout(ANSWER)
         .redirect(Policy::none())
-        .pool_max_idle_per_host(0)
-        .user_agent(http::USER_AGENT);
+        .pool_max_idle_per_host(0);
     let of_broker = options
         .get("ssl.ca.location")
         .filter(|path| Path::new(path).is_file());

@@ -227,9 +227,9 @@ impl Desk {
                     let dropped = state.schedule.again(task, at);
                     state.release(dropped);
                 }
-                Verdict::Retry { .. } if task.way.tries + 1 < self.max_attempts => {
+                Verdict::Retry { after, .. } if task.way.tries + 1 < self.max_attempts => {
                     task.way.tries += 1;
-                    let at = now + back_off(&task);
+                    let at = now + back_off(&task).max(after.unwrap_or_default());
                     let dropped = state.schedule.again(task, at);
                     state.release(dropped);
                 }

@@ -1,5 +1,6 @@
 //! Drivers of a service: what is called and how, and the threads that do it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kappaflow_avro::AvroSchema;
@@ -7,11 +8,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::desk::Desk;
-use super::http::{HttpDriver, Mapping, Shared, Told};
+use super::endpoint::{Calls, EndpointDriver};
+use super::grpc::{self, GrpcService, Ready};
+use super::http::{HttpService, Mapping, Told};
 use super::python::{PythonDriver, Spec};
 use super::worker::{Mail, Worker};
 use super::{WorkOptions, milliseconds, service_error};
-use crate::context::Context;
+use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::job::Service;
 use crate::registry::SchemaRegistry;
@@ -21,7 +24,8 @@ use crate::session::Session;
 #[derive(Clone)]
 pub enum Kind {
     Python(Arc<Spec>),
-    Http(Arc<Shared>),
+    Http(Arc<Calls<HttpService>>),
+    Grpc(Arc<grpc::Spec>),
 }
 
 impl Kind {
@@ -29,7 +33,7 @@ impl Kind {
     pub fn drivers(&self, service: &Service) -> u32 {
         match self {
             Self::Python(_) => service.processes.max(1),
-            Self::Http(_) => 1,
+            Self::Http(_) | Self::Grpc(_) => 1,
         }
     }
 }
@@ -45,6 +49,15 @@ pub fn kind(
     worker: &Arc<Worker>,
 ) -> Result<Kind> {
     let (job, service) = (&session.job, &session.job.file.service);
+    let deadline = milliseconds(service.deadline_ms);
+    if let Some(endpoint) = &service.grpc {
+        return Ok(Kind::Grpc(Arc::new(grpc::Spec {
+            endpoint: endpoint.clone(),
+            base: job.dir.clone(),
+            as_of: service.as_of.clone(),
+            deadline,
+        })));
+    }
     let Some(endpoint) = &service.http else {
         return Ok(Kind::Python(Arc::new(spec(session, options, answers)?)));
     };
@@ -54,13 +67,9 @@ pub fn kind(
     };
     let mapping = Mapping::new(endpoint, &session.ingress, &told)
         .map_err(|(key, reason)| job.error(format!("service.http.{key}"), reason))?;
-    Ok(Kind::Http(Arc::new(Shared::new(
-        endpoint.clone(),
-        mapping,
-        &job.dir,
-        Arc::clone(worker),
-        milliseconds(service.deadline_ms),
-    )?)))
+    let service = HttpService::new(endpoint.clone(), mapping, &job.dir)?;
+    let calls = Calls::new(service, Arc::clone(worker), deadline);
+    Ok(Kind::Http(Arc::new(calls)))
 }
 
 fn spec(
@@ -173,14 +182,49 @@ pub fn drive(
                     }
                 }
             }
-            Kind::Http(shared) => {
+            Kind::Http(calls) => {
                 let _ = ready.send(Ok(setup.concurrency));
-                HttpDriver::new(shared).run(&mut desk).await.map(|()| 0)
+                let driver = EndpointDriver::new(calls);
+                driver.run(&mut desk).await.map(|()| 0)
             }
+            Kind::Grpc(spec) => match start_grpc(&spec, &worker, ctx).await {
+                Ok(calls) => {
+                    let _ = ready.send(Ok(setup.concurrency));
+                    let driver = EndpointDriver::new(Arc::new(calls));
+                    driver.run(&mut desk).await.map(|()| 0)
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    Ok(0)
+                }
+            },
         }
     });
     ended.unwrap_or_else(|error| {
         worker.mail.push(Mail::Failed(error));
         0
     })
+}
+
+/// What calls a gRPC service, once it is ready.
+async fn start_grpc(
+    spec: &Arc<grpc::Spec>,
+    worker: &Arc<Worker>,
+    ctx: &Context,
+) -> Result<Calls<GrpcService>> {
+    let starting = || worker.goes_on() && !ctx.cancel.is_cancelled();
+    let service = GrpcService::new(Arc::clone(spec))?;
+    match service.ready(&starting).await? {
+        Ready::Serving => {}
+        Ready::NoHealth => ctx.report(Progress {
+            stage: "work",
+            label: worker.state().summary.region.clone(),
+            done: 0,
+            total: None,
+            note: "the service has no grpc.health.v1.Health: calls tell whether it is there".into(),
+            figures: BTreeMap::new(),
+        }),
+        Ready::Interrupted => return Err(Error::Interrupted { stage: "work" }),
+    }
+    Ok(Calls::new(service, Arc::clone(worker), spec.deadline))
 }

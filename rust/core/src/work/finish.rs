@@ -9,7 +9,7 @@ use arrow_schema::Schema;
 use kappaflow_avro::Encoder;
 
 use super::egress::Egress;
-use super::http;
+use super::endpoint;
 use super::service_error;
 use super::task::Task;
 use super::transactions::Committer;
@@ -92,7 +92,7 @@ impl Finisher {
             }
         }
         if !single.is_empty() {
-            batches.push(http::batch_of(single, &self.answers).map_err(|e| self.wrong(e))?);
+            batches.push(endpoint::batch_of(single, &self.answers).map_err(|e| self.wrong(e))?);
         }
         for (tasks, answers) in batches {
             let fates = self.outcomes(tasks, &answers)?;
@@ -128,7 +128,7 @@ impl Finisher {
         for (task, verdict) in tasks {
             let outcome = match verdict {
                 Verdict::Filtered(reason) => Outcome::Filtered(reason),
-                Verdict::DeadLetter { reason, detail } | Verdict::Retry { reason, detail } => {
+                Verdict::DeadLetter { reason, detail } | Verdict::Retry { reason, detail, .. } => {
                     Outcome::DeadLetter { reason, detail }
                 }
                 Verdict::Held | Verdict::Apart { .. } => {

@@ -1,5 +1,7 @@
 //! What a service says of a record.
 
+use std::time::Duration;
+
 use super::limiter::How;
 use super::task::Task;
 
@@ -10,8 +12,12 @@ pub enum Verdict {
     Answered(usize),
     /// No egress record, and why.
     Filtered(String),
-    /// Try again.
-    Retry { reason: String, detail: String },
+    /// Try again, not before `after` where the service asks for a time.
+    Retry {
+        reason: String,
+        detail: String,
+        after: Option<Duration>,
+    },
     /// It can't be taken.
     DeadLetter { reason: String, detail: String },
     /// It was not called, because one before it in its lane has to be tried again.
@@ -22,6 +28,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Try again soon.
+    pub fn retry(reason: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Retry {
+            reason: reason.into(),
+            detail: detail.into(),
+            after: None,
+        }
+    }
+
+    pub fn dead_letter(reason: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::DeadLetter {
+            reason: reason.into(),
+            detail: detail.into(),
+        }
+    }
+
     /// As metrics call it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -85,11 +85,10 @@ impl Transport {
             cert_file: table.cert_file.as_deref(),
             key_file: table.key_file.as_deref(),
         };
-        let builder = http::certificates(Client::builder(), &files)?
+        let builder = http::certificates(http::client(), &files)?
             .timeout(Duration::from_millis(table.timeout_ms))
             // A registry does not send its clients elsewhere; pages to sign in at do.
-            .redirect(Policy::none())
-            .user_agent(http::USER_AGENT);
+            .redirect(Policy::none());
         let client = http::build(builder)?;
         let auth = auth(table, base, &client)?;
         let mut urls = Vec::new();

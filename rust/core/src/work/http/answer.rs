@@ -6,46 +6,35 @@ use crate::http::{Answer, SHOWN, cut};
 use crate::job::batch::{Batch, BatchFormat};
 use crate::job::http::{AnswerBody, HttpEndpoint, StatusMeaning};
 use crate::job::template::Row;
+use crate::work::endpoint::Reply;
 use crate::work::verdict::Verdict;
 
-/// What a response means.
-#[derive(Debug, PartialEq)]
-pub enum Meaning {
-    /// A verdict for each record, and the rows of its answer.
-    Each(Vec<(Verdict, Vec<Row>)>),
-    /// All of them have failed, the one to blame among them.
-    Failed(Verdict),
-    /// The service can take no more now.
-    Busy,
-}
-
 /// What the response says of the records of its request.
-pub fn read(endpoint: &HttpEndpoint, records: &[&Row], response: &Answer) -> Meaning {
+pub fn read(endpoint: &HttpEndpoint, records: &[&Row], response: &Answer) -> Reply {
     let status = response.status.as_u16();
     let reason = format!("Http{status}");
     let detail = response.said();
     match endpoint.meaning(status) {
-        StatusMeaning::Busy => Meaning::Busy,
+        StatusMeaning::Busy => Reply::TurnedAway(response.after()),
         StatusMeaning::Filtered => {
             let filtered = |_: &&Row| (Verdict::Filtered(reason.clone()), Vec::new());
-            Meaning::Each(records.iter().map(filtered).collect())
+            Reply::Each(records.iter().map(filtered).collect())
         }
-        StatusMeaning::Retry => Meaning::Failed(Verdict::Retry { reason, detail }),
-        StatusMeaning::DeadLetter => Meaning::Failed(Verdict::DeadLetter { reason, detail }),
+        StatusMeaning::Retry => Reply::Failed(Verdict::retry(reason, detail)),
+        StatusMeaning::DeadLetter => Reply::Failed(Verdict::dead_letter(reason, detail)),
         StatusMeaning::Answer => match families(endpoint, records.len(), response) {
             Ok(families) => {
                 let each = records.iter().zip(families);
                 let each = each.map(|(record, family)| verdict(endpoint, record, response, family));
-                Meaning::Each(each.collect())
+                Reply::Each(each.collect())
             }
-            Err(detail) => Meaning::Failed(misfit(detail)),
+            Err(detail) => Reply::Failed(misfit(detail)),
         },
     }
 }
 
 fn misfit(detail: String) -> Verdict {
-    let reason = "AnswerMisfit".into();
-    Verdict::DeadLetter { reason, detail }
+    Verdict::dead_letter("AnswerMisfit", detail)
 }
 
 /// What is said of one record: rows, or the verdict in their place.
@@ -108,10 +97,7 @@ fn element(batch: &Batch, value: Value, response: &Answer) -> Family {
         let text = error
             .as_str()
             .map_or_else(|| error.to_string(), str::to_owned);
-        return Err(Verdict::DeadLetter {
-            reason: "ServiceError".into(),
-            detail: cut(text, SHOWN),
-        });
+        return Err(Verdict::dead_letter("ServiceError", cut(text, SHOWN)));
     }
     objects(value, response).map_err(misfit)
 }
@@ -207,7 +193,7 @@ mod tests {
         }
     }
 
-    fn meaning(more: &str, status: u16, body: &str) -> Meaning {
+    fn meaning(more: &str, status: u16, body: &str) -> Reply {
         let record = Row::from_iter([("id".to_owned(), json!(7)), ("note".to_owned(), json!("n"))]);
         read(
             &endpoint(more),
@@ -217,18 +203,19 @@ mod tests {
     }
 
     /// The verdict on the one record, and its rows.
-    fn one(meaning: Meaning) -> Option<(Verdict, Vec<Row>)> {
+    fn one(meaning: Reply) -> Option<(Verdict, Vec<Row>)> {
         match meaning {
-            Meaning::Busy => None,
-            Meaning::Failed(verdict) => Some((verdict, Vec::new())),
-            Meaning::Each(mut each) => {
+            Reply::TurnedAway(_) => None,
+            Reply::Failed(verdict) => Some((verdict, Vec::new())),
+            Reply::Each(mut each) => {
                 assert_eq!(each.len(), 1);
                 each.pop()
             }
+            other => panic!("{other:?}"),
         }
     }
 
-    fn answered(meaning: Meaning) -> Value {
+    fn answered(meaning: Reply) -> Value {
         let Some((Verdict::Answered(n), rows)) = one(meaning) else {
             panic!("not answered")
         };
@@ -236,11 +223,11 @@ mod tests {
         json!(rows)
     }
 
-    fn word(meaning: Meaning) -> (&'static str, String) {
+    fn word(meaning: Reply) -> (&'static str, String) {
         match one(meaning).map(|(verdict, _)| verdict) {
             None => ("busy", String::new()),
             Some(Verdict::Filtered(reason)) => ("filtered", reason),
-            Some(Verdict::Retry { reason, detail }) => ("retry", format!("{reason}: {detail}")),
+            Some(Verdict::Retry { reason, detail, .. }) => ("retry", format!("{reason}: {detail}")),
             Some(Verdict::DeadLetter { reason, detail }) => ("dead", format!("{reason}: {detail}")),
             Some(other) => (other.name(), String::new()),
         }
@@ -336,7 +323,7 @@ mod tests {
             read(&endpoint(&more), &rows, &response(200, body.as_bytes()))
         };
         let each = |meaning| match meaning {
-            Meaning::Each(each) => each,
+            Reply::Each(each) => each,
             other => panic!("{other:?}"),
         };
         let lines = "batch.format = \"lines\"";
@@ -366,7 +353,7 @@ mod tests {
             (r#"{"a": 1}"#, "is an object, expected a JSON list"),
             ("<html>", "no JSON"),
         ] {
-            let Meaning::Failed(verdict) = of("", body) else {
+            let Reply::Failed(verdict) = of("", body) else {
                 panic!("{body}")
             };
             assert!(dead(&verdict, "AnswerMisfit", told), "{verdict:?}");

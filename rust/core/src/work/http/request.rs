@@ -6,26 +6,18 @@ use kappaflow_avro::{AvroSchema, AvroType};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::identity::Identity;
 use crate::job::batch::{Batch, BatchFormat};
 use crate::job::http::{Body, HttpEndpoint};
-use crate::job::template::{Escape, Row, Template};
+use crate::job::template::{Escape, Template};
 use crate::job::{is_reference, resolve_reference};
-use crate::snapshot::hex;
+use crate::work::endpoint::{
+    AS_OF, AsOf, IDEMPOTENCY_KEY, Item, REPLAY, idempotency_key, key_of, keys, trace,
+};
 use crate::work::task::Record;
 
-/// The same call has the same key, however often it is made: `job/split/seq`, of several records `job/` and a digest.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Says that a call is a replay, and of which job.
-const REPLAY: &str = "x-kappaflow-replay";
 /// The keys of all records of a request, without the job: `split/seq,split/seq`.
 const KEYS: &str = "x-kappaflow-keys";
-/// Headers of a record that go on to the service: W3C Trace Context.
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
-/// Says as of when the record is meant.
-const AS_OF: &str = "x-kappaflow-as-of";
 
 /// How a record becomes a request.
 #[derive(Debug)]
@@ -34,18 +26,9 @@ pub struct Mapping {
     url: Template,
     query: Vec<(String, Template)>,
     headers: Vec<(HeaderName, Given)>,
-    as_of: Option<Template>,
+    as_of: Option<AsOf>,
     body: Payload,
     batch: Option<Batch>,
-}
-
-/// A record as it is sent.
-#[derive(Debug)]
-pub struct Item {
-    /// As a JSON object.
-    pub json: Vec<u8>,
-    /// The same, read.
-    pub row: Row,
 }
 
 /// What is said of a job's calls beside what its endpoint asks for.
@@ -103,9 +86,7 @@ impl Mapping {
             };
             headers.push((header, given));
         }
-        let as_of = told
-            .as_of
-            .map(|field| Template::parse(&format!("{{{field}}}")));
+        let as_of = told.as_of.map(AsOf::new);
         let as_of = as_of.transpose().map_err(wrong("as_of"))?;
         let mut query = Vec::new();
         for (name, text) in &endpoint.query {
@@ -159,15 +140,9 @@ impl Mapping {
             }
         }
         let mut headers = HeaderMap::new();
-        for name in TRACE {
-            let same = |text: &&str| {
-                records
-                    .iter()
-                    .all(|(r, _)| r.text_header(name) == Some(text))
-            };
+        for (name, value) in trace(records) {
             // A value that no header may have says nothing.
-            let value = first.text_header(name).filter(same);
-            if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
@@ -181,14 +156,10 @@ impl Mapping {
             };
             headers.insert(name.clone(), value);
         }
-        if let Some(as_of) = &self.as_of {
-            let of = |item: &Item| as_of.present(&item.row, Escape::None);
-            let same = |text: &String| records.iter().all(|(_, i)| of(i).as_ref() == Some(text));
-            if let Some(text) = of(item).filter(same) {
-                let name = HeaderName::from_static(AS_OF);
-                let value = header(&name, text)?;
-                headers.insert(name, value);
-            }
+        if let Some(text) = self.as_of.as_ref().and_then(|as_of| as_of.of_all(records)) {
+            let name = HeaderName::from_static(AS_OF);
+            let value = header(&name, text)?;
+            headers.insert(name, value);
         }
         let (body, kind) = match &self.batch {
             Some(batch) => self.list(batch, records)?,
@@ -197,25 +168,16 @@ impl Mapping {
         if let Some(kind) = kind.filter(|_| !headers.contains_key(CONTENT_TYPE)) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        let mut key = idempotency_key(&first.identity);
-        if records.len() > 1 {
-            let of = |(record, _): &(&Record, &Item)| {
-                let identity = record.identity;
-                format!("{}/{}", identity.split, identity.seq)
-            };
-            let keys = records.iter().map(of).collect::<Vec<_>>().join(",");
-            // The same records in the same order are the same request.
-            key = format!("{}/{}", first.identity.job, hex(&Sha256::digest(&keys)));
-            if self.batch.as_ref().is_some_and(|b| b.key_field.is_none()) {
-                let name = HeaderName::from_static(KEYS);
-                let value = header(&name, keys)?;
-                headers.insert(name, value);
-            }
+        let by_header = |batch: &Batch| batch.key_field.is_none();
+        if records.len() > 1 && self.batch.as_ref().is_some_and(by_header) {
+            let name = HeaderName::from_static(KEYS);
+            let value = header(&name, keys(records))?;
+            headers.insert(name, value);
         }
         let request = client
             .request(self.method.clone(), url)
             .headers(headers)
-            .header(IDEMPOTENCY_KEY, key)
+            .header(IDEMPOTENCY_KEY, key_of(records).unwrap_or_default())
             .header(REPLAY, first.identity.job.to_string());
         Ok(match self.body {
             Payload::None => request,
@@ -279,10 +241,6 @@ impl Payload {
             }
         })
     }
-}
-
-fn idempotency_key(of: &Identity) -> String {
-    format!("{}/{}/{}", of.job, of.split, of.seq)
 }
 
 fn header(name: &HeaderName, text: String) -> Result<HeaderValue, String> {

@@ -21,7 +21,7 @@ use super::Metrics;
 use super::calls::{BOUNDS_S, HOWS};
 use super::families::{DURATION, FAMILIES, Kind, Sample, call_labels};
 use crate::error::{Error, Result};
-use crate::http::{self, USER_AGENT};
+use crate::http;
 
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -56,10 +56,7 @@ impl Otlp {
             service: "(OpenTelemetry)".into(),
             reason: format!("metrics can't be exported as {variable} says: {reason}"),
         };
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(|e| wrong(e.to_string()))?;
+        let client = http::client().build().map_err(|e| wrong(e.to_string()))?;
         let exporter = MetricExporter::builder()
             .with_http()
             .with_http_client(Sender {

@@ -97,14 +97,8 @@ pub fn answers(head: &Value, body: &[u8]) -> Result<Answers, String> {
         };
         let verdict = match n.as_i64() {
             Some(0) => Verdict::Filtered(text(0)),
-            Some(RETRY) => Verdict::Retry {
-                reason: text(0),
-                detail: text(1),
-            },
-            Some(DEAD_LETTER) => Verdict::DeadLetter {
-                reason: text(0),
-                detail: text(1),
-            },
+            Some(RETRY) => Verdict::retry(text(0), text(1)),
+            Some(DEAD_LETTER) => Verdict::dead_letter(text(0), text(1)),
             Some(HELD) => Verdict::Held,
             Some(n) => Verdict::Answered(usize::try_from(n).map_err(|_| format!("verdict {n}"))?),
             None => return Err(format!("verdict {n}")),

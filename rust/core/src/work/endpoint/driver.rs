@@ -9,11 +9,9 @@ use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::Schema;
 use tokio::task::JoinSet;
 
-use super::batch::{Share, cut};
-use super::request::Item;
-use super::service::{Records, Shared};
+use super::batch::{Batching, Share, cut};
+use super::calls::{Calls, Endpoint, Item, Records};
 use crate::error::Error;
-use crate::job::batch::Batch;
 use crate::job::template::Row;
 use crate::work::desk::Desk;
 use crate::work::service_error;
@@ -21,15 +19,15 @@ use crate::work::task::Task;
 use crate::work::verdict::Verdict;
 
 /// Requests at once, as many as the endpoint takes.
-pub struct HttpDriver {
-    shared: Arc<Shared>,
+pub struct EndpointDriver<E> {
+    shared: Arc<Calls<E>>,
     /// What was taken and is not called yet.
     cut: VecDeque<Records>,
     calls: JoinSet<Vec<Found>>,
 }
 
-impl HttpDriver {
-    pub fn new(shared: Arc<Shared>) -> Self {
+impl<E: Endpoint> EndpointDriver<E> {
+    pub fn new(shared: Arc<Calls<E>>) -> Self {
         Self {
             shared,
             cut: VecDeque::new(),
@@ -43,12 +41,11 @@ impl HttpDriver {
     /// If records can't be made JSON of.
     pub async fn run(mut self, desk: &mut Desk) -> Result<(), Error> {
         let wrong = {
-            let url = self.shared.endpoint.url.clone();
-            move |reason: String| service_error(&url, reason)
+            let name = self.shared.endpoint.name().to_owned();
+            move |reason: String| service_error(&name, reason)
         };
-        let batch = self.shared.endpoint.batch.clone();
-        let linger = batch.as_ref().map_or(0, |b| b.linger_ms);
-        let linger = Duration::from_millis(linger);
+        let batch = self.shared.endpoint.batching();
+        let linger = batch.map_or(Duration::ZERO, |b| b.linger);
         // Until when records wait for others, on the worker's clock.
         let mut until = None;
         while desk.worker.goes_on() {
@@ -59,7 +56,7 @@ impl HttpDriver {
                 room -= 1;
                 self.spawn(records);
             }
-            let most = batch.as_ref().map_or(room, |b| b.records as usize);
+            let most = batch.map_or(room, |b| b.records as usize);
             // Without room it waits for a call's end, or for the worker's: calls that hang are given up then.
             let (least, latest) = match (room, until) {
                 (0, _) => (usize::MAX, Duration::MAX),
@@ -89,7 +86,7 @@ impl HttpDriver {
                     // One of a lane at a time: nobody knows in which order a service works through a list.
                     let Some(taken) = desk.take(most, false)? else { continue };
                     let items = items(&taken.records).map_err(&wrong)?;
-                    self.cut.extend(records(taken.tasks, items, batch.as_ref()));
+                    self.cut.extend(records(taken.tasks, items, batch));
                 }
             }
         }
@@ -109,7 +106,7 @@ impl HttpDriver {
 }
 
 /// Records by the requests that they share.
-fn records(tasks: Vec<Task>, items: Vec<Item>, batch: Option<&Batch>) -> Vec<Records> {
+fn records(tasks: Vec<Task>, items: Vec<Item>, batch: Option<Batching>) -> Vec<Records> {
     let shares = tasks.iter().zip(&items).map(|(task, item)| Share {
         most: task.way.share,
         bytes: item.json.len(),

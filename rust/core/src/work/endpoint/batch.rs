@@ -4,8 +4,18 @@
 //! as many together, until one that fails is alone: then it is to blame, and its neighbours never are.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use crate::job::batch::Batch;
+/// What one request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Records at most.
+    pub records: u32,
+    /// Bytes of records at most; what is larger goes alone.
+    pub bytes: usize,
+    /// How long a record that could go waits for others.
+    pub linger: Duration,
+}
 
 /// What counts of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +26,8 @@ pub struct Share {
 }
 
 /// Cuts records into requests. Without a batch each is one.
-pub fn cut(records: &[Share], batch: Option<&Batch>) -> Vec<Range<usize>> {
-    let (most, bytes) = batch.map_or((1, 0), |b| (b.records, (b.kib as usize) << 10));
+pub fn cut(records: &[Share], batch: Option<Batching>) -> Vec<Range<usize>> {
+    let (most, bytes) = batch.map_or((1, 0), |b| (b.records, b.bytes));
     let mut cuts = Vec::new();
     let mut begun = 0;
     let (mut room, mut left) = (0, 0);
@@ -55,8 +65,12 @@ mod tests {
 
     use super::*;
 
-    fn batch(records: u32, kib: u32) -> Batch {
-        toml::from_str(&format!("records = {records}\nkib = {kib}")).unwrap()
+    fn batch(records: u32, kib: usize) -> Batching {
+        Batching {
+            records,
+            bytes: kib << 10,
+            linger: Duration::ZERO,
+        }
     }
 
     fn share(most: Option<u32>, bytes: usize) -> Share {
@@ -67,21 +81,21 @@ mod tests {
     fn requests_are_cut_by_number_by_size_and_by_what_failed_before() {
         let small = [share(None, 10); 5];
         assert_eq!(cut(&small, None), [0..1, 1..2, 2..3, 3..4, 4..5]);
-        assert_eq!(cut(&small, Some(&batch(2, 1))), [0..2, 2..4, 4..5]);
+        assert_eq!(cut(&small, Some(batch(2, 1))), [0..2, 2..4, 4..5]);
         let large = [
             share(None, 600),
             share(None, 400),
             share(None, 100),
             share(None, 9_000),
         ];
-        assert_eq!(cut(&large, Some(&batch(10, 1))), [0..2, 2..3, 3..4]);
+        assert_eq!(cut(&large, Some(batch(10, 1))), [0..2, 2..3, 3..4]);
         let known = [
             share(None, 1),
             share(Some(2), 1),
             share(Some(1), 1),
             share(None, 1),
         ];
-        assert_eq!(cut(&known, Some(&batch(10, 1))), [0..2, 2..3, 3..4]);
+        assert_eq!(cut(&known, Some(batch(10, 1))), [0..2, 2..3, 3..4]);
     }
 
     proptest! {
@@ -91,7 +105,7 @@ mod tests {
             most in 1u32..50,
         ) {
             let records: Vec<Share> = records.into_iter().map(|(most, bytes)| share(most, bytes)).collect();
-            let cuts = cut(&records, Some(&batch(most, 4)));
+            let cuts = cut(&records, Some(batch(most, 4)));
             let rows: Vec<usize> = cuts.iter().cloned().flatten().collect();
             prop_assert_eq!(rows, (0..records.len()).collect::<Vec<_>>());
             for cut in cuts {
@@ -118,7 +132,7 @@ mod tests {
             while !ready.is_empty() {
                 let taken: Vec<_> = ready.drain(..ready.len().min(most as usize)).collect();
                 let shares: Vec<Share> = taken.iter().map(|(_, most)| share(*most, 1)).collect();
-                for cut in cut(&shares, Some(&batch)) {
+                for cut in cut(&shares, Some(batch)) {
                     let together = &taken[cut];
                     let fails = together.iter().any(|(row, _)| poison.contains(row));
                     for (row, _) in together {

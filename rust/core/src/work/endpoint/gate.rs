@@ -26,6 +26,8 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
     Call,
+    /// The same, as the one that goes ahead to see whether the service takes calls again.
+    Probe,
     /// Ask again after this time.
     Wait(Duration),
 }
@@ -43,7 +45,7 @@ impl Gate {
             Some(since) if now < since + PROBE => Leave::Wait(FIRST_WAIT),
             _ => {
                 self.probing = Some(now);
-                Leave::Call
+                Leave::Probe
             }
         }
     }
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(gate.ask(ms(0)), Leave::Call);
         gate.turned_away(ms(10), None);
         assert_eq!(gate.ask(ms(20)), Leave::Wait(ms(90)));
-        assert_eq!(gate.ask(ms(110)), Leave::Call);
+        assert_eq!(gate.ask(ms(110)), Leave::Probe);
         assert_eq!(gate.ask(ms(111)), Leave::Wait(FIRST_WAIT));
         gate.answered();
         assert_eq!(gate.ask(ms(112)), Leave::Call);
@@ -104,10 +106,10 @@ mod tests {
         gate.unanswered(ms(0));
         assert_eq!(gate.ask(ms(0)), Leave::Call);
         gate.turned_away(ms(0), None);
-        assert_eq!(gate.ask(ms(100)), Leave::Call);
+        assert_eq!(gate.ask(ms(100)), Leave::Probe);
         gate.unanswered(ms(5_000));
         assert_eq!(gate.ask(ms(5_000)), Leave::Wait(ms(200)));
-        assert_eq!(gate.ask(ms(5_200)), Leave::Call);
+        assert_eq!(gate.ask(ms(5_200)), Leave::Probe);
     }
 
     #[test]
@@ -117,13 +119,13 @@ mod tests {
             gate.turned_away(ms(0), None);
         }
         assert_eq!(gate.ask(ms(0)), Leave::Wait(ms(100)));
-        assert_eq!(gate.ask(ms(100)), Leave::Call);
+        assert_eq!(gate.ask(ms(100)), Leave::Probe);
         gate.turned_away(ms(101), None);
         assert_eq!(gate.ask(ms(101)), Leave::Wait(ms(200)));
         let mut now = ms(101);
         for _ in 0..20 {
             now += LONGEST_WAIT;
-            assert_eq!(gate.ask(now), Leave::Call);
+            assert_eq!(gate.ask(now), Leave::Probe);
             gate.turned_away(now, None);
         }
         assert_eq!(gate.ask(now), Leave::Wait(LONGEST_WAIT));
@@ -143,8 +145,8 @@ mod tests {
     fn a_probe_that_never_comes_back_is_followed_by_another() {
         let mut gate = Gate::default();
         gate.turned_away(ms(0), None);
-        assert_eq!(gate.ask(ms(100)), Leave::Call);
-        assert_eq!(gate.ask(ms(100) + PROBE), Leave::Call);
+        assert_eq!(gate.ask(ms(100)), Leave::Probe);
+        assert_eq!(gate.ask(ms(100) + PROBE), Leave::Probe);
     }
 
     proptest! {
@@ -161,7 +163,7 @@ mod tests {
                 }
             }
             now += PROBE + LONGEST_WAIT;
-            prop_assert_eq!(gate.ask(now), Leave::Call);
+            prop_assert!(!matches!(gate.ask(now), Leave::Wait(_)));
         }
     }
 }
