@@ -24,6 +24,8 @@ pub enum NoAnswer {
     NoConnection(String),
     /// It may be another thing the next time: no whole answer, or not in time.
     Passing(String),
+    /// Only HTTP/2 was asked for, and the server does not speak it.
+    NotHttp2(String),
     /// It is too large to be what was asked for.
     TooLarge(String),
     /// The request can't be made at all.
@@ -36,11 +38,44 @@ impl From<reqwest::Error> for NoAnswer {
         if error.is_builder() {
             return Self::Settings(reason);
         }
-        match error.is_connect() {
-            true => Self::NoConnection(reason),
-            false => Self::Passing(reason),
+        if is_not_http2(&error, &reason) {
+            Self::NotHttp2(reason)
+        } else if error.is_connect() || was_not_begun(&error) {
+            Self::NoConnection(reason)
+        } else {
+            Self::Passing(reason)
         }
     }
+}
+
+/// Whether the server has not begun with the request: the connection was over, or it takes no more on this one.
+pub fn was_not_begun(error: &(dyn std::error::Error + 'static)) -> bool {
+    chain(error).any(|cause| {
+        let hyper = cause.downcast_ref::<hyper::Error>();
+        let h2 = cause.downcast_ref::<h2::Error>();
+        hyper.is_some_and(hyper::Error::is_canceled)
+            || h2.is_some_and(|e| {
+                // A server that leaves names the last request that it began.
+                e.reason() == Some(h2::Reason::REFUSED_STREAM)
+                    || e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR)
+            })
+    })
+}
+
+/// Whether the server shows that it speaks another protocol: by TLS before any request, or since what it sends is no frame.
+fn is_not_http2(error: &reqwest::Error, reason: &str) -> bool {
+    let no_frame = |cause: &(dyn std::error::Error + 'static)| {
+        let h2 = cause.downcast_ref::<h2::Error>();
+        h2.is_some_and(|e| e.is_library() && e.reason() == Some(h2::Reason::FRAME_SIZE_ERROR))
+    };
+    let is_alert = error.is_connect() && reason.contains("NoApplicationProtocol");
+    is_alert || chain(error).any(no_frame)
+}
+
+fn chain<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |cause| cause.source())
 }
 
 /// A whole answer.

@@ -54,9 +54,9 @@ impl TokenError {
 impl From<NoAnswer> for TokenError {
     fn from(error: NoAnswer) -> Self {
         match error {
-            NoAnswer::NoConnection(reason) | NoAnswer::Passing(reason) => {
-                Self::passing(format!("does not answer: {reason}"))
-            }
+            NoAnswer::NoConnection(reason)
+            | NoAnswer::Passing(reason)
+            | NoAnswer::NotHttp2(reason) => Self::passing(format!("does not answer: {reason}")),
             NoAnswer::TooLarge(reason) => Self::NoToken(format!("gives no token: {reason}")),
             NoAnswer::Settings(reason) => Self::Settings(reason),
         }

@@ -22,6 +22,10 @@ pub struct HttpEndpoint {
     /// How it is called.
     #[serde(default)]
     pub method: Method,
+    /// What is spoken. `2` shares one connection among all calls, by TLS or in the clear, and is refused by name where the
+    /// server can't speak it.
+    #[serde(default)]
+    pub version: HttpVersion,
     /// Parameters behind `?`. One that is nothing but a field which is null is left out.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
@@ -47,6 +51,16 @@ pub struct HttpEndpoint {
     /// `filtered`, 429 and 503 `busy`, other 4xx `dead_letter`, all else `retry`.
     #[serde(default)]
     pub statuses: BTreeMap<String, StatusMeaning>,
+}
+
+/// Versions of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum HttpVersion {
+    #[default]
+    #[serde(rename = "1.1")]
+    Http1,
+    #[serde(rename = "2")]
+    Http2,
 }
 
 /// Methods that may be called.

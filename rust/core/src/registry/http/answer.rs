@@ -48,7 +48,9 @@ impl Failure {
 impl From<NoAnswer> for Failure {
     fn from(error: NoAnswer) -> Self {
         match error {
-            NoAnswer::NoConnection(reason) | NoAnswer::Passing(reason) => Self::Passing {
+            NoAnswer::NoConnection(reason)
+            | NoAnswer::Passing(reason)
+            | NoAnswer::NotHttp2(reason) => Self::Passing {
                 reason,
                 after: None,
             },

@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use super::messages::{Details, PROCESS, RetryInfo};
-use crate::http::{SHOWN, cut};
+use crate::http::{SHOWN, cut, was_not_begun};
 use crate::work::endpoint::Reply;
 use crate::work::verdict::Verdict;
 
@@ -61,18 +61,7 @@ pub fn stop(code: Code, detail: &str) -> String {
 /// The server said nothing: the connection did.
 fn unanswered(status: &Status, cause: &(dyn std::error::Error + 'static)) -> Reply {
     let chain = || std::iter::successors(Some(cause), |cause| cause.source());
-    let was_not_begun = |cause: &(dyn std::error::Error + 'static)| {
-        let hyper = cause.downcast_ref::<hyper::Error>();
-        let h2 = cause.downcast_ref::<h2::Error>();
-        cause.is::<ConnectError>()
-            || hyper.is_some_and(hyper::Error::is_canceled)
-            || h2.is_some_and(|e| {
-                // A server that leaves names the last call that it began.
-                e.reason() == Some(h2::Reason::REFUSED_STREAM)
-                    || e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR)
-            })
-    };
-    if chain().any(was_not_begun) {
+    if was_not_begun(cause) || chain().any(|cause| cause.is::<ConnectError>()) {
         return Reply::TurnedAway(None);
     }
     if chain().any(|cause| cause.is::<TimeoutExpired>()) {

@@ -8,7 +8,7 @@ use super::answer;
 use super::request::Mapping;
 use crate::error::Error;
 use crate::http::{self, NoAnswer};
-use crate::job::http::HttpEndpoint;
+use crate::job::http::{HttpEndpoint, HttpVersion};
 use crate::work::endpoint::{Batching, Endpoint, Records, Reply, no_request};
 use crate::work::service_error;
 use crate::work::verdict::Verdict;
@@ -34,6 +34,9 @@ impl HttpService {
             key_file: endpoint.key_file.as_deref(),
         };
         let mut builder = http::certificates(http::client(), &files).map_err(wrong)?;
+        if endpoint.version == HttpVersion::Http2 {
+            builder = builder.http2_prior_knowledge();
+        }
         if let Some(path) = &endpoint.unix_socket {
             builder = builder.unix_socket(base.join(path));
         }
@@ -74,6 +77,9 @@ impl Endpoint for HttpService {
         match http::read(request).await {
             // That nobody is there is no record's fault.
             Err(NoAnswer::NoConnection(_)) => Reply::TurnedAway(None),
+            Err(NoAnswer::NotHttp2(detail)) => Reply::Stop(format!(
+                "it does not speak HTTP/2 ({detail}); give service.http.version = \"1.1\""
+            )),
             Err(NoAnswer::Passing(detail) | NoAnswer::TooLarge(detail)) => {
                 Reply::Unanswered(Verdict::retry("HttpBroken", detail))
             }
