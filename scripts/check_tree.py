@@ -31,6 +31,7 @@ PURE = [
             "python/pace",
             "replicas",
             "schedule",
+            "share",
             "task",
             "verdict",
         )

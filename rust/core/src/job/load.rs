@@ -120,6 +120,26 @@ pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Job> {
     Ok(job)
 }
 
+/// A job file that was read before, from what [`Job::resolved_toml`] made of it.
+///
+/// # Errors
+/// [`Error::JobFile`], if this version can't read it.
+pub fn resolved(path: &Path, params: ParamValues, text: &str) -> Result<Job> {
+    let file = toml::from_str(text).map_err(|e| Error::JobFile {
+        path: path.to_path_buf(),
+        key: "(as it was kept)".into(),
+        reason: plain(&e),
+    })?;
+    let job = Job {
+        path: path.to_path_buf(),
+        dir: path.parent().unwrap_or(Path::new("/")).to_path_buf(),
+        file,
+        params,
+    };
+    check(&job)?;
+    Ok(job)
+}
+
 /// Dates and times that TOML knows, as the texts that a filter compares with.
 fn dates_as_text(value: &mut toml::Value) {
     match value {
@@ -302,6 +322,10 @@ fn check(job: &Job) -> Result<()> {
         let windows = budget.check();
         windows.map_err(|(key, reason)| job.error(format!("service.budget.{key}"), reason))?;
     }
+    file.service
+        .fleet
+        .check()
+        .map_err(|(key, reason)| job.error(format!("service.fleet.{key}"), reason))?;
     if let Some(limit) = &file.limits.max_rejects {
         limit
             .check()

@@ -3,6 +3,7 @@
 pub mod batch;
 mod budget;
 mod endpoint;
+mod fleet;
 pub mod grpc;
 pub mod http;
 mod limiter;
@@ -18,8 +19,9 @@ mod topics;
 mod windows;
 
 pub use budget::ServiceBudget;
+pub use fleet::ServiceFleet;
 pub use limiter::ServiceLimiter;
-pub use load::{Job, load};
+pub use load::{Job, load, resolved};
 pub use model::*;
 pub use output::{Output, OutputMode};
 pub use params::ParamValues;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budget::ServiceBudget;
+use super::fleet::ServiceFleet;
 use super::grpc::GrpcEndpoint;
 use super::http::HttpEndpoint;
 use super::limiter::ServiceLimiter;
@@ -192,6 +193,9 @@ pub struct Service {
     /// committed sees each answer once, whatever dies. Needs rights on the transactional ids `GROUP.worker.*`.
     #[serde(default)]
     pub transactional: bool,
+    /// Which fleet serves the job, and how, with `mode = "fleet"`.
+    #[serde(default)]
+    pub fleet: ServiceFleet,
     /// Records handed to a process at once, at most.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,
@@ -240,7 +244,7 @@ pub enum ServiceMode {
     /// A bounded worker started for this job.
     #[default]
     Inline,
-    /// The workers run on their own; stages only watch them.
+    /// The job is submitted to workers that run on their own and serve several jobs, and is watched.
     Fleet,
 }
 

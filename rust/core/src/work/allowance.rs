@@ -40,7 +40,7 @@ impl Allowance {
             .map_err(|(key, reason)| session.job.error(format!("service.budget.{key}"), reason))?;
         Ok(Some(Self {
             store: session.store.clone(),
-            name: budget.name.clone().unwrap_or_else(|| by_default(service)),
+            name: budget.name.clone().unwrap_or_else(|| service.address()),
             budget,
             windows,
             number: session.store.next("worker").await?,
@@ -95,18 +95,6 @@ impl Allowance {
     pub async fn leave(self) {
         // Who can't say so is forgotten soon.
         let _ = self.store.leave_budget(&self.name, self.number).await;
-    }
-}
-
-/// The callable, or the scheme, host and port of the URL.
-fn by_default(service: &Service) -> String {
-    let name = service.name();
-    match name.split_once("://") {
-        None => name.to_owned(),
-        Some((scheme, rest)) => {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            format!("{scheme}://{host}")
-        }
     }
 }
 

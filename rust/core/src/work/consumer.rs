@@ -102,7 +102,7 @@ impl Loop {
             }
             self.worker.read_mail(Duration::ZERO);
             let now = self.worker.now();
-            let (change, is_ready) = {
+            let (change, ready) = {
                 let mut state = self.worker.state();
                 if let Some(error) = state.failed.take() {
                     return Err(error);
@@ -113,9 +113,10 @@ impl Loop {
                 let full = state.admission.is_full() || state.admission.is_paused();
                 self.worker.metrics.pause(Pause::Credit, full);
                 let change = state.admission.change(began.elapsed());
-                (change, state.schedule.ready(now) > 0)
+                (change, state.schedule.ready(now))
             };
-            let short = is_ready && lock(&self.worker.budget).available(now) == 0;
+            self.worker.seat.wants(ready);
+            let short = ready > 0 && lock(&self.worker.budget).available(now) == 0;
             self.worker.metrics.pause(Pause::Window, short);
             self.worker.metrics.pause(Pause::Broker, down.is_some());
             if let Some(change) = change {
@@ -129,7 +130,7 @@ impl Loop {
                 }
                 self.look(consumer, &mut down)?;
                 if let Some(share) = processors.busy() {
-                    self.worker.busy(share);
+                    self.worker.seat.busy(share);
                 }
             }
             if reported.elapsed() >= REPORT_EVERY {
@@ -208,7 +209,7 @@ impl Loop {
 
     /// No more than can be done while the worker leaves.
     fn hold(&self) {
-        let limit = self.worker.limit();
+        let limit = self.worker.seat.limit();
         let records = match self.worker.metrics.p99() {
             Some(p99) => bound(SHARE, limit, DRAIN, p99),
             // Little, until it is known how long calls take: too much would have to be worked off before more is read.

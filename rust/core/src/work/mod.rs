@@ -37,6 +37,8 @@ mod ranges;
 pub mod replicas;
 mod scaling;
 mod schedule;
+mod share;
+mod slots;
 mod start;
 mod summary;
 mod task;
@@ -64,6 +66,8 @@ use allowance::Allowance;
 use ending::{EVERY, Ending};
 use metrics::{Exposed, Labels, Metrics};
 use worker::{Mail, Worker};
+
+pub(crate) use slots::Slots;
 
 pub use scaling::{RegionReplicas, ReplicasOptions, region_replicas};
 pub use summary::WorkSummary;
@@ -134,22 +138,29 @@ impl WorkOptions {
 /// [`Error::Topic`] or [`Error::Kafka`] if the broker refuses; [`Error::Interrupted`] after a graceful stop. What was
 /// delivered is committed in each case, and a next run goes on from there.
 pub async fn work(session: &Session, options: WorkOptions, ctx: &Context) -> Result<WorkSummary> {
-    let metrics = Arc::new(Metrics::new(Labels {
-        service: session.job.file.service.name().to_owned(),
-        group: session.group(&options.region),
-        region: options.region.clone(),
-        topic: session.topic(&options.region, Role::Ingress).await?.name,
-    }));
+    let metrics = measured(session, &options.region).await?;
     let exposed = Exposed::start(options.listen, &metrics).await?;
-    let worked = run(session, options, &metrics, ctx).await;
+    let worked = run(session, options, &metrics, Arc::default(), ctx).await;
     exposed.stop().await;
     worked
 }
 
-async fn run(
+/// What a worker of the job will be seen by.
+pub(crate) async fn measured(session: &Session, region: &str) -> Result<Arc<Metrics>> {
+    Ok(Arc::new(Metrics::new(Labels {
+        service: session.job.file.service.name().to_owned(),
+        group: session.group(region),
+        region: region.to_owned(),
+        topic: session.topic(region, Role::Ingress).await?.name,
+    })))
+}
+
+/// The same as [`work`] for who shows the metrics itself, with slots of the service that others may share.
+pub(crate) async fn run(
     session: &Session,
     options: WorkOptions,
     metrics: &Arc<Metrics>,
+    slots: Arc<Slots>,
     ctx: &Context,
 ) -> Result<WorkSummary> {
     let began = Instant::now();
@@ -162,7 +173,7 @@ async fn run(
     }
     let until = options.until;
     let ending = Ending::new(session, &options.region, options.until).await?;
-    let worker = start::worker(session, &options, metrics).await?;
+    let worker = start::worker(session, &options, metrics, slots).await?;
     // Whatever ends this future ends the threads.
     let _leave = Leave(Arc::clone(&worker));
     let mut running = start::start(session, &options, &worker, ctx).await?;

@@ -17,6 +17,7 @@ use super::finish::Finisher;
 use super::group;
 use super::metrics::Metrics;
 use super::schedule::Schedule;
+use super::slots::{Seat, Slots};
 use super::transactions::{Committer, Joint};
 use super::worker::Worker;
 use super::{WorkOptions, service_error};
@@ -72,6 +73,7 @@ pub async fn worker(
     session: &Session,
     options: &WorkOptions,
     metrics: &Arc<Metrics>,
+    slots: Arc<Slots>,
 ) -> Result<Arc<Worker>> {
     let limits = &session.job.file.limits;
     let topic = session.topic(&options.region, Role::Ingress).await?;
@@ -91,7 +93,7 @@ pub async fn worker(
             u64::from(limits.max_in_flight_mib) << 20,
         ),
         Budget::of(&file.service),
-        &options.region,
+        Seat::new(slots, file.service.fleet.weight),
         Arc::clone(metrics),
     );
     if file.service.transactional {
@@ -187,7 +189,8 @@ pub async fn start(
         }
         missing -= 1;
     }
-    worker.limit_by(file.service.limiter.settings(concurrency));
+    let limiter = file.service.limiter.settings(concurrency);
+    worker.seat.open(concurrency, limiter);
 
     let group = session.group(region);
     let transactional_id = file.service.transactional.then(|| {

@@ -1,7 +1,7 @@
 //! What the threads of a worker share: the records it holds, its credit, its counts, its queues.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +12,10 @@ use super::budget::Budget;
 use super::commit::Sent;
 use super::delivery::Done;
 use super::finish::Finished;
-use super::limiter::{Ended, Limiter, LimiterSettings};
 use super::metrics::{Metrics, PartitionFigures};
 use super::queue::{Queue, lock};
 use super::schedule::Schedule;
+use super::slots::Seat;
 use super::summary::WorkSummary;
 use super::task::{Dropped, Record};
 use super::transactions::Joint;
@@ -53,13 +53,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// If answers and offsets are committed in transactions.
     pub joint: Option<Joint>,
-    /// Calls that may be under way now, over all drivers.
-    limit: AtomicU32,
-    limiter: Mutex<Limiter>,
-    /// Whether the limiter wants to know how calls end.
-    learns: AtomicBool,
-    /// Calls under way now, over all drivers.
-    under_way: AtomicU32,
+    /// Calls that may be under way, over all drivers.
+    pub seat: Seat,
     /// Calls that may begin, over all drivers.
     pub budget: Mutex<Budget>,
     /// Why no calls begin, if that is for something outside.
@@ -98,7 +93,7 @@ impl Worker {
         schedule: Schedule,
         admission: Admission,
         budget: Budget,
-        region: &str,
+        seat: Seat,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -108,12 +103,8 @@ impl Worker {
             finished: Queue::new(),
             mail: Arc::new(Queue::new()),
             news: Notify::new(),
-            metrics,
             joint: None,
-            limit: AtomicU32::new(1),
-            limiter: Mutex::new(Limiter::new(LimiterSettings::Static(1))),
-            learns: AtomicBool::new(false),
-            under_way: AtomicU32::new(0),
+            seat,
             budget: Mutex::new(budget),
             waits: Mutex::default(),
             ends: Mutex::default(),
@@ -124,7 +115,7 @@ impl Worker {
                 schedule,
                 admission,
                 summary: WorkSummary {
-                    region: region.to_owned(),
+                    region: metrics.labels.region.clone(),
                     ..WorkSummary::default()
                 },
                 sent: HashMap::new(),
@@ -133,6 +124,7 @@ impl Worker {
                 finish: false,
             }),
             aborted: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -143,51 +135,9 @@ impl Worker {
     /// Ends all threads now; what is under way is given up.
     pub fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
+        self.seat.leave();
         self.finished.close();
         self.news.notify_waiters();
-    }
-
-    /// Lets so many calls be under way at once as these settings say.
-    pub fn limit_by(&self, settings: LimiterSettings) {
-        let limiter = Limiter::new(settings);
-        let learns = !matches!(settings, LimiterSettings::Static(_));
-        self.learns.store(learns, Ordering::Relaxed);
-        self.limit.store(limiter.limit(), Ordering::Relaxed);
-        *lock(&self.limiter) = limiter;
-    }
-
-    /// Calls that may be under way now, over all drivers; at least one.
-    pub fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    /// So many calls begin, and so many are over; how many are under way now, over all drivers.
-    pub fn count_calls(&self, begin: u32, over: u32) -> u32 {
-        let change = begin.wrapping_sub(over);
-        self.under_way
-            .fetch_add(change, Ordering::Relaxed)
-            .wrapping_add(change)
-    }
-
-    /// How calls have ended.
-    pub fn ended(&self, calls: impl IntoIterator<Item = Ended>) {
-        if !self.learns.load(Ordering::Relaxed) {
-            return;
-        }
-        let now = self.now();
-        self.learn(|limiter| calls.into_iter().for_each(|call| limiter.ended(now, &call)));
-    }
-
-    /// The share of the processors' time that was busy of late.
-    pub fn busy(&self, share: f64) {
-        let now = self.now();
-        self.learn(|limiter| limiter.cpu(now, share));
-    }
-
-    fn learn(&self, what: impl FnOnce(&mut Limiter)) {
-        let mut limiter = lock(&self.limiter);
-        what(&mut limiter);
-        self.limit.store(limiter.limit(), Ordering::Relaxed);
     }
 
     /// The time on the worker's clock.
@@ -320,10 +270,8 @@ impl Worker {
             }
             state.schedule.counts()
         };
-        metrics.limit.set(u64::from(self.limit()));
-        metrics
-            .shrinking
-            .set(u64::from(lock(&self.limiter).is_shrinking()));
+        metrics.limit.set(u64::from(self.seat.limit()));
+        metrics.shrinking.set(u64::from(self.seat.is_shrinking()));
         metrics.in_flight.set(in_flight as u64);
         metrics.buffered.set(buffered as u64);
         metrics.gaps.set(gaps);

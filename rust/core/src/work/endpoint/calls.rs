@@ -162,14 +162,14 @@ impl<E: Endpoint> Calls<E> {
 
     /// One call; `None`: the service takes none now, and the gate is closed.
     async fn once(&self, request: E::Request, records: &Records) -> Option<Vec<Said>> {
-        let in_flight = self.worker.count_calls(1, 0);
+        let in_flight = self.worker.seat.count_calls(1, 0);
         let began = Instant::now();
         let call = self.endpoint.call(request, records);
         let reply = tokio::time::timeout(self.deadline, call).await;
         let took = began.elapsed();
-        self.worker.count_calls(0, 1);
+        self.worker.seat.count_calls(0, 1);
         let ended = |how| {
-            self.worker.ended([Ended {
+            self.worker.seat.ended([Ended {
                 took,
                 in_flight,
                 how,

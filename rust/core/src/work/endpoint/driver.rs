@@ -49,12 +49,15 @@ impl<E: Endpoint> EndpointDriver<E> {
         // Until when records wait for others, on the worker's clock.
         let mut until = None;
         while desk.worker.goes_on() {
-            let mut room = (desk.worker.limit() as usize).saturating_sub(self.calls.len());
-            while room > 0
-                && let Some(records) = self.cut.pop_front()
-            {
-                room -= 1;
-                self.spawn(records);
+            let seat = &desk.worker.seat;
+            while !self.cut.is_empty() && seat.take(1) > 0 {
+                if let Some(records) = self.cut.pop_front() {
+                    self.spawn(records);
+                }
+            }
+            let mut room = (seat.limit() as usize).saturating_sub(self.calls.len());
+            if !self.cut.is_empty() {
+                room = 0;
             }
             let most = batch.map_or(room, |b| b.records as usize);
             // Without room it waits for a call's end, or for the worker's: calls that hang are given up then.
@@ -68,12 +71,17 @@ impl<E: Endpoint> EndpointDriver<E> {
                 Some(first) = self.calls.join_next() => {
                     let mut found = Vec::with_capacity(8);
                     let mut next = Some(first);
+                    let mut ended = 0;
                     while let Some(some) = next {
+                        ended += 1;
                         found.extend(some.map_err(|e| wrong(format!("a call ended by itself: {e}")))?);
                         next = self.calls.try_join_next();
                     }
+                    desk.worker.seat.count(0, ended);
                     desk.give_rows(found);
                 }
+                // Slots come from other jobs, too.
+                () = desk.worker.seat.freed(), if room == 0 => {}
                 () = desk.ready(least, latest) => {
                     if room == 0 {
                         continue;

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{Metrics, Phase, prometheus};
+use super::{Board, Phase, prometheus};
 use crate::error::{Error, Result};
 
 /// Connections served at once; others wait.
@@ -54,11 +54,11 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Listen`] if the address can't be had.
-    pub async fn start(address: SocketAddr, metrics: Arc<Metrics>) -> Result<Self> {
+    pub async fn start(address: SocketAddr, board: Arc<Board>) -> Result<Self> {
         let wrong = |e: std::io::Error| no_address(&address.to_string(), e.to_string());
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
-        let serving = tokio::spawn(serve(listener, metrics));
+        let serving = tokio::spawn(serve(listener, board));
         Ok(Self { address, serving })
     }
 }
@@ -69,7 +69,7 @@ impl Drop for Listener {
     }
 }
 
-async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
+async fn serve(listener: TcpListener, board: Arc<Board>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Closed with this task: connections go when it goes.
     let mut connections = tokio::task::JoinSet::new();
@@ -82,10 +82,10 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
             continue;
         };
         while connections.try_join_next().is_some() {}
-        let metrics = Arc::clone(&metrics);
+        let board = Arc::clone(&board);
         connections.spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
-                let answer = answer(request.method(), request.uri().path(), &metrics);
+                let answer = answer(request.method(), request.uri().path(), &board);
                 async move { Ok::<_, Infallible>(answer) }
             });
             // Whoever hung up needs no answer.
@@ -99,29 +99,26 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     }
 }
 
-fn answer(method: &Method, path: &str, metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, board: &Board) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
     }
     match path {
-        "/metrics" => match prometheus::page(metrics) {
+        "/metrics" => match prometheus::page(board.workers()) {
             Ok(page) => response(StatusCode::OK, prometheus::CONTENT_TYPE, page),
             Err(_) => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the page can't be written\n",
             ),
         },
-        "/healthz" => match metrics.is_alive() {
-            true => text(StatusCode::OK, "alive\n"),
-            false => text(
+        "/healthz" => match board.stuck_for() {
+            None => text(StatusCode::OK, "alive\n"),
+            Some(time) => text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "the consumer has not come round for {} s\n",
-                    metrics.silent_for().as_secs()
-                ),
+                format!("the consumer has not come round for {} s\n", time.as_secs()),
             ),
         },
-        "/readyz" => match metrics.phase() {
+        "/readyz" => match board.phase() {
             Phase::Ready => text(StatusCode::OK, "ready\n"),
             Phase::Starting => text(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -129,7 +126,7 @@ fn answer(method: &Method, path: &str, metrics: &Arc<Metrics>) -> Response<Full<
             ),
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "the worker ends\n"),
         },
-        "/replicas" => match metrics.desired_replicas() {
+        "/replicas" => match board.desired_replicas() {
             Some(n) => {
                 let json = json!({"desired_replicas": n}).to_string();
                 response(StatusCode::OK, "application/json", json)
@@ -175,7 +172,7 @@ mod tests {
     async fn probes_follow_the_worker_through_its_life() {
         let metrics = Arc::new(example());
         let any = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::start(any, Arc::clone(&metrics)).await.unwrap();
+        let listener = Listener::start(any, Board::of(&metrics)).await.unwrap();
         assert_eq!(get(&listener, "/healthz").await.0, 200);
         assert_eq!(get(&listener, "/readyz").await.0, 503);
         assert_eq!(get(&listener, "/replicas").await.0, 503);
@@ -194,7 +191,7 @@ mod tests {
         assert_eq!((status, kind.as_str()), (200, prometheus::CONTENT_TYPE));
         assert!(page.ends_with("# EOF\n"));
         assert_eq!(get(&listener, "/").await.0, 404);
-        let post = answer(&Method::POST, "/metrics", &metrics);
+        let post = answer(&Method::POST, "/metrics", &Board::of(&metrics));
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 
@@ -202,8 +199,10 @@ mod tests {
     async fn a_taken_port_is_told_by_name() {
         let metrics = Arc::new(example());
         let any = "127.0.0.1:0".parse().unwrap();
-        let first = Listener::start(any, Arc::clone(&metrics)).await.unwrap();
-        let error = Listener::start(first.address, metrics).await.unwrap_err();
+        let first = Listener::start(any, Board::of(&metrics)).await.unwrap();
+        let error = Listener::start(first.address, Board::of(&metrics))
+            .await
+            .unwrap_err();
         let said = error.to_string();
         assert!(said.contains(&first.address.to_string()), "{said}");
         assert!(said.contains("--listen"), "{said}");

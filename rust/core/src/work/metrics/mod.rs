@@ -3,6 +3,7 @@
 //! [`Metrics`] is written by the worker's threads and costs them some nanoseconds; [`families`] says once what each
 //! figure is called and how it is read, and [`prometheus`] and [`otlp`] export by that list. [`listen`] serves.
 
+mod board;
 mod calls;
 mod counts;
 mod families;
@@ -22,6 +23,7 @@ use crate::error::Result;
 use calls::Calls;
 use counts::micros;
 
+pub use board::Board;
 pub use counts::{ByReason, Counter, Gauge, Pause, REASONS};
 pub use listen::{Listener, address};
 pub use otlp::Otlp;
@@ -58,7 +60,7 @@ impl Exposed {
     /// the environment's settings for OTLP can't be used.
     pub async fn start(listen: Option<SocketAddr>, metrics: &Arc<Metrics>) -> Result<Self> {
         let listener = match listen {
-            Some(address) => Some(Listener::start(address, Arc::clone(metrics)).await?),
+            Some(address) => Some(Listener::start(address, Board::of(metrics)).await?),
             None => None,
         };
         Ok(Self {
@@ -256,6 +258,12 @@ impl Metrics {
     /// All partitions that are held now.
     pub fn set_partitions(&self, held: Vec<PartitionFigures>) {
         *lock(&self.held) = held;
+    }
+
+    /// Records that wait in the partitions that are held.
+    pub fn lag_records(&self) -> u64 {
+        let held = lock(&self.held);
+        held.iter().filter_map(|p| p.lag_records).sum()
     }
 
     /// How many workers there should be.

@@ -16,21 +16,20 @@ use super::families::{DURATION, FAMILIES, Kind, Sample, call_labels};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The page as it is now.
-pub fn page(metrics: &Arc<Metrics>) -> Result<String, fmt::Error> {
+/// The page of these workers as it is now.
+pub fn page(workers: Vec<Arc<Metrics>>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Page(Arc::clone(metrics))));
+    registry.register_collector(Box::new(Page(workers)));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
 }
 
 #[derive(Debug)]
-struct Page(Arc<Metrics>);
+struct Page(Vec<Arc<Metrics>>);
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let metrics = &self.0;
         for family in &FAMILIES {
             let unit = (family.unit == "s").then_some(Unit::Seconds);
             let (name, kind) = match family.kind {
@@ -39,27 +38,30 @@ impl Collector for Page {
             };
             let mut family_encoder =
                 encoder.encode_descriptor(&name, family.help, unit.as_ref(), kind)?;
-            for Sample { labels, value } in (family.read)(metrics) {
-                let labels = metrics.labelled(&labels);
-                let mut encoder = family_encoder.encode_family(&labels)?;
-                match family.kind {
-                    Kind::Counter => encoder.encode_counter(&value, NO_EXEMPLAR)?,
-                    Kind::Gauge => encoder.encode_gauge(&value)?,
+            for metrics in &self.0 {
+                for Sample { labels, value } in (family.read)(metrics) {
+                    let labels = metrics.labelled(&labels);
+                    let mut encoder = family_encoder.encode_family(&labels)?;
+                    match family.kind {
+                        Kind::Counter => encoder.encode_counter(&value, NO_EXEMPLAR)?,
+                        Kind::Gauge => encoder.encode_gauge(&value)?,
+                    }
                 }
             }
         }
         let (otel, help) = DURATION;
         let name = name(otel);
-        let encoder =
+        let mut encoder =
             encoder.encode_descriptor(&name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        metrics.durations_page(encoder)
+        let mut workers = self.0.iter();
+        workers.try_for_each(|metrics| metrics.durations_page(&mut encoder))
     }
 }
 
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
 
 impl Metrics {
-    fn durations_page(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    fn durations_page(&self, encoder: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
         for (how, found) in self.calls.distributions() {
             // Of ways to end, those that were met.
             if HOWS[how] != "answered" && found.buckets.iter().all(|n| *n == 0) {
@@ -115,7 +117,7 @@ mod tests {
         }]);
         metrics.record_calls(Duration::from_millis(30), "answered", 4);
         metrics.record_call(Duration::from_secs(60), "deadline");
-        let page = page(&metrics).unwrap();
+        let page = page(vec![metrics]).unwrap();
         let own = "messaging_consumer_group_name=\"kappaflow-flights\",kappaflow_service=\"service:cost\",kappaflow_region=\"west\"";
         let ingress = "messaging_destination_name=\"flights-ingress\"";
         for line in [

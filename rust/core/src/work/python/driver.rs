@@ -108,7 +108,7 @@ impl PythonDriver {
                 self.alone = suspect.is_some();
                 self.hand_over(suspect, desk).await?;
             }
-            let (most, least, until) = self.wish(desk.worker.limit());
+            let (most, least, until) = self.wish(desk.worker.seat.limit());
             tokio::select! {
                 frame = self.process.receive() => match frame {
                     Ok(frame) => self.take_answers(&frame, desk)?,
@@ -171,7 +171,8 @@ impl PythonDriver {
             usize::from(!self.open.is_empty())
         };
         let before = std::mem::replace(&mut self.counted, u32::try_from(calls).unwrap_or(u32::MAX));
-        desk.worker.count_calls(self.counted, before)
+        desk.worker.seat.count(self.counted, before);
+        desk.worker.seat.count_calls(self.counted, before)
     }
 
     async fn hand_over(&mut self, taken: Option<Taken>, desk: &Desk) -> Result<()> {
@@ -269,7 +270,7 @@ impl PythonDriver {
             }
         }
         self.count_calls(desk);
-        desk.worker.ended(ended);
+        desk.worker.seat.ended(ended);
         for (how, n) in counts {
             desk.worker.metrics.record_calls(took, how, n);
         }
@@ -321,7 +322,7 @@ impl PythonDriver {
             // It was idle until it was handed these, or busy with others.
             let took = open.sent.max(self.answered).elapsed();
             desk.worker.metrics.record_call(took, how);
-            desk.worker.ended([Ended {
+            desk.worker.seat.ended([Ended {
                 took,
                 in_flight: open.in_flight,
                 how: How::Failed,
