@@ -223,6 +223,35 @@ def test_a_callable_with_the_hpa(job: Path, keda: Path) -> None:
     assert {rendered["metadata"]["namespace"] for rendered in objects.values()} == {"replays"}
 
 
+@pytest.mark.parametrize("scaler", ["keda", "hpa"])
+def test_a_fleet_serves_whatever_is_submitted(job: Path, keda: Path, scaler: str) -> None:
+    edit(job, "[service.http]", 'mode = "fleet"\n[service.http]')
+    with pytest.raises(JobFileError, match=r"service\.fleet\.name is missing"):
+        render(job, scaler=scaler)
+    edit(job, "[service.http]", 'fleet = { name = "pricing" }\n[service.http]')
+    objects = render(job, scaler=scaler)
+    validate(objects, keda)
+    assert {rendered["metadata"]["name"] for rendered in objects.values()} == {
+        "pricing-east",
+        "pricing-east-state",
+    }
+    (worker,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert worker["args"] == [
+        "fleet",
+        "--store=sqlite:/job/.kappaflow/store.db",
+        "--service=pricing",
+        "--region=east",
+        "--listen=0.0.0.0:9464",
+    ]
+    if scaler == "keda":
+        spec = objects["ScaledObject"]["spec"]
+        assert [trigger["type"] for trigger in spec["triggers"]] == ["metrics-api"]
+        assert spec["minReplicaCount"] == 1
+    else:
+        (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
+        assert metric["type"] == "ContainerResource"
+
+
 def test_secrets_are_references_to_one_secret(job: Path, keda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(job, "[limits]", SECURED)
     monkeypatch.setenv("KAFKA_PASSWORD", "hush-1")

@@ -29,6 +29,8 @@ class Needs:
     limits: dict[str, Any]
     secret: str
     claim: str
+    # What a fleet's workers are started for, and its store; no job then, but those that are submitted.
+    fleet: dict[str, str] | None = None
     # The port of a service beside the worker, and how it is looked at.
     port: int | None = None
     probe: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +54,8 @@ def needs(resolved: dict[str, Any], options: Options) -> Needs:
     """What the workers of one region need. Raises `JobFileError` for what a pod can't have."""
     file, base = resolved["file"], Path(resolved["dir"])
     index, region = _region(file, options.region)
-    name = _object_name(f"{file['name']}-{region['name']}")
+    fleet = _fleet(file)
+    name = _object_name(f"{fleet['service'] if fleet else file['name']}-{region['name']}")
     needed = Needs(
         name=name,
         region=region,
@@ -60,6 +63,7 @@ def needs(resolved: dict[str, Any], options: Options) -> Needs:
         limits=file["limits"],
         secret=options.secret or f"{name}-secrets",
         claim=options.claim or f"{name}-state",
+        fleet=fleet,
         port=_port(file["service"], options),
     )
     needed.probe = _probe(file["service"], needed.port)
@@ -110,6 +114,18 @@ def _region(file: dict[str, Any], name: str) -> tuple[int, dict[str, Any]]:
             return index, region
     known = ", ".join(region["name"] for region in file["regions"])
     raise JobFileError(f"the job file has no region {name}; it has {known}")
+
+
+def _fleet(file: dict[str, Any]) -> dict[str, str] | None:
+    if file["service"]["mode"] != "fleet":
+        return None
+    service = file["service"]["fleet"].get("name")
+    if not service:
+        raise JobFileError(
+            "service.fleet.name is missing: a fleet serves other jobs as well, and its objects are named by it"
+        )
+    path = file["store"]["url"].removeprefix("sqlite:")
+    return {"service": service, "store": f"sqlite:{PurePosixPath(JOB_DIR) / path}"}
 
 
 def _port(service: dict[str, Any], options: Options) -> int | None:

@@ -48,12 +48,12 @@ def deployment(needed: Needs, options: Options, job_file: str, params: dict[str,
         "image": options.image,
         "command": ["kappaflow-worker"],
         "args": [
-            f"{JOB_DIR}/{job_file}",
+            *(_of_fleet(needed.fleet) if needed.fleet else [f"{JOB_DIR}/{job_file}"]),
             f"--region={options.region}",
-            # A Deployment would start one that ends again; the scaler ends it.
-            "--until=stopped",
+            # A Deployment would start one that ends again; the scaler ends it. A fleet ends in no other way.
+            *([] if needed.fleet else ["--until=stopped"]),
             f"--listen=0.0.0.0:{PORT}",
-            *(f"--param={name}={value}" for name, value in params.items()),
+            *([] if needed.fleet else [f"--param={name}={value}" for name, value in params.items()]),
         ],
         **_environment(needed),
         "ports": [{"name": "http", "containerPort": PORT}],
@@ -107,6 +107,10 @@ def deployment(needed: Needs, options: Options, job_file: str, params: dict[str,
             },
         },
     }
+
+
+def _of_fleet(fleet: dict[str, str]) -> list[str]:
+    return ["fleet", f"--store={fleet['store']}", f"--service={fleet['service']}"]
 
 
 def grace_s(needed: Needs) -> int:

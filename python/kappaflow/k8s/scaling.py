@@ -23,10 +23,22 @@ _NEVER = "1000000000"
 
 
 def scaled_object(needed: Needs, options: Options, names: Summary) -> dict[str, Any]:
-    """Scaled from none by the lag, and from there on by what the workers say themselves."""
+    """Scaled from none by the lag, and from there on by what the workers say themselves; a fleet by them alone."""
     # By name and namespace: KEDA looks up the pods behind it and asks each.
     url = f"http://{needed.name}.{options.namespace}:{PORT}/replicas"
-    references = {"authenticationRef": {"name": needed.name}} if _secured(needed) else {}
+    by_workers = {
+        "type": "metrics-api",
+        "metricType": "AverageValue",
+        "metadata": {
+            "url": url,
+            "format": "json",
+            "valueLocation": "desired_replicas",
+            "targetValue": "1",
+            "aggregateFromKubeServiceEndpoints": "true",
+            "aggregationType": "max",
+        },
+    }
+    by_lag = [] if needed.fleet else [_lag_trigger(needed, names)]
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
@@ -35,43 +47,35 @@ def scaled_object(needed: Needs, options: Options, names: Summary) -> dict[str, 
             "scaleTargetRef": {"name": needed.name},
             "pollingInterval": 15,
             "cooldownPeriod": 300,
-            "minReplicaCount": options.min_workers,
+            # Only a fleet that is there sees which jobs are submitted.
+            "minReplicaCount": max(1, options.min_workers) if needed.fleet else options.min_workers,
             "maxReplicaCount": options.max_workers,
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behaviour()}},
-            "triggers": [
-                {
-                    "type": "kafka",
-                    "metadata": {
-                        "bootstrapServers": needed.region["bootstrap_servers"],
-                        "consumerGroup": names["group"],
-                        "topic": names["topics"]["ingress"],
-                        "lagThreshold": _NEVER,
-                        "activationLagThreshold": "0",
-                        "offsetResetPolicy": "earliest",
-                        **_sign_in(needed),
-                    },
-                    **references,
-                },
-                {
-                    "type": "metrics-api",
-                    "metricType": "AverageValue",
-                    "metadata": {
-                        "url": url,
-                        "format": "json",
-                        "valueLocation": "desired_replicas",
-                        "targetValue": "1",
-                        "aggregateFromKubeServiceEndpoints": "true",
-                        "aggregationType": "max",
-                    },
-                },
-            ],
+            "triggers": [*by_lag, by_workers],
         },
+    }
+
+
+def _lag_trigger(needed: Needs, names: Summary) -> dict[str, Any]:
+    references = {"authenticationRef": {"name": needed.name}} if _secured(needed) else {}
+    return {
+        "type": "kafka",
+        "metadata": {
+            "bootstrapServers": needed.region["bootstrap_servers"],
+            "consumerGroup": names["group"],
+            "topic": names["topics"]["ingress"],
+            "lagThreshold": _NEVER,
+            "activationLagThreshold": "0",
+            "offsetResetPolicy": "earliest",
+            **_sign_in(needed),
+        },
+        **references,
     }
 
 
 def trigger_authentication(needed: Needs, options: Options) -> list[dict[str, Any]]:
     """How KEDA signs in to Kafka: by the same Secret as the workers, none where they need none."""
-    if not _secured(needed):
+    if needed.fleet or not _secured(needed):
         return []
     kafka = needed.region.get("kafka", {})
     secrets, configs = [], []
@@ -100,8 +104,26 @@ def trigger_authentication(needed: Needs, options: Options) -> list[dict[str, An
 
 
 def autoscaler(needed: Needs, options: Options, names: Summary) -> dict[str, Any]:
-    """By the service's CPU and by the lag, which an adapter of Prometheus' metrics must offer."""
+    """By the service's CPU and by the lag, which an adapter of Prometheus' metrics must offer; a fleet by CPU alone."""
     container = "service" if needed.port else "worker"
+    by_cpu = {
+        "type": "ContainerResource",
+        "containerResource": {
+            "name": "cpu",
+            "container": container,
+            "target": {"type": "Utilization", "averageUtilization": 70},
+        },
+    }
+    by_lag = {
+        "type": "External",
+        "external": {
+            "metric": {
+                "name": "kappaflow_worker_lag_records",
+                "selector": {"matchLabels": {"messaging_consumer_group_name": names["group"]}},
+            },
+            "target": {"type": "AverageValue", "averageValue": str(options.lag_per_worker)},
+        },
+    }
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -112,26 +134,7 @@ def autoscaler(needed: Needs, options: Options, names: Summary) -> dict[str, Any
             "minReplicas": max(1, options.min_workers),
             "maxReplicas": options.max_workers,
             "behavior": _behaviour(),
-            "metrics": [
-                {
-                    "type": "ContainerResource",
-                    "containerResource": {
-                        "name": "cpu",
-                        "container": container,
-                        "target": {"type": "Utilization", "averageUtilization": 70},
-                    },
-                },
-                {
-                    "type": "External",
-                    "external": {
-                        "metric": {
-                            "name": "kappaflow_worker_lag_records",
-                            "selector": {"matchLabels": {"messaging_consumer_group_name": names["group"]}},
-                        },
-                        "target": {"type": "AverageValue", "averageValue": str(options.lag_per_worker)},
-                    },
-                },
-            ],
+            "metrics": [by_cpu] if needed.fleet else [by_cpu, by_lag],
         },
     }
 
