@@ -21,6 +21,7 @@ FAIL_FAST = frozenset(
         "registry_unusable",
         "too_many_rejects",
         "not_ready",
+        "cancelled",
         "unexplained",
         "metric",
         "forked",

@@ -25,16 +25,19 @@ from kappaflow.api import (
     work,
 )
 from kappaflow.errors import KappaFlowError, UnexplainedError
+from kappaflow.fleets import cancel, fleet_status, run_fleet, submit
 from kappaflow.ledger import check_ledger
 from kappaflow.metrics import metrics, sql
 
 __all__ = [
     "KappaFlowError",
     "UnexplainedError",
+    "cancel",
     "check_ledger",
     "dispatch",
     "doctor",
     "events",
+    "fleet_status",
     "job_schema",
     "lag",
     "land",
@@ -48,8 +51,10 @@ __all__ = [
     "replicas",
     "resolve",
     "run",
+    "run_fleet",
     "sql",
     "status",
+    "submit",
     "watch",
     "work",
 ]

@@ -181,6 +181,18 @@ class UnexplainedError(KappaFlowError):
     kind = "unexplained"
 
 
+class FleetError(KappaFlowError):
+    """A fleet has given a job up."""
+
+    kind = "fleet"
+
+
+class CancelledError(KappaFlowError):
+    """A job was taken back from the fleet that worked on it; what was done is kept."""
+
+    kind = "cancelled"
+
+
 class StoreError(KappaFlowError):
     """The store could not be opened, read or written."""
 

@@ -1,6 +1,7 @@
 """Putting the ingress through the service."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kappaflow_provider.exceptions import KappaFlowFailed
@@ -18,8 +19,9 @@ class ServiceConsumerOperator(KappaFlowOperator):
     """Has a region's ingress put through the service, until all that was published is answered and committed.
 
     region: templated; to be mapped over.
-    service_mode: "inline" runs a worker in this task; "fleet" waits for workers that run elsewhere. Templated. By
-        default what the job file says in `service.mode`.
+    service_mode: "inline" runs a worker in this task; "fleet" submits the job to the fleet of its service, which runs
+        elsewhere, and watches it; a task that is stopped takes the job back. Templated. By default what the job file
+        says in `service.mode`.
     listen: `ADDRESS:PORT` where an inline worker answers /metrics, /healthz, /readyz and /replicas. Templated.
     """
 
@@ -34,7 +36,7 @@ class ServiceConsumerOperator(KappaFlowOperator):
         self.listen = listen
 
     def execute(self, context: "Context") -> dict[str, Any]:
-        """Calls `kappaflow.work` (inline) or `kappaflow.watch` (fleet)."""
+        """Calls `kappaflow.work` (inline), or `kappaflow.submit` and `kappaflow.watch` (fleet)."""
         import kappaflow
 
         with self.calling() as params:
@@ -46,7 +48,9 @@ class ServiceConsumerOperator(KappaFlowOperator):
                     f"service_mode is {mode!r}: expected one of {', '.join(MODES)}", "job_file"
                 )
             self.log.info(
-                "region %s: %s", self.region, "working here" if mode == "inline" else "watching the fleet"
+                "region %s: %s",
+                self.region,
+                "working here" if mode == "inline" else "submitting it to the fleet",
             )
             show = self.progress()
             if mode == "inline":
@@ -54,7 +58,25 @@ class ServiceConsumerOperator(KappaFlowOperator):
                     self.job_file, region=self.region, params=params, listen=self.listen, on_progress=show
                 )
             else:
-                summary = kappaflow.watch(self.job_file, region=self.region, params=params, on_progress=show)
+                kappaflow.submit(self.job_file, region=self.region, params=params)
+                by = f"the task {self.task_id}, which was stopped,"
+                with self.taken_back(params, by):
+                    summary = kappaflow.watch(
+                        self.job_file, region=self.region, params=params, on_progress=show
+                    )
         result: dict[str, Any] = small(summary)
         self.log.info("region %s is done: %s", self.region, in_words(summary))
         return result
+
+    @contextmanager
+    def taken_back(self, params: Mapping[str, object], by: str) -> Iterator[None]:
+        """Cancels the submitted job if Airflow, and not the job, ends what is done within."""
+        import kappaflow
+
+        try:
+            yield
+        except kappaflow.KappaFlowError:
+            raise
+        except BaseException:
+            kappaflow.cancel(self.job_file, region=self.region, params=params, by=by)
+            raise

@@ -35,7 +35,7 @@ def _lines() -> OnProgress:
         last[key] = now
         total = f" of {report['total']:,}" if report["total"] is not None else ""
         note = f" ({report['note']})" if report["note"] else ""
-        unit = "child jobs" if report["stage"] == "dispatch" else "rows"
+        unit = {"dispatch": "child jobs", "fleet": "jobs"}.get(report["stage"], "rows")
         sys.stderr.write(f"{report['stage']} {report['label']}: {report['done']:,}{total} {unit}{note}\n")
 
     return on_progress

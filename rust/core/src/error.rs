@@ -156,6 +156,26 @@ pub enum Error {
         duplicated: u64,
         examples: String,
     },
+    /// A fleet has given a job up.
+    #[error(
+        "the fleet of service {service} has given job {job} up in region {region}: {reason}. What was done is kept; mend it, and submit the job again"
+    )]
+    Fleet {
+        service: String,
+        job: String,
+        region: String,
+        reason: String,
+    },
+    /// A job was taken back from the fleet that worked on it.
+    #[error(
+        "job {job} was cancelled in region {region} {by}; what was done is kept, submit it again to go on"
+    )]
+    Cancelled {
+        job: String,
+        region: String,
+        /// Who, and when.
+        by: String,
+    },
     /// The store could not be opened, read or written.
     #[error("store {url} ({what}): {reason}")]
     Store {
@@ -214,6 +234,8 @@ impl Error {
             Self::NotReady { .. } => "not_ready",
             Self::NoHeadroom { .. } => "no_headroom",
             Self::Unexplained { .. } => "unexplained",
+            Self::Fleet { .. } => "fleet",
+            Self::Cancelled { .. } => "cancelled",
             Self::Store { .. } => "store",
             Self::Io { .. } => "io",
             Self::Interrupted { .. } => "interrupted",

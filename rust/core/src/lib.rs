@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod error;
 mod files;
+pub mod fleet;
 mod http;
 pub mod identity;
 pub mod job;

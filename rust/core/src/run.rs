@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::dispatch;
 use crate::error::{Error, Result};
+use crate::fleet;
 use crate::job::{RejectLimit, ServiceMode};
 use crate::land::{self, LandOptions, LandSummary};
 use crate::publish::{self, PublishOptions, PublishReceipt};
@@ -45,8 +46,8 @@ pub struct Sample {
     pub max_failures: RejectLimit,
 }
 
-/// Runs the job. `python` starts the service's processes; in fleet mode the workers are only watched. With a `sample`, the
-/// whole begins when the sample has gone through, as a job of its own, well enough.
+/// Runs the job. `python` starts the service's processes; in fleet mode the job is submitted to its fleet, and
+/// watched. With a `sample`, the whole begins when the sample has gone through, as a job of its own, well enough.
 ///
 /// # Errors
 /// The first stage that fails stops the others, orderly, and is returned; [`Error::Sample`] or [`Error::Unexplained`] for
@@ -144,18 +145,23 @@ async fn placed(session: &Session) -> Result<usize> {
     Ok(children.iter().filter(|c| c.region.is_some()).count())
 }
 
-/// One worker a region with child jobs, all at once; none in fleet mode, where the fleet is waited for.
+/// One worker a region with child jobs, all at once; none in fleet mode, where the job is submitted to the fleet and
+/// watched, and taken back if this is stopped.
 async fn work_all(session: &Session, python: &Path, ctx: &Context) -> Result<Vec<WorkSummary>> {
     let children = session.placed(None).await?;
     let names = session.job.file.regions.iter().map(|r| r.name.clone());
     let regions = names.filter(|name| children.iter().any(|c| c.region.as_ref() == Some(name)));
-    let fleet = session.job.file.service.mode == ServiceMode::Fleet;
+    let in_fleet = session.job.file.service.mode == ServiceMode::Fleet;
     let one = |region: String| {
         ctx.stop_on_error(async move {
-            if fleet {
-                work::watch(session, WatchOptions::new(region), ctx)
-                    .await
-                    .map(|_| None)
+            if in_fleet {
+                fleet::submit(session, Some(&region)).await?;
+                let options = WatchOptions::new(region.clone());
+                let watched = work::watch(session, options, ctx).await;
+                if let Err(Error::Interrupted { .. }) = watched {
+                    fleet::cancel(session, Some(&region), "a run that was stopped").await?;
+                }
+                watched.map(|_| None)
             } else {
                 let options = WorkOptions::new(region, python.to_path_buf());
                 work::work(session, options, ctx).await.map(Some)

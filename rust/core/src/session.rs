@@ -16,7 +16,7 @@ use crate::job::{self, Job};
 use crate::kafka::Cluster;
 use crate::registry::{self, SchemaRegistry, Settled};
 use crate::snapshot::{self, Planner, Snapshot, hex};
-use crate::store::{Child, JobRow, Role, SplitState, Store, TopicRow};
+use crate::store::{Child, JobRow, Role, SplitState, Store, Submission, TopicRow};
 use crate::verdict;
 
 /// An opened job, planned: the snapshot is pinned, splits and children are in the store.
@@ -108,6 +108,32 @@ impl Session {
         let dir = session.work_dir();
         std::fs::create_dir_all(&dir).map_err(Error::io("make the directory", &dir))?;
         Ok(session)
+    }
+
+    /// A job that was submitted to a fleet, as it was then. Nothing is read but what the store has, and nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::JobFile`] or [`Error::Schema`], if this version can't read what was kept; [`Error::Store`].
+    pub async fn submitted(store: Store, submission: &Submission) -> Result<Self> {
+        let path = Path::new(&submission.path);
+        let params = serde_json::from_str(&submission.params).unwrap_or_default();
+        let job = job::resolved(path, params, &submission.resolved)?;
+        let row = store.job(submission.job).await?;
+        let row = row.ok_or_else(|| job.error("(job)", "the store does not have it"))?;
+        let schema = |what: &str, text: &str| {
+            AvroSchema::parse(text).map_err(|e| Error::Schema {
+                what: what.to_owned(),
+                reason: e.to_string(),
+            })
+        };
+        Ok(Self {
+            ingress: schema(&job.file.schema.ingress, &submission.ingress)?,
+            egress: schema(&job.file.schema.egress, &submission.egress)?,
+            id: submission.job,
+            snapshot: row.snapshot,
+            store,
+            job,
+        })
     }
 
     /// `.kappaflow/<job>` beside the job file: rejects and other files of this job.

@@ -12,6 +12,7 @@
 mod decoder;
 mod drive;
 mod errors;
+mod fleet;
 mod planner;
 mod reader;
 mod remote;
@@ -25,6 +26,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     stages::add(module)?;
+    fleet::add(module)?;
     schema::add(module)?;
     decoder::add(module)?;
     stream::add(module)?;

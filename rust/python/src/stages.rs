@@ -43,7 +43,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-async fn open(job: &str, params: &Params) -> Result<Session> {
+pub async fn open(job: &str, params: &Params) -> Result<Session> {
     open_with(job, params, false).await
 }
 

@@ -134,6 +134,7 @@ def test_service_works_or_watches(
 ) -> None:
     stage("resolve", {"file": {"service": {"mode": in_job}}})
     stage("work", {"read": 10})
+    submitted = stage("submit", {"regions": ["east"]})
     calls = stage("watch", {"read": 10})
     address = "127.0.0.1:9464"
     operator = ServiceConsumerOperator(
@@ -144,6 +145,26 @@ def test_service_works_or_watches(
     assert kwargs["region"] == "east"
     assert kwargs.get("listen") == (address if called == "work" else None)
     assert not calls.of({"work": "watch", "watch": "work"}[called])
+    assert len(submitted.of("submit")) == (called == "watch")
+
+
+@pytest.mark.parametrize(
+    ("ended", "taken_back"),
+    [(KappaFlowStopped("stopped by Airflow", "interrupted"), 1), (KafkaError("no broker"), 0)],
+)
+def test_service_takes_a_job_back_when_airflow_ends_the_task(
+    stage: Any, context: Json, job_file: str, ended: Exception, taken_back: int
+) -> None:
+    stage("submit", {"regions": ["east"]})
+    stage("watch", ended)
+    calls = stage("cancel", {"regions": ["east"]})
+    operator = ServiceConsumerOperator(task_id="t", job_file=job_file, region="east", service_mode="fleet")
+    with pytest.raises(KappaFlowRetriable):
+        operator.execute(context)
+    assert len(calls.of("cancel")) == taken_back
+    for kwargs in calls.of("cancel"):
+        assert kwargs["region"] == "east"
+        assert "which was stopped" in kwargs["by"]
 
 
 def test_service_refuses_an_unknown_mode(stage: Any, context: Json, job_file: str) -> None:

@@ -2,6 +2,7 @@
 //! starts with `BEGIN IMMEDIATE`, since an upgrade from a read would fail with "busy" whatever the timeout.
 
 mod budgets;
+mod fleets;
 mod jobs;
 mod ledger;
 mod pins;
@@ -20,6 +21,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::error::{Error, Result};
 
+pub use fleets::{FleetMember, JobFigures, Submission, SubmissionState};
 pub use jobs::{Child, ChildState, Event, JobRow, Role, TopicRow};
 pub use ledger::{RejectCount, Stage};
 pub use regions::{Placement, RegionRow};
@@ -32,6 +34,8 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 pub struct Store {
     pool: SqlitePool,
     url: String,
+    /// The same, wherever it is used.
+    place: String,
 }
 
 impl Store {
@@ -69,6 +73,7 @@ impl Store {
         let store = Self {
             pool,
             url: url.to_owned(),
+            place: format!("sqlite:{}", path.display()),
         };
         // Of several that open a new store at once, one makes the tables and the others wait for it.
         let mut tx = store.begin("upgrade").await?;
@@ -84,6 +89,11 @@ impl Store {
         })?;
         tx.commit().await.map_err(store.failed("upgrade"))?;
         Ok(store)
+    }
+
+    /// The URL by which it is opened from any directory.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     async fn begin(&self, what: &str) -> Result<Transaction<'_, Sqlite>> {
