@@ -1,4 +1,4 @@
-"""A publish in a real task of a real Airflow, stopped as Airflow stops tasks: it ends soon, and goes on exactly."""
+"""Stages in real tasks of a real Airflow, stopped as Airflow stops tasks: they end soon, and go on exactly."""
 
 import datetime
 import fcntl
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from kappaflow.dev import DevStack
+from tests.integration.fleet_site import Site, answer, exact
+from tests.integration.http_services import Replay, serving
 from tests.integration.publishing import ROWS, Case, make
 from tests.integration.stock import eventually
 
@@ -24,6 +26,16 @@ from kappaflow_provider.operators.ingress import KafkaIngressOperator
 @dag(dag_id={name!r}, schedule=None, catchup=False)
 def made():
     KafkaIngressOperator(task_id="publish", job_file={job!r}, retries=0, execution_timeout={timeout})
+
+made()
+"""
+FLEET_DAG = """
+from airflow.providers.common.compat.sdk import dag
+from kappaflow_provider.operators.service import ServiceConsumerOperator
+
+@dag(dag_id="in_fleet", schedule=None, catchup=False)
+def made():
+    ServiceConsumerOperator(task_id="work", job_file={job!r}, region="east", retries=0)
 
 made()
 """
@@ -50,7 +62,20 @@ def cases(kafka: DevStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def airflow(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def site(kafka: DevStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A fleet, for a job that takes it half a minute."""
+    with serving(answer) as service:
+        site = Site(tmp_path_factory.mktemp("site"), kafka.bootstrap(), service)
+        site.job("in-fleet", 4_000)
+        site.start()
+        yield site
+        for process in site.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def airflow(cases: dict[str, Case], site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Airflow's own components, with a DAG for each job."""
     from airflow_components import Airflow
     from demo_run.processes import Processes
@@ -63,6 +88,7 @@ def airflow(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) ->
         timeout = f"datetime.timedelta(seconds={EXECUTION_TIMEOUT_S})" if name == "timed_out" else "None"
         text = DAG.format(name=name, job=str(case.dir / "job.toml"), timeout=timeout)
         (dags / f"{name}.py").write_text(text)
+    (dags / "in_fleet.py").write_text(FLEET_DAG.format(job=str(site.base / "in-fleet" / "job.toml")))
     processes = Processes(home / "processes.json", home / "logs")
     # A task asks the server this often whether it should still be running.
     airflow = Airflow(processes, home / "airflow", dags, {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"})
@@ -77,11 +103,11 @@ def airflow(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) ->
 class Task:
     """The one task of a run of a DAG."""
 
-    def __init__(self, airflow: Any, dag: str) -> None:
+    def __init__(self, airflow: Any, dag: str, task: str = "publish") -> None:
         self._airflow = airflow
         eventually(lambda: self._known(dag), within_s=120)
         run = airflow.post(f"dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
-        self.path = f"dags/{dag}/dagRuns/{run}/taskInstances/publish"
+        self.path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}"
 
     def _known(self, dag: str) -> bool:
         try:
@@ -150,3 +176,18 @@ def test_a_task_that_is_marked_failed_stops_publishing(airflow: Any, cases: dict
     assert waited(lambda: not is_publishing(case), timeout_s=60) < 2 * STOP_S
     assert task.now()["state"] == "failed"
     goes_on(case)
+
+
+def test_a_task_that_is_marked_failed_takes_its_job_back_from_the_fleet(airflow: Any, site: Site) -> None:
+    replay = Replay(site.base / "in-fleet", site.servers)
+    task = Task(airflow, "in_fleet", "work")
+    eventually(lambda: task.now()["state"] == "running" and site.called(replay) > 50, within_s=120)
+    airflow.patch(task.path, {"new_state": "failed"})
+    eventually(lambda: site.of(replay)["state"] == "cancelled", within_s=60)
+    assert "by the task work, which was stopped" in site.of(replay)["note"]
+    assert site.called(replay) < 4_000
+    # The next try goes on.
+    Task(airflow, "in_fleet", "work")
+    eventually(lambda: site.of(replay)["state"] == "done", within_s=240)
+    exact(replay, 4_000)
+    assert site.called(replay) == 4_000, "nothing was called twice"
