@@ -214,7 +214,10 @@ def watch(
     params: ParamValues | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
-    """Wait, without working, until a fleet has done the region's ingress."""
+    """Wait, without working, until the region's ingress is done: by the fleet that has the job, or workers of its own.
+
+    Raises `CancelledError` or `FleetError` if a submitted job is not done, and `NotReadyError` if nobody works on it.
+    """
     from kappaflow import _native
 
     return cast(Summary, json.loads(_native.watch(fspath(job), param_texts(params), region, on_progress)))

@@ -204,7 +204,7 @@ impl Fleet {
         self.me.jobs = served.map(Served::figures).collect();
         let jobs = self.me.jobs.len();
         self.say(match jobs {
-            0 => "waiting for jobs".into(),
+            0 => format!("waiting for jobs in {}", self.shared.store.place()),
             1 => "1 job".into(),
             n => format!("{n} jobs"),
         });
