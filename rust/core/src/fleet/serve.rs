@@ -358,10 +358,9 @@ async fn serve(
 
 /// What is called, and how many calls it takes: jobs that say the same share its slots.
 fn definition(service: &Service) -> String {
-    let socket = service
-        .http
-        .as_ref()
-        .and_then(|http| http.unix_socket.as_ref());
+    let of_http = service.http.as_ref().and_then(|h| h.unix_socket.as_ref());
+    let of_grpc = service.grpc.as_ref().and_then(|g| g.unix_socket.as_ref());
+    let socket = of_http.or(of_grpc);
     let processes = service.callable.as_ref().map(|_| service.processes);
     let limits = (service.concurrency(), processes, service.limiter);
     json!((service.address(), socket, limits)).to_string()
