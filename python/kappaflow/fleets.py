@@ -45,7 +45,7 @@ def run_fleet(
     listen: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
-    """Serve the jobs that are submitted to a service's fleet in a region, until this is interrupted.
+    """Serve the jobs that are submitted to a service's fleet in a region, until this is interrupted: then the summary.
 
     store: `sqlite:PATH`, that of the jobs.
     service: what the jobs call it: `service.fleet.name`, by default the callable, or scheme://host:port of the URL.

@@ -1,7 +1,6 @@
 """The commands `fleet run`, `fleet status`, `submit` and `cancel`."""
 
 import argparse
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -109,19 +108,16 @@ def _tell(what: str, found: Summary) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        with progress(args.quiet) as on_progress:
-            kappaflow.run_fleet(
-                store=args.store,
-                service=args.service,
-                region=args.region,
-                max_jobs=args.max_jobs,
-                listen=args.listen,
-                on_progress=on_progress,
-            )
-    except KeyboardInterrupt:
-        # That is how a fleet ends.
-        sys.stderr.write("kappaflow fleet: stopped; what was done is committed\n")
+    with progress(args.quiet) as on_progress:
+        summary = kappaflow.run_fleet(
+            store=args.store,
+            service=args.service,
+            region=args.region,
+            max_jobs=args.max_jobs,
+            listen=args.listen,
+            on_progress=on_progress,
+        )
+    out(args, summary, lambda: show.facts("fleet", summary))
     return 0
 
 

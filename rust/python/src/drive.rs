@@ -18,6 +18,8 @@ use crate::errors;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a stage may take to stop once it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+/// The same, where that is how it is meant to end: what is under way may take its time.
+const LEAVE: Duration = Duration::from_secs(30);
 /// Progress reports that may wait for Python; more are dropped, since the next one says more.
 const REPORTS: usize = 64;
 
@@ -86,6 +88,7 @@ where
     let task = runtime.spawn(stage(ctx));
     let mut stopped: Option<(PyErr, Instant)> = None;
     let mut signalled = false;
+    let grace = if is_meant { LEAVE } else { GRACE };
     while !task.is_finished() {
         let report = py.detach(|| {
             runtime.block_on(async {
@@ -108,7 +111,7 @@ where
                 cancel.cancel();
                 stopped = Some((reason, Instant::now()));
             }
-            (_, Some((_, since))) if since.elapsed() > GRACE => break,
+            (_, Some((_, since))) if since.elapsed() > grace => break,
             _ => {}
         }
     }

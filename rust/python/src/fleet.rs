@@ -6,7 +6,7 @@ use kappaflow_core::store::Store;
 use kappaflow_core::{Error, fleet, work};
 use pyo3::prelude::*;
 
-use crate::drive::drive;
+use crate::drive::{drive, drive_until};
 use crate::stages::{Params, open};
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -52,7 +52,7 @@ fn py_fleet(
     listen: Option<String>,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
-    drive(py, on_progress, |ctx| async move {
+    drive_until(py, on_progress, true, |ctx| async move {
         let options = fleet::FleetOptions {
             store,
             service,
