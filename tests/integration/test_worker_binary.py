@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kappaflow
+from tests.integration.fleet_site import Site, exact
 from tests.integration.http_services import Answer, Replay, Request, said, serving
 from tests.integration.stock import eventually
 
@@ -74,3 +75,25 @@ def test_it_works_until_it_is_stopped(program: Path, tmp_path: Path, regions: di
     assert worker.returncode == 0, err
     assert json.loads(out)["answered"] == ROWS
     assert replay.work()["landed"] == ROWS
+
+
+def test_it_serves_jobs_as_a_fleet(program: Path, tmp_path: Path, regions: dict[str, str]) -> None:
+    with serving(answer) as service:
+        site = Site(tmp_path, regions["east"], service)
+        jobs = [site.job(name, ROWS) for name in ("one", "two")]
+        command = [program, "fleet", f"--store={site.store}", "--service=prices", "--region=east", "--json"]
+        fleet = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PATH": ""})
+        try:
+            for replay in jobs:
+                kappaflow.submit(replay.job)
+            eventually(lambda: all(site.of(replay)["state"] == "done" for replay in jobs))
+            fleet.send_signal(signal.SIGTERM)
+            out, _ = fleet.communicate(timeout=60)
+        finally:
+            fleet.kill()
+            fleet.communicate()
+    assert fleet.returncode == 0
+    summary = json.loads(out.splitlines()[-1])
+    assert (summary["done"], summary["failed"], summary["read"]) == (2, 0, 2 * ROWS)
+    for replay in jobs:
+        exact(replay, ROWS)
