@@ -29,6 +29,8 @@ pub struct Transactions {
     committing: Option<Instant>,
     open: bool,
     fenced: bool,
+    /// The client says that this producer can do no more.
+    over: bool,
 }
 
 impl Transactions {
@@ -61,11 +63,17 @@ impl Transactions {
             committing: None,
             open: false,
             fenced: false,
+            over: false,
         })
     }
 
     pub fn fenced(&self) -> bool {
         self.fenced
+    }
+
+    /// Whether this producer can begin no other transaction.
+    pub fn is_over(&self) -> bool {
+        self.fenced || self.over
     }
 
     /// Notes an error of the producer that says that another has taken the name.
@@ -130,7 +138,9 @@ impl Transactions {
         self.committing = None;
         if self.open && !self.fenced {
             // The next producer of this name does it, where this can't.
-            self.open = producer.abort_transaction(ABORT).is_err();
+            let aborted = producer.abort_transaction(ABORT);
+            self.open = aborted.is_err();
+            self.over |= matches!(aborted, Err(KafkaError::Transaction(e)) if e.is_fatal());
         }
         !self.open
     }
@@ -138,6 +148,7 @@ impl Transactions {
     fn failed(&mut self, what: &str, error: &KafkaError) -> String {
         if let KafkaError::Transaction(inner) = error {
             self.heard(inner.code());
+            self.over |= inner.is_fatal();
         }
         format!(
             "can't {what} a transaction as transactional.id {}: {}",

@@ -8,6 +8,7 @@ use kappaflow_avro::framing::{self, SchemaKey, VALUE_HEADER};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::families::{At, Duplicates, Families, Offer};
+use super::ranges::{ranges, starts};
 use super::writer::Writer;
 use super::{LandUntil, LandedRange, Plan, RegionLanding};
 use crate::context::{Context, Progress};
@@ -16,9 +17,7 @@ use crate::files::unique_name;
 use crate::identity::{EgressIdentity, HEADER};
 use crate::kafka::{PartitionRange, follow_ranges, header};
 use crate::registry::{self, RegistryError};
-use crate::table::{
-    Advance, CommitError, CommitRequest, Position, Seen, TableCommit, TableState, offset_key,
-};
+use crate::table::{Advance, CommitError, CommitRequest, Position, Seen, TableCommit, offset_key};
 
 const STAGE: &str = "land";
 /// Payload bytes of incomplete families that are held in memory.
@@ -98,70 +97,6 @@ pub(super) fn drain(
         lander.past.insert(range.partition, range.end);
     }
     lander.commit()
-}
-
-/// Where the table says this job's landing of each partition is, or where its records begin.
-fn starts(plan: &Plan, state: &TableState) -> BTreeMap<i32, Position> {
-    let topic = &plan.topic;
-    topic
-        .start
-        .iter()
-        .map(|(partition, start)| {
-            let key = offset_key(plan.job, &topic.cluster_id, &topic.topic_id, *partition);
-            let begin = Position {
-                next: *start,
-                reached: *start,
-            };
-            let at = state.offsets.get(&key).copied().unwrap_or(begin);
-            (*partition, at)
-        })
-        .collect()
-}
-
-/// The ranges to read: to the last stable offsets of now or on and on, of the very topic the job began with.
-fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<PartitionRange>> {
-    let topic = &plan.topic;
-    let wrong = |partition: Option<i32>, reason: String| Error::Topic {
-        topic: topic.name.clone(),
-        partition,
-        offset: None,
-        reason,
-    };
-    let facts = plan
-        .cluster
-        .topic(&topic.name)?
-        .ok_or_else(|| wrong(None, "is gone: what was not landed yet is lost".into()))?;
-    if (&facts.cluster_id, &facts.topic_id) != (&topic.cluster_id, &topic.topic_id) {
-        return Err(wrong(
-            None,
-            "is not the topic this job began with: it was recreated, and what was not landed yet is lost; run the job under a new name or param".into(),
-        ));
-    }
-    let ends = plan.cluster.watermarks(&topic.name, topic.partitions)?;
-    ends.into_iter()
-        .map(|(partition, _, end)| {
-            let at = starts
-                .get(&partition)
-                .ok_or_else(|| wrong(Some(partition), "has no noted start".into()))?;
-            if end < at.reached {
-                return Err(wrong(
-                    Some(partition),
-                    format!(
-                        "ends at offset {end}, but was landed to {} before: the cluster has lost records",
-                        at.reached
-                    ),
-                ));
-            }
-            Ok(PartitionRange {
-                partition,
-                start: at.next,
-                end: match plan.until {
-                    LandUntil::Now => end,
-                    LandUntil::Stopped => PartitionRange::OPEN,
-                },
-            })
-        })
-        .collect()
 }
 
 /// A record of a family that is not complete yet.

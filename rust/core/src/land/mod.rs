@@ -3,6 +3,7 @@
 
 mod drain;
 pub mod families;
+mod ranges;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};

@@ -179,11 +179,12 @@ impl Committer {
     fn give_up(&mut self, egress: &Egress, reason: &str) -> Result<()> {
         let since = Instant::now();
         while !self.transactions.abort(&*egress.producer) {
-            let why = if self.transactions.fenced() {
+            let why = if self.transactions.is_over() {
                 "another worker has taken its name, or it was open for too long"
             } else if since.elapsed() > self.cluster.timeout() {
                 "it can't be given up either, so whether it was committed is not known here"
             } else {
+                std::thread::sleep(EVERY);
                 continue;
             };
             let next = "what was not committed is done again: run the worker again";
