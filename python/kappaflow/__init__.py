@@ -27,13 +27,14 @@ from kappaflow.api import (
 from kappaflow.errors import KappaFlowError, UnexplainedError
 from kappaflow.fleets import cancel, fleet_status, run_fleet, submit
 from kappaflow.ledger import check_ledger
-from kappaflow.metrics import metrics, sql
+from kappaflow.metrics import check_metrics, metrics, sql, sql_to_file
 
 __all__ = [
     "KappaFlowError",
     "UnexplainedError",
     "cancel",
     "check_ledger",
+    "check_metrics",
     "dispatch",
     "doctor",
     "events",
@@ -53,6 +54,7 @@ __all__ = [
     "run",
     "run_fleet",
     "sql",
+    "sql_to_file",
     "status",
     "submit",
     "watch",

@@ -1,7 +1,7 @@
 """What the stages return: plain dicts that JSON can carry. Counts are rows unless a name says otherwise."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Progress(TypedDict):
@@ -72,8 +72,11 @@ class Event(TypedDict):
 
 
 class Metric(TypedDict):
+    """The rows of a named query. `failed`, of one that asserts something of them: why it does not hold, or None."""
+
     columns: list[str]
     rows: list[list[Any]]
+    failed: NotRequired[str | None]
 
 
 # Summaries that grow with their stages; their keys are described with each function of `kappaflow`.

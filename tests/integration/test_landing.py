@@ -1,13 +1,18 @@
 """Working and landing on and on, as processes that are told to stop."""
 
+import csv
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+import kappaflow
+from kappaflow.errors import FileError
+from kappaflow.metrics import MetricError
 from tests.integration.stock import eventually
 from tests.integration.workers import replaying
 
@@ -42,3 +47,57 @@ def test_a_lander_follows_a_worker_until_both_are_stopped(regions: dict[str, str
         assert (summary["landed"], summary["incomplete"], summary["orphans"]) == (ROWS, 0, 0)
         assert summary["regions"][0]["commits"] == summary["version"] > 1
         assert workers.done_twice() == 0
+
+
+METRICS = """
+-- name: priced
+SELECT count(*) AS n FROM answers WHERE price = 1.0;
+
+-- name: strange
+-- assert: rows = 0
+SELECT n, price FROM answers WHERE n % $every = 3 ORDER BY n;
+"""
+
+
+def test_what_landed_is_asked_by_sql(regions: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "metrics.sql").write_text(METRICS)
+    edits = [
+        ('path = "landed"', 'path = "landed"\nmetrics = "metrics.sql"'),
+        ("[source]", '[params.every]\ntype = "int"\ndefault = 10\nidentity = false\n[source]'),
+    ]
+    with replaying(tmp_path, regions["east"], 50, *edits) as workers:
+        job = workers.replay.job
+        assert workers.replay.work()["landed"] == 50
+    found = kappaflow.metrics(job)
+    assert found["priced"] == {"columns": ["n"], "rows": [[50]]}
+    assert [row[0] for row in found["strange"]["rows"]] == [3, 13, 23, 33, 43]
+    with pytest.raises(MetricError, match=r"strange: asserts rows = 0, and has 5; 3, 1\.0; 13, 1\.0"):
+        kappaflow.check_metrics(found)
+    kappaflow.check_metrics(kappaflow.metrics(job, params={"every": 3}))
+
+    query = "SELECT n, note FROM answers WHERE n % $every = 3 ORDER BY n"
+    rows = [3, 13, 23, 33, 43]
+    for name in ("rows.csv", "rows.parquet", "rows.json"):
+        assert kappaflow.sql_to_file(job, query, tmp_path / name) == 5
+    with (tmp_path / "rows.csv").open() as file:
+        assert [int(row["n"]) for row in csv.DictReader(file)] == rows
+    assert pq.read_table(tmp_path / "rows.parquet")["n"].to_pylist() == rows
+    lines = (tmp_path / "rows.json").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"n": n, "note": None} for n in rows]
+    with pytest.raises(FileError, match=r"should end in \.csv, \.parquet or \.json"):
+        kappaflow.sql_to_file(job, query, tmp_path / "rows.xlsx")
+    with pytest.raises(MetricError, match="the query is empty: expected a SELECT"):
+        kappaflow.sql(job, "-- nothing")
+
+    command = [sys.executable, "-m", "kappaflow", "sql", str(job)]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode == 1
+    assert "strange: asserts rows = 0, and has 5" in failed.stderr
+    written = subprocess.run(
+        [*command, query, "--out", str(tmp_path / "again.csv"), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(written.stdout.splitlines()[-1])["rows"] == 5, written.stderr

@@ -16,7 +16,8 @@ class SqlMetricsOperator(KappaFlowOperator):
     """Runs the job's `output.metrics` over the landed table.
 
     Returns `{name: {"columns", "rows"}}`, at most `max_rows` rows a metric. It is also the XCom `metrics`, which is
-    there when the task fails, too.
+    there when the task fails, too: if what a metric asserts of its rows (`-- assert: rows = 0`) does not hold, which
+    are then shown.
 
     checks: name of the metric whose rows must all end in 0; the task fails and names those that don't. Default
         "checks", which a job need not have; None checks nothing.
@@ -41,6 +42,8 @@ class SqlMetricsOperator(KappaFlowOperator):
         failed = failing(metrics[self.checks]) if self.checks and self.checks in metrics else []
         if failed:
             raise KappaFlowFailed(f"{self.checks}: " + "; ".join(failed), "metric")
+        with self.calling():
+            kappaflow.check_metrics(metrics)
         return result
 
 

@@ -160,9 +160,15 @@ def add_parsers(commands: "SubParsers") -> None:
         "sql",
         _sql,
         "query the landed table (views `landed` and `answers`), or run the job's metrics",
-        "Without QUERY the named queries of output.metrics are run.",
+        "Without QUERY the named queries of output.metrics are run; exit 1 if what one asserts does not hold. "
+        "$NAME in a query is the job's param of that name.",
     )
     sql.add_argument("query", nargs="?", metavar="QUERY")
+    sql.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the rows of QUERY there, as its name ends: .csv, .parquet or .json",
+    )
     report = add(
         "report",
         _report,
@@ -310,8 +316,14 @@ def _status(args: argparse.Namespace) -> int:
 def _sql(args: argparse.Namespace) -> int:
     params = dict(args.param)
     if args.query is None:
+        if args.out is not None:
+            raise kappaflow.KappaFlowError("--out is for the rows of one query: give QUERY")
         results = kappaflow.metrics(args.job, params=params)
         out(args, results, lambda: show.metrics(results))
+        kappaflow.check_metrics(results)
+    elif args.out is not None:
+        rows = kappaflow.sql_to_file(args.job, args.query, args.out, params=params)
+        out(args, {"out": args.out, "rows": rows}, lambda: show.lines([f"{args.out}: {rows} rows"]))
     else:
         table = kappaflow.sql(args.job, args.query, params=params)
         rows = table.to_pylist()

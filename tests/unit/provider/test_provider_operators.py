@@ -216,6 +216,14 @@ def test_a_check_that_is_not_zero_fails(stage: Any, context: Json, job_file: str
     assert SqlMetricsOperator(task_id="t", job_file=job_file, checks=None).execute(context)
 
 
+def test_what_a_metric_asserts_of_its_rows_has_to_hold(stage: Any, context: Json, job_file: str) -> None:
+    strange = {"columns": ["n"], "rows": [[3]], "failed": "asserts rows = 0, and has 1"}
+    stage("metrics", {"strange": strange})
+    with pytest.raises(KappaFlowFailed, match="strange: asserts rows = 0, and has 1; 3"):
+        SqlMetricsOperator(task_id="t", job_file=job_file).execute(context)
+    assert context["ti"].xcoms["metrics"]["strange"]["rows"] == [[3]]
+
+
 @pytest.mark.parametrize(
     "error", [JobFileError("job.toml: name: is empty"), NotReadyError("dispatch it first")]
 )
