@@ -37,7 +37,8 @@ def test_a_lander_follows_a_worker_until_both_are_stopped(regions: dict[str, str
             eventually(lambda: len(workers.replay.landed()) == ROWS)
             worker.send_signal(signal.SIGTERM)
             assert workers.finished(worker)[0] == ROWS
-            lander.send_signal(signal.SIGINT)
+            # A process in the background of a shell is deaf to SIGINT.
+            lander.send_signal(signal.SIGTERM)
             out, err = lander.communicate(timeout=60)
         finally:
             lander.kill()

@@ -122,6 +122,24 @@ def test_a_worker_that_stood_still_commits_nothing_of_what_others_have(workers: 
     assert answered_once(workers) <= IN_FLIGHT
 
 
+def test_a_worker_whose_transaction_was_given_up_goes_on(one: DevStack, tmp_path: Path) -> None:
+    """It stood still until the broker had ended its transaction, and with it its producer.
+
+    Only where it waited for the answer to its commit can it not know what came of it: then it ends, and says so.
+    """
+    soon = ("broker_timeout_ms = 60000", "broker_timeout_ms = 10000")
+    with replaying(tmp_path, one.bootstrap(), ROWS, TRANSACTIONAL, soon) as workers:
+        running = [workers.start() for _ in range(2)]
+        workers.wait_for_calls(ROWS // 5)
+        running[0].send_signal(signal.SIGSTOP)
+        time.sleep(25)
+        running[0].send_signal(signal.SIGCONT)
+        workers.finished(running[1])
+        _, err = running[0].communicate(timeout=400)
+        assert running[0].returncode == 0 or "whether it was committed is not known here" in err
+        assert answered_once(workers) <= IN_FLIGHT
+
+
 def test_the_groups_new_protocol_too(one: DevStack, tmp_path: Path) -> None:
     new = ("[limits]", '[limits]\ngroup_protocol = "consumer"')
     with replaying(tmp_path, one.bootstrap(), ROWS, TRANSACTIONAL, new) as workers:

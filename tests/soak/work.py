@@ -109,7 +109,7 @@ def main() -> int:
     sys.stderr.write(f"seed {args.seed}\n")
     rows = round(args.minutes * 60 * ROWS_PER_S)
     service = f"concurrency = {CONCURRENCY}\ntransactional = {str(args.transactional).lower()}"
-    edits = [("concurrency = 8", service), ("broker_timeout_ms = 60000", "broker_timeout_ms = 10000")]
+    edits = [("concurrency = 8", service), ("broker_timeout_ms = 60000", "broker_timeout_ms = 30000")]
     faults: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as directory, DevStack(Path(directory) / "dev") as stack:
         job = Path(directory) / "job"

@@ -110,7 +110,7 @@ def test_the_wheels_have_what_they_should_and_nothing_else(installed: Installed)
             assert top == package or top.endswith(".dist-info"), name
             assert "test" not in name and "__pycache__" not in name, name
             if top == package:
-                assert last.endswith((".py", ".pyi", ".so", ".css", "py.typed")), name
+                assert last.endswith((".py", ".pyi", ".so", ".css", ".proto", "py.typed")), name
     names = zipfile.ZipFile(installed.ours).namelist()
     assert {"kappaflow/_native.pyi", "kappaflow/_native.abi3.so"} <= set(names)
 

@@ -29,6 +29,7 @@ const REASON_BYTES: usize = 1_000;
 /// Where a job's answers go in a region.
 pub struct Egress {
     pub(super) producer: Signed<ThreadedProducer<Deliveries>>,
+    compression: String,
     mail: Arc<Queue<Mail>>,
     job: JobId,
     ingress: String,
@@ -78,32 +79,11 @@ impl Egress {
         transactional_id: Option<&str>,
         mail: Arc<Queue<Mail>>,
     ) -> Result<Self> {
-        let mut config = cluster.config()?;
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", compression)
-            .set("linger.ms", "10")
-            .set("queue.buffering.max.kbytes", "65536")
-            .set(
-                "message.timeout.ms",
-                cluster.timeout().as_millis().to_string(),
-            );
-        if let Some(id) = transactional_id {
-            let timeout_ms = transaction_timeout(cluster).as_millis();
-            config
-                .set("transactional.id", id)
-                .set("transaction.timeout.ms", timeout_ms.to_string());
-        }
-        let deliveries = Deliveries {
-            mail: Arc::clone(&mail),
-            transactional: transactional_id.is_some(),
-        };
-        let producer: Signed<ThreadedProducer<Deliveries>> =
-            cluster.connect("make a producer", &config, deliveries)?;
+        let producer = producer(cluster, compression, transactional_id, &mail)?;
         cluster.introduce(producer.client(), &topics.egress.name);
         Ok(Self {
             producer,
+            compression: compression.to_owned(),
             mail,
             job,
             ingress: topics.ingress,
@@ -115,6 +95,17 @@ impl Egress {
             schema_header: topics.schema_header,
             verdict_schema: topics.verdict_schema,
         })
+    }
+
+    /// A new producer in place of one that can do no more.
+    pub fn renew(&mut self, cluster: &Cluster, transactional_id: &str) -> Result<()> {
+        self.producer = producer(
+            cluster,
+            &self.compression,
+            Some(transactional_id),
+            &self.mail,
+        )?;
+        Ok(())
     }
 
     /// Sends what follows from some records. Waits while the producer's buffer is full; `false`: the worker stops.
@@ -333,6 +324,36 @@ impl Egress {
             }
         }
     }
+}
+
+fn producer(
+    cluster: &Cluster,
+    compression: &str,
+    transactional_id: Option<&str>,
+    mail: &Arc<Queue<Mail>>,
+) -> Result<Signed<ThreadedProducer<Deliveries>>> {
+    let mut config = cluster.config()?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", compression)
+        .set("linger.ms", "10")
+        .set("queue.buffering.max.kbytes", "65536")
+        .set(
+            "message.timeout.ms",
+            cluster.timeout().as_millis().to_string(),
+        );
+    if let Some(id) = transactional_id {
+        let timeout_ms = transaction_timeout(cluster).as_millis();
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", timeout_ms.to_string());
+    }
+    let deliveries = Deliveries {
+        mail: Arc::clone(mail),
+        transactional: transactional_id.is_some(),
+    };
+    cluster.connect("make a producer", &config, deliveries)
 }
 
 /// How long the broker lets a worker's transaction stay open: no less than a record may wait. So long may the records of a

@@ -29,6 +29,9 @@ const EVERY: Duration = Duration::from_millis(100);
 /// (`transaction.abort.timed.out.transaction.cleanup.interval.ms`, 10,000 by default).
 const EXPIRY: Duration = Duration::from_secs(20);
 
+/// What to do where a worker ends.
+const AGAIN: &str = "what was not committed is done again: run the worker again";
+
 /// What the consumer's thread and the transactions share.
 pub struct Joint {
     /// How long a transaction of another worker, that died in the middle of it, may stay open.
@@ -53,6 +56,10 @@ impl Joint {
 pub struct Committer {
     cluster: Cluster,
     transactions: Transactions,
+    id: String,
+    ctx: Context,
+    /// When its producer was replaced last.
+    renewed: Option<Instant>,
 }
 
 impl Worker {
@@ -75,7 +82,8 @@ impl Finisher {
     pub fn run_in_transactions(&mut self, worker: &Worker, mut committer: Committer) -> Result<()> {
         let mut waiting: Vec<Fate> = Vec::new();
         let mut last = Instant::now();
-        // Since when no transaction has been committed though one was due, and why.
+        // Since when no transaction has been committed though one was due. From the end of the first that failed: a
+        // process that stood still has not tried all that time.
         let mut failing: Option<Instant> = None;
         loop {
             std::thread::sleep(EVERY.saturating_sub(last.elapsed()));
@@ -91,10 +99,13 @@ impl Finisher {
             match committer.turn(&self.egress, worker, &mut waiting)? {
                 Turn::Done => failing = None,
                 Turn::Stopped => return Ok(()),
-                Turn::Failed(reason) => {
-                    let since = *failing.get_or_insert(last);
+                Turn::Failed { reason, .. } => {
+                    let since = *failing.get_or_insert_with(Instant::now);
                     if since.elapsed() > committer.cluster.timeout() {
                         return Err(committer.wrong(reason));
+                    }
+                    if committer.transactions.is_over() {
+                        committer.renew(&mut self.egress, &reason)?;
                     }
                 }
             }
@@ -108,8 +119,15 @@ enum Turn {
     Done,
     /// The worker stops; nothing was committed.
     Stopped,
-    /// Given up: what it had is still to be sent.
-    Failed(String),
+    /// What it had is still to be sent. `asked`: after its commit was asked for.
+    Failed { reason: String, asked: bool },
+}
+
+impl Turn {
+    fn failed(reason: String) -> Result<Self> {
+        let asked = false;
+        Ok(Self::Failed { reason, asked })
+    }
 }
 
 impl Committer {
@@ -119,7 +137,26 @@ impl Committer {
         Ok(Self {
             cluster,
             transactions,
+            id: id.to_owned(),
+            ctx: ctx.clone(),
+            renewed: None,
         })
+    }
+
+    /// Goes on with a producer of the same name, after a transaction was open for too long: the process stood still, or
+    /// the broker was away. Another that needs that so soon has lost its name to another worker.
+    fn renew(&mut self, egress: &mut Egress, reason: &str) -> Result<()> {
+        let soon = transaction_timeout(&self.cluster);
+        if self.renewed.is_some_and(|at| at.elapsed() < soon) {
+            let why = "another worker has taken its name";
+            return Err(self.wrong(format!("{reason}; {why}; {AGAIN}")));
+        }
+        egress.renew(&self.cluster, &self.id)?;
+        let cluster = &self.cluster;
+        self.transactions =
+            Transactions::claim(&*egress.producer, &self.id, cluster, &self.ctx, "work")?;
+        self.renewed = Some(Instant::now());
+        Ok(())
     }
 
     fn wrong(&self, reason: String) -> Error {
@@ -153,11 +190,11 @@ impl Committer {
         let list = list(worker, &chosen.places)?;
         let ended = self.transact(egress, worker, &parcel, &list, &group);
         if !matches!(ended, Ok(Turn::Done)) {
-            let reason = match &ended {
-                Ok(Turn::Failed(reason)) => reason.as_str(),
-                _ => "the worker stops",
+            let (reason, asked) = match &ended {
+                Ok(Turn::Failed { reason, asked }) => (reason.as_str(), *asked),
+                _ => ("the worker stops", false),
             };
-            self.give_up(egress, reason)?;
+            self.give_up(egress, reason, asked)?;
             waiting.extend(parcel.into_fates());
             return ended;
         }
@@ -175,22 +212,20 @@ impl Committer {
         Ok(Turn::Done)
     }
 
-    /// Ends the open transaction, so that there can be another.
-    fn give_up(&mut self, egress: &Egress, reason: &str) -> Result<()> {
+    /// Ends the open transaction: it is surely not committed then.
+    fn give_up(&mut self, egress: &Egress, reason: &str, asked: bool) -> Result<()> {
         let since = Instant::now();
-        while !self.transactions.abort(&*egress.producer) {
-            let why = if self.transactions.is_over() {
-                "another worker has taken its name, or it was open for too long"
-            } else if since.elapsed() > self.cluster.timeout() {
-                "it can't be given up either, so whether it was committed is not known here"
-            } else {
-                std::thread::sleep(EVERY);
-                continue;
-            };
-            let next = "what was not committed is done again: run the worker again";
-            return Err(self.wrong(format!("{reason}; {why}; {next}")));
+        loop {
+            let over = self.transactions.is_over();
+            if over && !asked || self.transactions.abort(&*egress.producer) {
+                return Ok(());
+            }
+            if over || since.elapsed() > self.cluster.timeout() {
+                let unknown = "whether it was committed is not known here";
+                return Err(self.wrong(format!("{reason}; {unknown}; {AGAIN}")));
+            }
+            std::thread::sleep(EVERY);
         }
-        Ok(())
     }
 
     fn transact(
@@ -203,19 +238,24 @@ impl Committer {
     ) -> Result<Turn> {
         let producer = &*egress.producer;
         if let Err(reason) = self.transactions.begin(producer) {
-            return Ok(Turn::Failed(reason));
+            return Turn::failed(reason);
         }
-        if !egress.send_in_transaction(parcel, &|| worker.goes_on())? {
-            return Ok(Turn::Stopped);
+        match egress.send_in_transaction(parcel, &|| worker.goes_on()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Turn::Stopped),
+            Err(error) => return Turn::failed(error.to_string()),
         }
         if let Err(reason) = self.transactions.add_offsets(producer, list, group) {
-            return Ok(Turn::Failed(reason));
+            return Turn::failed(reason);
         }
         loop {
             match self.transactions.commit(producer) {
                 Ok(true) => return Ok(Turn::Done),
                 Ok(false) => {}
-                Err(reason) => return Ok(Turn::Failed(reason)),
+                Err(reason) => {
+                    let asked = true;
+                    return Ok(Turn::Failed { reason, asked });
+                }
             }
         }
     }
