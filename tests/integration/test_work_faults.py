@@ -1,6 +1,5 @@
 """Whatever happens to workers: nothing is missing, no dead letters, and only what was open in a crash is done twice."""
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -30,16 +29,7 @@ def workers(one: DevStack, tmp_path: Path) -> Iterator[Workers]:
 
 
 def test_rolling_restarts_do_nothing_twice(workers: Workers) -> None:
-    running = [workers.start() for _ in range(3)]
-    for step in range(1, 4):
-        workers.wait_for_calls(step * ROWS // 5)
-        leaving = running.pop(0)
-        leaving.send_signal(signal.SIGTERM)
-        running.append(workers.start())
-        leaving.communicate(timeout=60)
-        assert leaving.returncode == 130
-    for worker in running:
-        workers.finished(worker)
+    workers.rolled()
     assert workers.done_twice() == 0
 
 
@@ -56,24 +46,12 @@ def test_kill_9_repeats_no_more_than_was_open(workers: Workers) -> None:
 
 
 def test_a_worker_that_stood_still_for_longer_than_its_session(workers: Workers) -> None:
-    running = [workers.start() for _ in range(3)]
-    workers.wait_for_calls(ROWS // 5)
-    running[0].send_signal(signal.SIGSTOP)
-    time.sleep(10)
-    running[0].send_signal(signal.SIGCONT)
-    for worker in running:
-        workers.finished(worker)
+    workers.stood_still(10)
     assert workers.done_twice() <= IN_FLIGHT
 
 
 def test_a_broker_that_restarts(one: DevStack, workers: Workers) -> None:
-    running = [workers.start() for _ in range(2)]
-    workers.wait_for_calls(ROWS // 5)
-    one.stop("local")
-    time.sleep(5)
-    one.start("local")
-    for worker in running:
-        workers.finished(worker)
+    workers.without_broker(one)
     # What was delivered and could not be committed while the broker was away is done again.
     assert workers.done_twice() <= 2 * IN_FLIGHT
 

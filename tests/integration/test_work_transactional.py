@@ -69,16 +69,7 @@ def written(workers: Workers) -> int:
 
 
 def test_rolling_restarts_do_nothing_twice(workers: Workers) -> None:
-    running = [workers.start() for _ in range(3)]
-    for step in range(1, 4):
-        workers.wait_for_calls(step * ROWS // 5)
-        leaving = running.pop(0)
-        leaving.send_signal(signal.SIGTERM)
-        running.append(workers.start())
-        leaving.communicate(timeout=60)
-        assert leaving.returncode == 130
-    for worker in running:
-        workers.finished(worker)
+    workers.rolled()
     assert answered_once(workers) == 0
     # The offsets are in transactions too: markers are among the records.
     assert written(workers) > ROWS
@@ -112,13 +103,7 @@ def test_a_dead_workers_transaction_runs_out(one: DevStack, tmp_path: Path) -> N
 
 
 def test_a_worker_that_stood_still_commits_nothing_of_what_others_have(workers: Workers) -> None:
-    running = [workers.start() for _ in range(3)]
-    workers.wait_for_calls(ROWS // 5)
-    running[0].send_signal(signal.SIGSTOP)
-    time.sleep(10)
-    running[0].send_signal(signal.SIGCONT)
-    for worker in running:
-        workers.finished(worker)
+    workers.stood_still(10)
     assert answered_once(workers) <= IN_FLIGHT
 
 
@@ -156,11 +141,5 @@ def test_the_groups_new_protocol_too(one: DevStack, tmp_path: Path) -> None:
 
 
 def test_a_broker_that_restarts(one: DevStack, workers: Workers) -> None:
-    running = [workers.start() for _ in range(2)]
-    workers.wait_for_calls(ROWS // 5)
-    one.stop("local")
-    time.sleep(5)
-    one.start("local")
-    for worker in running:
-        workers.finished(worker)
+    workers.without_broker(one)
     assert answered_once(workers) <= 2 * IN_FLIGHT

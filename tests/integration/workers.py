@@ -1,6 +1,7 @@
 """Workers of one job as processes, an HTTP service that they call, and what has become of each row."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kappaflow.dev import DevStack
 from tests.integration.http_services import Answer, Replay, Request, Service, said, serving
 from tests.integration.stock import eventually
 
@@ -62,6 +64,39 @@ class Workers:
         calls = Counter(request.record["n"] for request in self.service.requests)
         assert set(calls) == set(range(self.rows))
         return calls.total() - self.rows
+
+    def rolled(self) -> None:
+        """Three workers, each stopped and replaced while there is work; ends when it is done."""
+        running = [self.start() for _ in range(3)]
+        for step in range(1, 4):
+            self.wait_for_calls(step * self.rows // 5)
+            leaving = running.pop(0)
+            leaving.send_signal(signal.SIGTERM)
+            running.append(self.start())
+            leaving.communicate(timeout=60)
+            assert leaving.returncode == 130
+        for worker in running:
+            self.finished(worker)
+
+    def stood_still(self, seconds: float) -> None:
+        """Three workers, one of which stands still for so long; ends when all is done."""
+        running = [self.start() for _ in range(3)]
+        self.wait_for_calls(self.rows // 5)
+        running[0].send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        running[0].send_signal(signal.SIGCONT)
+        for worker in running:
+            self.finished(worker)
+
+    def without_broker(self, stack: DevStack) -> None:
+        """Two workers, whose broker is away for a while; ends when all is done."""
+        running = [self.start() for _ in range(2)]
+        self.wait_for_calls(self.rows // 5)
+        stack.stop("local")
+        time.sleep(5)
+        stack.start("local")
+        for worker in running:
+            self.finished(worker)
 
     def end(self) -> None:
         for worker in self.workers:
