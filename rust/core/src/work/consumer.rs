@@ -69,7 +69,10 @@ impl Loop {
         if matches!(result, Err(Error::Interrupted { .. })) {
             self.worker.metrics.set_phase(Phase::Draining);
             let held: Vec<i32> = self.worker.state().schedule.numbers().collect();
-            self.worker.drain(&held);
+            self.worker
+                .drain(&held, &|| self.worker.hear_group(&consumer));
+            // The last transaction is one of a member.
+            drop(self.worker.between_transactions());
         }
         // Nothing more is taken: what is polled now is read again by whoever is next.
         let poll = || drop(consumer.poll(Duration::from_millis(100)));

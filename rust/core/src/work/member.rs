@@ -88,7 +88,7 @@ impl ConsumerContext for Member {
                 let partitions = numbers(list);
                 // Lost: somebody else may have them already, and what is under way turns stale. Who leaves has committed.
                 if self.0.goes_on() && !consumer.assignment_lost() {
-                    self.0.drain(&partitions);
+                    self.0.drain(&partitions, &|| self.0.hear_group(consumer));
                     // A commit that fails here is no failure of the run: the next owner does some records again.
                     let _ = self.0.commit_sync(consumer, Some(&partitions), None);
                 }

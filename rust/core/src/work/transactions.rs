@@ -63,11 +63,16 @@ pub struct Committer {
 }
 
 impl Worker {
-    /// Hears where this worker stands in its group, if it commits in transactions.
+    /// Hears where this worker stands in its group, if it commits in transactions. Who has lost its place has none until
+    /// it is told of that, and lets its partitions go.
     pub fn hear_group(&self, consumer: &BaseConsumer<Member>) {
         // A client that has lost its place while it leaves answers nothing more.
         if let Some(joint) = self.joint.as_ref().filter(|_| self.goes_on()) {
-            *lock(&joint.group) = consumer.group_metadata().map(Arc::new);
+            let group = match consumer.assignment_lost() {
+                true => None,
+                false => consumer.group_metadata(),
+            };
+            *lock(&joint.group) = group.map(Arc::new);
         }
     }
 

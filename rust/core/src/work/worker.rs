@@ -216,8 +216,9 @@ impl Worker {
         }
     }
 
-    /// Waits for what is under way in these partitions; nothing more of them begins.
-    pub fn drain(&self, partitions: &[i32]) {
+    /// Waits for what is under way in these partitions; nothing more of them begins. The group may go on to another
+    /// generation meanwhile without a word here: `hear` is called so that transactions are of the newest.
+    pub fn drain(&self, partitions: &[i32], hear: &dyn Fn()) {
         {
             let mut state = self.state();
             for partition in partitions {
@@ -235,6 +236,7 @@ impl Worker {
                 }
             }
             self.read_mail(Duration::from_millis(50));
+            hear();
         }
     }
 
