@@ -102,7 +102,11 @@ pub enum Place {
 }
 
 /// Where a job is among those submitted to a fleet, in their order, and what the fleet's processes say.
-pub(crate) fn place(job: &str, submitted: &[Submission], members: &[FleetMember]) -> Place {
+pub(crate) fn place<'s>(
+    job: &str,
+    submitted: impl IntoIterator<Item = &'s Submission>,
+    members: &[&FleetMember],
+) -> Place {
     let of = |job: &str| -> Vec<&JobFigures> {
         let all = members.iter().flat_map(|m| &m.jobs);
         all.filter(|j| j.job == job).collect()
@@ -123,7 +127,7 @@ pub(crate) fn place(job: &str, submitted: &[Submission], members: &[FleetMember]
         return Place::Served(ours.len(), figures);
     }
     let before = submitted
-        .iter()
+        .into_iter()
         .filter(|s| s.state == SubmissionState::Submitted)
         .map(|s| s.job.to_string())
         .take_while(|other| other != job);
@@ -169,18 +173,13 @@ pub async fn fleet_status(store: &Store) -> Result<FleetStatus> {
     for submission in &submissions {
         let (service, region) = (&submission.service, &submission.region);
         let same = |of: (&str, &str)| of == (service.as_str(), region.as_str());
-        let queue: Vec<Submission> = submissions
-            .iter()
-            .filter(|s| same((&s.service, &s.region)))
-            .cloned()
-            .collect();
-        let there: Vec<FleetMember> = members
+        let queue = submissions.iter().filter(|s| same((&s.service, &s.region)));
+        let there: Vec<&FleetMember> = members
             .iter()
             .filter(|m| same((&m.service, &m.region)))
-            .cloned()
             .collect();
         let job = submission.job.to_string();
-        let (place, members, figures) = match place(&job, &queue, &there) {
+        let (place, members, figures) = match place(&job, queue, &there) {
             Place::Served(members, figures) => (None, members, Some(figures)),
             Place::Queued(before) if submission.state == SubmissionState::Submitted => {
                 (Some(before), 0, None)

@@ -178,8 +178,7 @@ impl Fleet {
     /// Lets go of what is no longer submitted, takes what is, and says how it stands.
     async fn look(&mut self) -> Result<()> {
         let of = (self.me.service.as_str(), self.me.region.as_str());
-        let mut submitted = self.shared.store.submissions(Some(of)).await?;
-        submitted.retain(|s| s.state == SubmissionState::Submitted);
+        let submitted = self.shared.store.submissions(Some(of)).await?;
         for (job, served) in &self.served {
             if !submitted.iter().any(|s| s.job == *job) {
                 served.ctx.cancel.cancel();

@@ -180,15 +180,15 @@ impl Store {
         row.map(|row| self.submission_row(&row)).transpose()
     }
 
-    /// All submissions, or those of a service in a region, in the order of the queue.
+    /// All submissions; or those of a service in a region that have not ended, in the order of the queue.
     ///
     /// # Errors
     /// [`crate::Error::Store`].
-    pub async fn submissions(&self, of: Option<(&str, &str)>) -> Result<Vec<Submission>> {
-        let (service, region) = of.unzip();
+    pub async fn submissions(&self, open: Option<(&str, &str)>) -> Result<Vec<Submission>> {
+        let (service, region) = open.unzip();
         let rows = sqlx::query(
             "SELECT s.*, j.name FROM submission s JOIN job j ON j.id = s.job
-             WHERE $1 IS NULL OR (s.service = $1 AND s.region = $2) ORDER BY s.number",
+             WHERE $1 IS NULL OR (s.service = $1 AND s.region = $2 AND s.state = 'submitted') ORDER BY s.number",
         )
         .bind(service)
         .bind(region)

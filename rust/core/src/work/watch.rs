@@ -125,6 +125,7 @@ async fn stands(session: &Session, submission: &Submission) -> Result<Place> {
     let of = Some((submission.service.as_str(), submission.region.as_str()));
     let members = session.store.fleet_members(of).await?;
     let submitted = session.store.submissions(of).await?;
+    let members: Vec<_> = members.iter().collect();
     Ok(place(&session.id.to_string(), &submitted, &members))
 }
 
