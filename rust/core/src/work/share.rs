@@ -132,6 +132,10 @@ impl Table {
 
     /// Calls that a job may have under way now: its part, and what is nobody's.
     pub fn allowed(&self, seat: u64, slots: u32, turn: u64) -> u32 {
+        // A worker by itself, which asks before every call.
+        if self.seats.len() == 1 && self.seats.contains_key(&seat) {
+            return slots;
+        }
         let wants: Vec<Want> = self
             .seats
             .values()
