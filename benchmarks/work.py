@@ -38,6 +38,8 @@ RATES = {
     "ours": 30_000,
     "ours, sync": 100_000,
     "ours, batches": 400_000,
+    "ours, native": 200_000,
+    "ours, native batches": 1_000_000,
 }
 """About what each gives at most, so that runs take about as long; nothing else is made of them."""
 HTTP_RATE = 10_000
@@ -46,9 +48,11 @@ CALLABLES = {
     "ours, sync": "work_peers.service:at_once",
     "ours, batches": "work_peers.batches:batch",
 }
+NATIVE = {"ours, native": 1, "ours, native batches": ours.BATCH}
+"""In Rust, with so many records a call."""
 HASHES = 500
 """Of a record, where the work is to compute: as Pyrallel-Consumer's own benchmark has it."""
-NOTE = "beside peers in Java, which wait in their own process, ours waits in async Python: it runs no other native code"
+NOTE = "`ours` waits in async Python, in another process; `ours, native` in Rust, in the worker, as peers in Java do"
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,16 @@ def cases() -> list[Case]:
         for keys in (None, 1_000):
             for work in (0, 1, 10, 100):
                 who = ["ours", "Parallel Consumer", "Pyrallel-Consumer"]
+                if not http:
+                    who.insert(1, "ours, native")
                 if keys is None:
                     who.insert(1, "raw")
                 if not work and not http:
-                    who[1:1] = ["ours, sync", "ours, batches"]
+                    who[1:1] = ["ours, sync", "ours, batches", "ours, native batches"]
                 name = f"{'http' if http else 'here'} {work} ms {f'{keys} keys' if keys else 'unordered'}"
                 found.append(Case(name, work, keys, tuple(who), http))
-    found.append(Case("here 5 ms 100 keys", 5, 100, ("ours", "Parallel Consumer", "Pyrallel-Consumer")))
+    everyone = ("ours", "ours, native", "Parallel Consumer", "Pyrallel-Consumer")
+    found.append(Case("here 5 ms 100 keys", 5, 100, everyone))
     computing = ("ours", "serial", "Pyrallel-Consumer")
     found.append(Case("cpu unordered", HASHES, None, computing, cpu=True))
     return found
@@ -124,9 +131,13 @@ class Run:
             cpu=case.cpu,
         )
         name = f"work-{self._count}"
-        called = "work_peers.service:compute" if case.cpu else CALLABLES.get(who, CALLABLES["ours"])
+        called: str | ours.Native = CALLABLES.get(who, CALLABLES["ours"])
+        if case.cpu:
+            called = "work_peers.service:compute"
+        elif who in NATIVE:
+            called = ours.Native(self.options.native, NATIVE[who])
         job = ours.prepare(
-            self.base, name, task, key_count=case.keys or 1, partitions=PARTITIONS, callable_=called
+            self.base, name, task, key_count=case.keys or 1, partitions=PARTITIONS, called=called
         )
         task = replace(task, ingress=job.ingress, egress=job.egress)
         self._broker_time(task.egress)
@@ -246,13 +257,16 @@ def aims(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         for work in (1, 10):
             case = f"{place} {work} ms 1000 keys"
             peer = rate(case, "Parallel Consumer")
-            aim(f"{case}: times Parallel Consumer", 3, rate(case, "ours"), peer)
+            for who in ("ours", "ours, native"):
+                aim(f"{case}: {who}, times Parallel Consumer", 3, rate(case, who), peer)
         for order in ("unordered", "1000 keys"):
             case = f"{place} 100 ms {order}"
             ceiling = found.get(case, {}).get("ceiling_rows_per_s")
-            aim(f"{case}: share of the ceiling", 0.9, rate(case, "ours"), ceiling)
+            for who in ("ours", "ours, native"):
+                aim(f"{case}: {who}, share of the ceiling", 0.9, rate(case, who), ceiling)
     case = "here 0 ms unordered"
-    aim(f"{case}, in batches: share of the raw loop", 0.8, rate(case, "ours, batches"), rate(case, "raw"))
+    for who in ("ours, batches", "ours, native batches"):
+        aim(f"{case}: {who}, share of the raw loop", 0.8, rate(case, who), rate(case, "raw"))
     case = "here 5 ms 100 keys"
     aim(f"{case}: rows/s in async Python", 10_000, rate(case, "ours"))
     aim("cpu: times serial", 1.6, rate("cpu unordered", "ours"), rate("cpu unordered", "serial"))
@@ -293,6 +307,12 @@ def main() -> int:
         default=target / "release" / "examples" / "stub_server",
         help="the service over HTTP, built of rust/worker/examples/stub_server.rs",
     )
+    parser.add_argument(
+        "--native",
+        type=Path,
+        default=target / "release" / "examples" / "native_worker",
+        help="the worker with services in Rust, built of rust/worker/examples/native_worker.rs",
+    )
     options = parser.parse_args()
     if min(options.rounds, options.seconds, options.concurrency) < 1:
         parser.error("--rounds, --seconds and --concurrency are at least 1")
@@ -300,8 +320,12 @@ def main() -> int:
     chosen = [case for case in cases() if any(word in case.name for word in words)]
     if options.who:
         chosen = [replace(case, who=tuple(w for w in case.who if w in options.who)) for case in chosen]
-    if any(case.http for case in chosen) and not options.stub.exists():
-        parser.error(f"{options.stub} is not there: `make bench NAME=work` makes it")
+    for program, wanted in (
+        (options.stub, any(case.http for case in chosen)),
+        (options.native, any(who in NATIVE for case in chosen for who in case.who)),
+    ):
+        if wanted and not program.exists():
+            parser.error(f"{program} is not there: `make bench NAME=work` makes it")
     version = pyrallel_in(options.peers_python) if options.peers_python.exists() else None
     options.pyrallel = options.peers_python if version else None
     with kafka(registry=False) as (stack, base):

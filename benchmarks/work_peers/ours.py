@@ -55,6 +55,11 @@ concurrency = {concurrency}
 IN_BATCHES = """
 batch_records = {batch}
 """
+NATIVE = """
+native = "wait-{work:.0f}"
+concurrency = {concurrency}
+batch_records = {batch}
+"""
 HTTP = """
 concurrency = {concurrency}
 
@@ -72,6 +77,8 @@ class Job:
 
     home: Path
     name: str
+    native: Path | None = None
+    """The program that has its service in it, if it is in Rust."""
 
     @property
     def ingress(self) -> str:
@@ -94,8 +101,18 @@ def _kappaflow(home: Path, *arguments: str) -> None:
         raise RuntimeError(f"kappaflow {arguments[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def prepare(base: Path, name: str, task: Task, *, key_count: int, partitions: int, callable_: str) -> Job:
-    """A job with its records in its ingress topic."""
+@dataclass(frozen=True)
+class Native:
+    """A service in Rust."""
+
+    program: Path
+    batch: int
+
+
+def prepare(
+    base: Path, name: str, task: Task, *, key_count: int, partitions: int, called: str | Native
+) -> Job:
+    """A job with its records in its ingress topic; `called`: by module and name, where it is not called by HTTP."""
     home = base / name
     (home / "source").mkdir(parents=True)
     table = pa.table(
@@ -110,13 +127,15 @@ def prepare(base: Path, name: str, task: Task, *, key_count: int, partitions: in
     (home / "egress.avsc").write_text(EGRESS)
     if task.url:
         service = HTTP.format(url=task.url, concurrency=task.concurrency)
+    elif isinstance(called, Native):
+        service = NATIVE.format(work=task.work, concurrency=task.concurrency, batch=called.batch)
     else:
         service = PYTHON.format(
-            callable=callable_, work=task.work, path=ROOT / "benchmarks", processes=PROCESSES
+            callable=called, work=task.work, path=ROOT / "benchmarks", processes=PROCESSES
         )
-        if callable_.endswith(":wait"):
+        if called.endswith(":wait"):
             service += TOGETHER.format(concurrency=task.concurrency)
-        elif callable_.endswith(":batch"):
+        elif called.endswith(":batch"):
             service += IN_BATCHES.format(batch=BATCH)
     (home / "job.toml").write_text(
         JOB.format(
@@ -129,12 +148,14 @@ def prepare(base: Path, name: str, task: Task, *, key_count: int, partitions: in
     )
     _kappaflow(home, "dispatch")
     _kappaflow(home, "publish")
-    return Job(home, name)
+    return Job(home, name, called.program if isinstance(called, Native) else None)
 
 
 def work(job: Job) -> dict[str, Any]:
     """Runs the worker to its end; what its process took, and what it says itself."""
     command = [sys.executable, "-m", "kappaflow", "work", "--quiet", "--json", "job.toml"]
+    if job.native:
+        command = [str(job.native), "--json", "--region", "bench", "job.toml"]
     said, seconds, cpu, peak = run_command(command, job.home)
     summary = json.loads(said.splitlines()[-1])
     return {

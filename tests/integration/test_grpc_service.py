@@ -405,6 +405,7 @@ def test_a_service_may_ask_for_certificates(replay: Replay) -> None:
             r"service\.grpc\.metadata\.authorization.*is a secret",
         ),
         ('warm_up = "m:f"\n[service.grpc]\nurl = "http://x"', r"service\.warm_up.*is called by gRPC"),
+        ('warm_up = "m:f"\nnative = "x"', r"service\.warm_up.*this service is in Rust"),
         (
             'http = {url = "http://x"}\n[service.grpc]\nurl = "http://x"',
             r"has both http and grpc: give one of them",

@@ -134,8 +134,8 @@ def _port(service: dict[str, Any], options: Options) -> int | None:
     if endpoint is None:
         if options.service_image:
             raise JobFileError(
-                "service.callable runs in the worker's own processes: put it into the worker's image, and leave "
-                "--service-image out"
+                "service.callable and service.native run in the worker's own processes: put it into the worker's "
+                "image, and leave --service-image out"
             )
         return None
     key, table = endpoint

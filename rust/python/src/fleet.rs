@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kappaflow_core::store::Store;
+use kappaflow_core::work::native::Natives;
 use kappaflow_core::{Error, fleet, work};
 use pyo3::prelude::*;
 
@@ -61,6 +62,7 @@ fn py_fleet(
             python,
             package_dir: None,
             listen: listen.as_deref().map(work::metrics::address).transpose()?,
+            natives: Natives::default(),
         };
         fleet::fleet(options, &ctx).await
     })

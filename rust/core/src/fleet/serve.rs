@@ -18,6 +18,7 @@ use crate::registry::RegistryError;
 use crate::session::Session;
 use crate::store::{FleetMember, JobFigures, Store, Submission, SubmissionState};
 use crate::work::metrics::{Board, Exposed, Listener, Metrics};
+use crate::work::native::Natives;
 use crate::work::{self, Slots, Until, WorkOptions, WorkSummary};
 
 /// Between two looks at the store, up to a half longer by chance, so that many processes do not look together.
@@ -43,6 +44,8 @@ pub struct FleetOptions {
     pub package_dir: Option<PathBuf>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/replicas` are answered, for all jobs. `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// See [`WorkOptions::natives`].
+    pub natives: Natives,
 }
 
 /// What a process of a fleet did, until it was told to stop.
@@ -343,6 +346,7 @@ async fn serve(
         until: Until::Done,
         package_dir: options.package_dir.clone(),
         listen: options.listen,
+        natives: options.natives.clone(),
         ..WorkOptions::new(options.region.clone(), options.python.clone())
     };
     let metrics = work::measured(&session, &options.region).await?;

@@ -160,12 +160,15 @@ pub struct Service {
     pub mode: ServiceMode,
     /// Part of the job's identity: a new version of the service is a new job.
     pub version: String,
-    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out. This, `http` or `grpc`.
+    /// `module:function`; a record (dict) in, an answer (dict), several (list) or none (filtered) out. This, `http`,
+    /// `grpc` or `native`.
     pub callable: Option<String>,
     /// An HTTP endpoint that is called as it is.
     pub http: Option<HttpEndpoint>,
     /// A gRPC service that speaks the published proto.
     pub grpc: Option<GrpcEndpoint>,
+    /// The name of a service in Rust that is built into the program that runs the worker.
+    pub native: Option<String>,
     /// `module:function` called once in each process with `options`, before any record.
     pub warm_up: Option<String>,
     #[serde(default)]
@@ -178,7 +181,7 @@ pub struct Service {
     pub order: Option<Order>,
     /// The field that says as of when a record is meant: calls tell it as `X-KappaFlow-As-Of`, or `context().as_of`.
     pub as_of: Option<String>,
-    /// Calls that one worker has under way at most: of an endpoint (default: 8), or of a callable that is a coroutine
+    /// Calls that one worker has under way at most: of an endpoint or a native service (default: 8), or of a callable that is a coroutine
     /// function (default: 100, shared by its processes). Any other callable has one a process.
     pub concurrency: Option<u32>,
     /// Service processes of one worker, for a callable.
@@ -196,7 +199,7 @@ pub struct Service {
     /// Which fleet serves the job, and how, with `mode = "fleet"`.
     #[serde(default)]
     pub fleet: ServiceFleet,
-    /// Records handed to a process at once, at most.
+    /// Records handed to a process, or to a call of a native service, at once, at most.
     #[serde(default = "default_batch_records")]
     pub batch_records: u32,
     /// Longest time one record may take; a process that is stuck longer is killed and replaced, a request given up.
@@ -222,7 +225,9 @@ impl Service {
         let http = self.http.as_ref().map(|http| http.url.as_str());
         let grpc = self.grpc.as_ref().map(|grpc| grpc.url.as_str());
         let callable = self.callable.as_deref();
-        callable.or(http).or(grpc).unwrap_or("(none)")
+        let native = self.native.as_deref();
+        let named = callable.or(http).or(grpc).or(native);
+        named.unwrap_or("(none)")
     }
 }
 

@@ -17,12 +17,13 @@ pub fn check(job: &Job) -> Result<()> {
         ("callable", service.callable.is_some()),
         ("http", service.http.is_some()),
         ("grpc", service.grpc.is_some()),
+        ("native", service.native.is_some()),
     ];
     let given = given.into_iter().filter(|(_, given)| *given);
     let given: Vec<_> = given.map(|(key, _)| key).collect();
     match given[..] {
         [] => {
-            let reason = "has neither callable nor http nor grpc: give one of them";
+            let reason = "has neither callable nor http nor grpc nor native: give one of them";
             return Err(job.error("service", reason));
         }
         [first, second, ..] => {
@@ -48,14 +49,14 @@ pub fn check(job: &Job) -> Result<()> {
         ("service.verdicts", !service.verdicts.is_empty()),
     ];
     if let Some((key, _)) = callables.iter().find(|(_, given)| *given) {
-        let how = if service.http.is_some() {
-            "HTTP"
-        } else {
-            "gRPC"
+        let how = match given[..] {
+            ["http"] => "called by HTTP",
+            ["grpc"] => "called by gRPC",
+            _ => "in Rust",
         };
         return Err(job.error(
             *key,
-            format!("is for service.callable; this service is called by {how}"),
+            format!("is for service.callable; this service is {how}"),
         ));
     }
     let http = service.http.as_ref().map(|http| ("http", http.check()));

@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::endpoint::{Calls, EndpointDriver};
 use super::grpc::{self, GrpcService, Ready};
 use super::http::{HttpService, Mapping, Told};
+use super::native::NativeDriver;
 use super::python::{PythonDriver, Spec};
 use super::worker::{Mail, Worker};
 use super::{WorkOptions, milliseconds, service_error};
@@ -26,6 +27,7 @@ pub enum Kind {
     Python(Arc<Spec>),
     Http(Arc<Calls<HttpService>>),
     Grpc(Arc<grpc::Spec>),
+    Native(NativeDriver),
 }
 
 impl Kind {
@@ -33,7 +35,7 @@ impl Kind {
     pub fn drivers(&self, service: &Service) -> u32 {
         match self {
             Self::Python(_) => service.processes.max(1),
-            Self::Http(_) | Self::Grpc(_) => 1,
+            Self::Http(_) | Self::Grpc(_) | Self::Native(_) => 1,
         }
     }
 }
@@ -57,6 +59,17 @@ pub fn kind(
             as_of: service.as_of.clone(),
             deadline,
         })));
+    }
+    if let Some(name) = &service.native {
+        let native = options.natives.get(name);
+        return Ok(Kind::Native(NativeDriver {
+            name: name.clone(),
+            service: native
+                .ok_or_else(|| job.error("service.native", options.natives.missing(name)))?,
+            batch_records: service.batch_records.max(1),
+            deadline,
+            answers: Arc::clone(answers),
+        }));
     }
     let Some(endpoint) = &service.http else {
         return Ok(Kind::Python(Arc::new(spec(session, options, answers)?)));
@@ -185,6 +198,10 @@ pub fn drive(
             Kind::Http(calls) => {
                 let _ = ready.send(Ok(setup.concurrency));
                 let driver = EndpointDriver::new(calls);
+                driver.run(&mut desk).await.map(|()| 0)
+            }
+            Kind::Native(driver) => {
+                let _ = ready.send(Ok(setup.concurrency));
                 driver.run(&mut desk).await.map(|()| 0)
             }
             Kind::Grpc(spec) => match start_grpc(&spec, &worker, ctx).await {

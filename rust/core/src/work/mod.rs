@@ -30,6 +30,7 @@ mod http;
 pub mod limiter;
 mod member;
 pub mod metrics;
+pub mod native;
 mod processors;
 mod python;
 mod queue;
@@ -65,6 +66,7 @@ use crate::store::Role;
 use allowance::Allowance;
 use ending::{EVERY, Ending};
 use metrics::{Exposed, Labels, Metrics};
+use native::Natives;
 use worker::{Mail, Worker};
 
 pub(crate) use slots::Slots;
@@ -113,6 +115,8 @@ pub struct WorkOptions {
     pub instance_id: Option<String>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/replicas` are answered. `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Services in Rust that the program has in it.
+    pub natives: Natives,
 }
 
 impl WorkOptions {
@@ -125,6 +129,7 @@ impl WorkOptions {
             start_timeout_ms: 120_000,
             instance_id: None,
             listen: None,
+            natives: Natives::default(),
         }
     }
 }

@@ -247,29 +247,34 @@ impl Records {
         self.items.iter().map(|item| &item.row).collect()
     }
 
-    /// Their call failed: the one record is to blame, or they go again with fewer.
     fn failed(&self, verdict: Verdict) -> Vec<Said> {
-        let verdict = match halved(self.tasks.len()) {
-            None => verdict,
-            Some(most) => Verdict::Apart {
-                most,
-                wait: matches!(verdict, Verdict::Retry { .. }),
-            },
-        };
-        let said = self.tasks.iter().map(|_| (verdict.clone(), Vec::new()));
-        said.collect()
+        let records = self.tasks.len();
+        vec![(failed(records, verdict), Vec::new()); records]
     }
 
     /// How their call ended.
     fn how(&self, said: &[Said]) -> How {
         let hows = self.tasks.iter().zip(said);
-        let mut hows = hows.filter_map(|(task, (verdict, _))| verdict.how(task));
-        let worst = |a: How, b: How| match (a, b) {
-            (How::Answered, other) | (other, How::Answered) => other,
-            (How::Failed, _) | (_, How::Failed) => How::Failed,
-            (a, _) => a,
-        };
-        let first = hows.next().unwrap_or(How::Answered);
-        hows.fold(first, worst)
+        worst(hows.filter_map(|(task, (verdict, _))| verdict.how(task)))
     }
+}
+
+/// What is said of each record of a call that failed: the one record is to blame, or they go again with fewer.
+pub fn failed(records: usize, verdict: Verdict) -> Verdict {
+    match halved(records) {
+        None => verdict,
+        Some(most) => Verdict::Apart {
+            most,
+            wait: matches!(verdict, Verdict::Retry { .. }),
+        },
+    }
+}
+
+/// How a call ended, by what is said of its records.
+pub fn worst(hows: impl Iterator<Item = How>) -> How {
+    hows.fold(How::Answered, |a, b| match (a, b) {
+        (How::Answered, other) | (other, How::Answered) => other,
+        (How::Failed, _) | (_, How::Failed) => How::Failed,
+        (a, _) => a,
+    })
 }

@@ -7,8 +7,8 @@ mod driver;
 mod gate;
 mod told;
 
-pub use batch::Batching;
-pub use calls::{Calls, Endpoint, Item, Probe, Records, Reply, Said, no_request};
+pub use batch::{Batching, Share, cut};
+pub use calls::{Calls, Endpoint, Item, Probe, Records, Reply, Said, failed, no_request, worst};
 pub use driver::{EndpointDriver, batch_of};
 pub use gate::LONGEST_ASKED;
 pub use told::{AS_OF, AsOf, IDEMPOTENCY_KEY, REPLAY, idempotency_key, key_of, keys, trace};

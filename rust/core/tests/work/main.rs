@@ -21,12 +21,17 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
+#[path = "../common/mod.rs"]
 mod common;
+mod native;
 
 use common::{dispatched, kafka, records, unique, write};
 
 const ROWS: i64 = 4_000;
 const SCHEMA: &str = r#"{"type":"record","name":"Row","fields":[{"name":"id","type":"long"}]}"#;
+
+/// What is said of a record whose process dies.
+const KILLED: &str = "KilledProcess: ";
 
 /// Of 100 ids each: 1 is filtered, 2 dead, 3 has two children, 4 raises once; id 55 kills its process, always.
 const SERVICE: &str = r#"
@@ -67,13 +72,31 @@ fn options() -> WorkOptions {
     }
 }
 
-fn job(dir: &TempDir, test: &str, service: &str) -> PathBuf {
+/// A job whose service is [`SERVICE`], with more of its table.
+fn job(dir: &TempDir, test: &str, more: &str) -> PathBuf {
+    std::fs::write(dir.path().join("tested.py"), SERVICE).unwrap();
+    let service = format!(
+        r#"
+callable = "tested:call"
+warm_up = "tested:load"
+python_path = ["."]
+batch_records = 200
+{more}
+[service.verdicts]
+"tested:Skip" = "filtered"
+"tested:Broken" = "dead_letter"
+"#
+    );
+    job_of(dir, test, &service)
+}
+
+/// A job with what its file says of the service.
+fn job_of(dir: &TempDir, test: &str, service: &str) -> PathBuf {
     let (kafka, name) = (kafka(), unique(&format!("work-{test}")));
     let id: Int64Array = (0..ROWS).collect();
     let batch = RecordBatch::try_from_iter([("id", Arc::new(id) as _)]).unwrap();
     write(&dir.path().join("rows.parquet"), &batch, 1_000_000);
     std::fs::write(dir.path().join("row.avsc"), SCHEMA).unwrap();
-    std::fs::write(dir.path().join("tested.py"), SERVICE).unwrap();
     let path = dir.path().join("job.toml");
     let text = format!(
         r#"
@@ -88,14 +111,7 @@ egress = "row.avsc"
 partitions = 4
 [service]
 version = "1"
-callable = "tested:call"
-warm_up = "tested:load"
-python_path = ["."]
-batch_records = 200
 {service}
-[service.verdicts]
-"tested:Skip" = "filtered"
-"tested:Broken" = "dead_letter"
 [output]
 path = "landed"
 [limits]
@@ -132,8 +148,9 @@ async fn topic(session: &Session, role: Role) -> Vec<Found> {
     .await
 }
 
-/// What every row must have become. Returns how many egress records are there more than once.
-async fn check(session: &Session) -> usize {
+/// What every row must have become; `killer`: what is said of the one that takes its process with it. Returns how many
+/// egress records are there more than once.
+async fn check(session: &Session, killer: &str) -> usize {
     let mut decoder = Decoder::new(&AvroSchema::parse(SCHEMA).unwrap()).unwrap();
     let mut families: BTreeMap<u32, BTreeSet<(u32, i64)>> = BTreeMap::new();
     let mut doubled = 0;
@@ -173,7 +190,7 @@ async fn check(session: &Session) -> usize {
             .collect();
         let dead = dead.remove(&seq).unwrap_or_default();
         let (children, reason, verdict) = match i % 100 {
-            _ if i == 55 => (vec![], "KilledProcess: ", None),
+            _ if i == 55 => (vec![], killer, None),
             1 => (vec![], "", Some((0, "Skip".into()))),
             2 => (vec![], "Broken: cannot be priced", None),
             3 => (vec![(0, i), (1, -i)], "", Some((2, String::new()))),
@@ -219,7 +236,7 @@ async fn every_record_gets_its_verdict() {
     published.unwrap();
     check_counts(&worked.unwrap());
     assert_eq!(watched.unwrap().records, ROWS as u64);
-    assert_eq!(check(&session).await, 0);
+    assert_eq!(check(&session, KILLED).await, 0);
     // Again: there is nothing to do, and that is found out at once.
     let again = work(&session, options(), &ctx).await.unwrap();
     assert_eq!(again.read, 0, "{again:?}");
@@ -252,7 +269,7 @@ async fn share_and_stop(session: &Session, second: WorkOptions, ctx: &Context) {
     );
     assert!(matches!(first, Err(Error::Interrupted { .. })), "{first:?}");
     assert!(second.unwrap().read > 0);
-    assert_eq!(check(session).await, 0);
+    assert_eq!(check(session, KILLED).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
