@@ -2,7 +2,6 @@
 //! and not answered is called again alone, each record by itself and the marked one first. Who kills a second process
 //! alone is a dead letter; nobody is blamed for a neighbour.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use crate::work::task::Task;
@@ -13,8 +12,6 @@ pub struct Open {
     /// Those without a verdict, by row.
     pub tasks: Vec<Option<Task>>,
     pub left: usize,
-    /// Rows that are called after others of their lane.
-    pub behind: HashSet<usize>,
     pub sent: Instant,
     /// Calls that were under way, over all drivers, when these were handed over, with them.
     pub in_flight: u32,

@@ -28,7 +28,6 @@ fn open(sizes: &[usize], answered: &[i64]) -> Vec<Open> {
                 id,
                 left: tasks.iter().flatten().count(),
                 tasks,
-                behind: HashSet::new(),
                 sent: Instant::now(),
                 in_flight: 1,
             }

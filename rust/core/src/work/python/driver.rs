@@ -3,7 +3,7 @@
 //! A callable that takes records one after the other has one batch, and a second, full one behind it, so that it never
 //! waits. A coroutine function has as many records at once as its share of the concurrency is.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,8 @@ impl PythonDriver {
                     Err(WireError::Garbage(reason)) => return Err(self.wrong(&reason)),
                 },
                 () = desk.ready(least, until), if most > 0 => {
-                    let taken = desk.take(most, true)?;
+                    // At once, one of a lane at a time: those behind it would wait in places that others could have.
+                    let taken = desk.take(most, !self.process.at_once)?;
                     self.handed = desk.worker.now();
                     self.hand_over(taken, desk).await?;
                 }
@@ -181,16 +182,14 @@ impl PythonDriver {
         };
         self.batches += 1;
         let mut lanes: HashMap<Lane, usize> = HashMap::new();
-        let mut behind = HashSet::new();
-        let lane = |(row, task): (usize, &Task)| {
+        let mut is_shared = false;
+        let lane = |task: &Task| {
             let next = lanes.len();
             let number = *lanes.entry(task.lane?).or_insert(next);
-            if number < next {
-                behind.insert(row);
-            }
+            is_shared |= number < next;
             Some(number)
         };
-        let lane: Vec<Option<usize>> = tasks.iter().enumerate().map(lane).collect();
+        let lane: Vec<Option<usize>> = tasks.iter().map(lane).collect();
         let traces: Vec<_> = tasks
             .iter()
             .map(|t| t.record.text_header("traceparent"))
@@ -203,7 +202,7 @@ impl PythonDriver {
             "attempt": tasks.iter().map(|t| t.way.calls).collect::<Vec<_>>(),
             "traceparent": traces.iter().any(Option::is_some).then_some(traces),
             // Records without lanes, and those that are alone in theirs, need none.
-            "lane": (!behind.is_empty()).then_some(lane),
+            "lane": is_shared.then_some(lane),
         });
         let body = wire::batch_to_ipc(&records).map_err(|e| self.spec.error(e))?;
         let frame = wire::frame(&head, &body).map_err(|e| self.spec.error(e))?;
@@ -213,7 +212,6 @@ impl PythonDriver {
         self.open.push_back(Open {
             id: self.batches,
             left: tasks.len(),
-            behind,
             tasks: tasks.into_iter().map(Some).collect(),
             sent: Instant::now(),
             in_flight: 0,
@@ -253,10 +251,7 @@ impl PythonDriver {
                 if verdict != Verdict::Held {
                     *counts.entry(verdict.name()).or_default() += 1;
                 }
-                // At once, one that had to wait for another of its lane says nothing of how long calls take.
-                if let Some(how) = verdict.how(&task)
-                    && !(self.process.at_once && open.behind.contains(&row))
-                {
+                if let Some(how) = verdict.how(&task) {
                     ended.push(Ended {
                         took,
                         in_flight: open.in_flight,
