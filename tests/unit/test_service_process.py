@@ -77,12 +77,6 @@ async def stubborn(record):
             pass
     return {"y": 0}
 
-async def in_turn(record):
-    x = record["x"]
-    await asyncio.sleep(0.01 * (4 - x) if x < 4 else 0)
-    if x == 5: raise ConnectionError("not now")
-    return {"y": x}
-
 @dataclasses.dataclass
 class Row:
     x: int
@@ -169,10 +163,10 @@ class Process:
             return head["n"], head["why"], reader.read_all().to_pylist()
 
     def ask_at_once(
-        self, values: list[int], lane: list[int | None] | None = None
+        self, values: list[int]
     ) -> tuple[dict[int, tuple[int, list[str] | None]], dict[int, dict[str, Any]]]:
         """By row, the verdict with its reason, and the answer; from as many frames as it takes."""
-        self.give(values, lane=lane)
+        self.give(values)
         verdicts: dict[int, tuple[int, list[str] | None]] = {}
         rows: dict[int, dict[str, Any]] = {}
         while len(verdicts) < len(values):
@@ -308,11 +302,10 @@ def test_async_callables_run_together_and_have_a_deadline(tmp_path: Path) -> Non
 
 def test_a_coroutine_that_does_not_end_is_given_up(tmp_path: Path) -> None:
     with started(tmp_path, callable="service_under_test:stubborn", deadline_ms=200) as (process, _):
-        verdicts, rows = process.ask_at_once([10, 10, 0], lane=[0, 0, None])
+        verdicts, rows = process.ask_at_once([10, 0])
         assert verdicts[0] == (RETRY, ["Deadline", "no answer within 0.2 s"])
-        assert verdicts[1][0] == HELD
-        assert verdicts[2][0] == 1
-        assert rows == {2: {"y": 0, "tags": None}}
+        assert verdicts[1][0] == 1
+        assert rows == {1: {"y": 0, "tags": None}}
 
 
 def test_those_behind_one_that_is_tried_again_are_held(tmp_path: Path) -> None:
@@ -320,14 +313,6 @@ def test_those_behind_one_that_is_tried_again_are_held(tmp_path: Path) -> None:
         process.give([5, 0, 20, 5, 21], lane=[0, 1, 0, None, None])
         head, _ = process.receive()
         assert head["n"] == [RETRY, 1, HELD, RETRY, 1]
-    with started(tmp_path, callable="service_under_test:in_turn") as (process, _):
-        lane: list[int | None] = [0, 1, 0, 1, 0, 1]
-        verdicts, rows = process.ask_at_once([1, 1, 2, 2, 3, 5], lane=lane)
-        assert [verdicts[row][0] for row in range(6)] == [1, 1, 1, 1, 1, RETRY]
-        # Those of a lane one after the other, the lanes at once.
-        assert {row: answer["y"] for row, answer in rows.items()} == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
-        verdicts, _ = process.ask_at_once([5, 1, 1], lane=[0, 0, 1])
-        assert [verdicts[row][0] for row in range(3)] == [RETRY, HELD, 1]
 
 
 def test_a_callable_takes_what_its_annotation_says(tmp_path: Path) -> None:

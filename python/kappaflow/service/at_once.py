@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kappaflow.service import answers
 from kappaflow.service.calls import CURRENT, CallOf
-from kappaflow.service.outcomes import NOT_CALLED, Judge, Outcome
+from kappaflow.service.outcomes import Judge, Outcome
 from kappaflow.service.protocol import RETRY, pack, receive
 
 LOOK_SECONDS = 0.2
@@ -25,19 +25,15 @@ class Mark(Protocol):
     def alive(self) -> None: ...
 
 
-class Chain:
-    """Rows of one batch that are called one after the other: those of a lane, or a single one."""
+class UnderWay:
+    """A row of a batch that is being called."""
 
-    __slots__ = ("batch", "calls", "late", "place", "records", "rows", "since", "task")
+    __slots__ = ("batch", "late", "row", "since", "task")
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, row: int, since: float) -> None:
         self.batch = batch
-        self.rows: list[int] = []
-        self.records: list[dict[str, Any]] = []
-        self.calls: list[CallOf] = []
-        self.place = 0
-        """Of the row that is being called."""
-        self.since = 0.0
+        self.row = row
+        self.since = since
         self.late = False
         self.task: asyncio.Task[None] | None = None
 
@@ -60,7 +56,7 @@ class AtOnce:
         self._judge = judge
         self._mark = mark
         self._deadline_seconds = deadline_seconds
-        self._open: set[Chain] = set()
+        self._open: set[UnderWay] = set()
         self._done: dict[int, list[tuple[int, Outcome]]] = {}
         """By batch, what is done and not sent yet."""
 
@@ -76,45 +72,26 @@ class AtOnce:
     def _begin(self, head: dict[str, Any], records: pa.RecordBatch) -> None:
         batch = head["id"]
         calls = self._calls(head, records)
-        lanes = head.get("lane")
-        chains: list[Chain] = []
-        by_lane: dict[int, Chain] = {}
-        for row, record in enumerate(records.to_pylist()):
-            lane = None if lanes is None else lanes[row]
-            chain = None if lane is None else by_lane.get(lane)
-            if chain is None:
-                chain = Chain(batch)
-                chains.append(chain)
-                if lane is not None:
-                    by_lane[lane] = chain
-            chain.rows.append(row)
-            chain.records.append(record)
-            chain.calls.append(calls[row])
-        for chain in chains:
-            self._open.add(chain)
-            chain.since = self._loop.time()
-            chain.task = self._loop.create_task(self._work(chain))
+        for row, (record, call) in enumerate(zip(records.to_pylist(), calls, strict=True)):
+            one = UnderWay(batch, row, self._loop.time())
+            self._open.add(one)
+            one.task = self._loop.create_task(self._work(one, record, call))
 
-    async def _work(self, chain: Chain) -> None:
-        while chain.place < len(chain.rows):
-            outcome = await self._one(chain)
-            if chain not in self._open:
-                return  # given up meanwhile
-            self._finish(chain, outcome)
-            if outcome.n == RETRY:
-                break
-        self._leave(chain)
+    async def _work(self, one: UnderWay, record: dict[str, Any], call: CallOf) -> None:
+        outcome = await self._outcome(one, record, call)
+        # Else it was given up meanwhile.
+        if one in self._open:
+            self._finish(one, outcome)
 
-    async def _one(self, chain: Chain) -> Outcome:
-        self._mark.batch(chain.batch)
-        self._mark.row(chain.rows[chain.place])
-        chain.since = self._loop.time()
-        CURRENT.set(chain.calls[chain.place])
-        record = chain.records[chain.place]
+    async def _outcome(self, one: UnderWay, record: dict[str, Any], call: CallOf) -> Outcome:
+        self._mark.batch(one.batch)
+        self._mark.row(one.row)
+        one.since = self._loop.time()
+        CURRENT.set(call)
         try:
             answer = await self._call(record if self._read is None else self._read(record))
         except BaseException as error:
-            if chain.late and isinstance(error, asyncio.CancelledError):
+            if one.late and isinstance(error, asyncio.CancelledError):
                 return self._late()
             return self._judge.raised(error)
         return self._judge.answered(answer)
@@ -122,18 +99,12 @@ class AtOnce:
     def _late(self) -> Outcome:
         return Outcome(RETRY, [], "Deadline", f"no answer within {self._deadline_seconds:g} s")
 
-    def _finish(self, chain: Chain, outcome: Outcome) -> None:
+    def _finish(self, one: UnderWay, outcome: Outcome) -> None:
+        self._open.discard(one)
         if not self._done:
             # What ends in the same turn of the loop goes in one frame.
             self._loop.call_soon(self._flush)
-        self._done.setdefault(chain.batch, []).append((chain.rows[chain.place], outcome))
-        chain.place += 1
-
-    def _leave(self, chain: Chain) -> None:
-        """What is left of it is not called."""
-        while chain.place < len(chain.rows):
-            self._finish(chain, NOT_CALLED)
-        self._open.discard(chain)
+        self._done.setdefault(one.batch, []).append((one.row, outcome))
 
     def _flush(self) -> None:
         done, self._done = self._done, {}
@@ -148,11 +119,10 @@ class AtOnce:
             await asyncio.sleep(min(LOOK_SECONDS, self._deadline_seconds / 4))
             self._mark.alive()
             now = self._loop.time()
-            for chain in list(self._open):
-                over = now - chain.since - self._deadline_seconds
-                if over >= 0 and not chain.late and chain.task is not None:
-                    chain.late = True
-                    chain.task.cancel()
+            for one in list(self._open):
+                over = now - one.since - self._deadline_seconds
+                if over >= 0 and not one.late and one.task is not None:
+                    one.late = True
+                    one.task.cancel()
                 elif over >= ABANDON_SECONDS:
-                    self._finish(chain, self._late())
-                    self._leave(chain)
+                    self._finish(one, self._late())

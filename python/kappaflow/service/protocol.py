@@ -13,8 +13,9 @@ body (an Arrow IPC stream, or nothing). Version 2:
 
 Several batches may be on their way. One frame answers a batch whole, or, with `rows`, some of its rows; `at_once` says
 that a process works on all it has at once, and answers rows as they are done. `n` has one number a row: children (0:
-filtered), -1 retry, -2 dead letter, -3 held: not called, because one before it with the same number in `lane` has to be
-tried again. Rows of a lane are called in their order, one at a time.
+filtered), -1 retry, -2 dead letter, -3 held: not called, because one before it with the same number in `lane` has to
+be tried again. Rows of a lane are called in their order, one at a time. A process that works on all at once is given
+one of a lane at a time.
 
 `mark` names a file of three u64 (native order), which the process maps and writes before each call: batch id, row being
 worked on, count of calls. It survives the process, so a worker knows on which record it died or hangs. A process that
