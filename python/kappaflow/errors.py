@@ -133,6 +133,12 @@ class TooManyRejectsError(KappaFlowError):
     kind = "too_many_rejects"
 
 
+class TooManyDeadLettersError(KappaFlowError):
+    """More egress records can't be landed than `output.max_dead_letters` allows."""
+
+    kind = "too_many_dead_letters"
+
+
 class ServiceError(KappaFlowError):
     """The service could not be started or used."""
 

@@ -99,6 +99,18 @@ pub enum Error {
         /// Where the rejected rows are.
         kept: String,
     },
+    /// More answers can't be landed than the job allows.
+    #[error(
+        "more than output.max_dead_letters = {limit} egress records can't be landed: {summary}; the last is {last}. They are in topic {topic}, the last is not, and what could be landed before the last commit is landed. Mend what wrote them or the job's schema.egress, or raise the limit, and land again: it goes on from here"
+    )]
+    TooManyDeadLetters {
+        limit: u64,
+        /// How many for which reason.
+        summary: String,
+        /// `topic/partition/offset: reason` of the first that is one too many.
+        last: String,
+        topic: String,
+    },
     /// Nobody takes what is published, though it must not get further ahead.
     #[error(
         "topic {topic}: {lag} records wait for group {group}, which has no member and has moved nothing for {waited_s} s (limits.consumer_timeout_ms); at most {limit} may wait (limits.max_lag_records, limits.max_lag_mib). Start the workers, then run it again: it goes on from here"
@@ -225,6 +237,7 @@ impl Error {
             Self::Topic { .. } => "topic",
             Self::Publish { .. } | Self::StreamPublish { .. } => "publish",
             Self::TooManyRejects { .. } => "too_many_rejects",
+            Self::TooManyDeadLetters { .. } => "too_many_dead_letters",
             Self::NoConsumer { .. } => "no_consumer",
             Self::Service { .. } => "service",
             Self::Listen { .. } => "listen",

@@ -40,6 +40,10 @@ pub const ORIGIN_HEADER: &str = "kf-origin";
 pub const STAGE_HEADER: &str = "kf-stage";
 /// The stage header of a row that the publisher rejected: it never was in the ingress topic.
 pub const STAGE_PUBLISH: &str = "publish";
+/// The stage header of an egress record that the lander could not read.
+pub const STAGE_LAND: &str = "land";
+/// Header of an egress record in the dead-letter topic: `attempt/child/of`, as decimal text.
+pub const ANSWER_HEADER: &str = "kf-answer";
 /// Headers of a rejected row: its column, the value there, the source file and the row in it, from 0.
 pub const COLUMN_HEADER: &str = "kf-column";
 pub const VALUE_HEADER: &str = "kf-value";
@@ -47,6 +51,14 @@ pub const FILE_HEADER: &str = "kf-file";
 pub const ROW_HEADER: &str = "kf-row";
 /// Header of a rejected row whose values are too large for the topic: their size.
 pub const LEFT_OUT_HEADER: &str = "kf-left-out";
+
+/// A header's text is no longer than this.
+const TEXT_BYTES: usize = 1_000;
+
+/// A text as a header's value: its beginning, cut between characters.
+pub fn header_text(text: &str) -> &[u8] {
+    text[..text.floor_char_boundary(TEXT_BYTES)].as_bytes()
+}
 
 /// One message of the verdict topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,5 +140,14 @@ mod tests {
         let datum = verdicts.encode().unwrap();
         assert_eq!(Verdicts::decode(&datum), Ok(verdicts));
         assert!(Verdicts::decode(&datum[..5]).is_err());
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(header_text("short"), b"short");
+        let long = "é".repeat(TEXT_BYTES);
+        let cut = std::str::from_utf8(header_text(&long)).unwrap();
+        assert!(long.starts_with(cut) && cut.len() == TEXT_BYTES);
+        assert_eq!(header_text(&format!("a{long}")).len(), TEXT_BYTES - 1);
     }
 }

@@ -12,6 +12,10 @@ pub struct Output {
     pub mode: OutputMode,
     /// SQL file of named metrics over the view `landed`.
     pub metrics: Option<String>,
+    /// Egress records that can't be read as `schema.egress` go to the dead-letter topic with the reason, and landing goes
+    /// on; past so many of a region it stops.
+    #[serde(default = "default_max_dead_letters")]
+    pub max_dead_letters: u64,
     /// A landing commits what it has when its data files come to so many MiB, so that one that dies has little to do again.
     #[serde(default = "default_commit_mib")]
     pub commit_mib: u32,
@@ -25,6 +29,10 @@ pub struct Output {
 pub enum OutputMode {
     #[default]
     Append,
+}
+
+fn default_max_dead_letters() -> u64 {
+    1_000
 }
 
 fn default_commit_mib() -> u32 {

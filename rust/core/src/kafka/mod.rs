@@ -1,5 +1,6 @@
 //! Kafka as the stages need it: one cluster a region, topics with their ids, bounded reads of ranges.
 
+mod acknowledged;
 mod cluster;
 mod describe;
 mod group;
@@ -13,12 +14,13 @@ mod topics;
 mod transaction;
 pub mod transport;
 
+pub use acknowledged::{Acknowledged, Outgoing};
 pub use cluster::{Cluster, TopicFacts};
 pub use group::{GroupSeen, GroupWatch};
 pub use options::refusal;
 pub use produce::KafkaTransport;
 pub use produce_options::ProduceOptions;
-pub use range::{PartitionRange, follow_ranges, read_ranges};
+pub use range::{PartitionRange, follow_ranges, read_ranges, since_start};
 pub use sasl::check as check_sasl;
 pub use signed::Signed;
 pub use topics::{DEFAULT_PARTITIONS, IfMissing, Wish, ahead_ms};

@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::Cluster;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::store::TopicRow;
 
 /// Offsets `start..end` of one partition; `end` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,23 @@ impl PartitionRange {
     fn is_open(&self) -> bool {
         self.end == Self::OPEN
     }
+}
+
+/// All that a job's topic holds of it now: from where its records begin, or the log does, to the last stable offsets.
+///
+/// # Errors
+/// [`Error::Topic`] or [`Error::Kafka`] if the offsets can't be read.
+pub fn since_start(cluster: &Cluster, topic: &TopicRow) -> Result<Vec<PartitionRange>> {
+    let ends = cluster.watermarks(&topic.name, topic.partitions)?;
+    let ranges = ends.into_iter().map(|(partition, low, end)| {
+        let start = topic.start.iter().find(|s| s.0 == partition);
+        PartitionRange {
+            partition,
+            start: start.map_or(low, |s| s.1.max(low)),
+            end,
+        }
+    });
+    Ok(ranges.collect())
 }
 
 /// How long one poll waits, so that a cancel is noticed soon.

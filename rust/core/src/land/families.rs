@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use roaring::RoaringBitmap;
 
-use crate::identity::EgressIdentity;
+use crate::identity::{EgressIdentity, Identity};
 use crate::table::SeenSplit;
 
 /// Where a record was read.
@@ -31,9 +31,9 @@ pub struct Member<P> {
 /// What becomes of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offer<P> {
-    /// The only answer to its input: land it.
+    /// The only answer to its input.
     Single,
-    /// It completes a family: land these, by child.
+    /// It completes a family: these, by child.
     Family(Vec<Member<P>>),
     /// Its family isn't whole yet.
     Held,
@@ -115,7 +115,8 @@ impl<P: AsRef<[u8]>> Families<P> {
         }
     }
 
-    /// Decides on one record. `payload` is called only if it has to be kept.
+    /// Decides on one record. `payload` is called only if it has to be kept. What is whole counts as landed once
+    /// [`Families::landed`] is called; another attempt's family may take its place until then.
     ///
     /// # Errors
     /// [`FamilyError`].
@@ -140,7 +141,6 @@ impl<P: AsRef<[u8]>> Families<P> {
             return Ok(Offer::Duplicate);
         }
         if of == 1 {
-            self.land(key);
             return Ok(Offer::Single);
         }
         let families = self.open.entry(key).or_default();
@@ -168,10 +168,12 @@ impl<P: AsRef<[u8]>> Families<P> {
         family.members.insert(child, Member { at, child, payload });
         if family.members.len() as u64 == u64::from(of) {
             let whole = families.swap_remove(index);
+            if families.is_empty() {
+                self.open.remove(&key);
+            }
             for member in whole.members.values() {
                 self.held_bytes -= member.payload.as_ref().len();
             }
-            self.land(key);
             return Ok(Offer::Family(whole.members.into_values().collect()));
         }
         if self.held_bytes > self.limit {
@@ -197,10 +199,11 @@ impl<P: AsRef<[u8]>> Families<P> {
         }
     }
 
-    /// A family of the input is whole: those of its other attempts are duplicates from now on, though an earlier drain
-    /// may have read them, because it could not know.
-    fn land(&mut self, key: (u32, u32)) {
-        let (split, seq) = key;
+    /// The family that an offer said is whole has been landed: those of the input's other attempts are duplicates from
+    /// now on, though an earlier drain may have read them, because it could not know.
+    pub fn landed(&mut self, input: Identity) {
+        let (split, seq) = (input.split, input.seq);
+        let key = (split, seq);
         let now = self.now.entry(split).or_default();
         now.landed.insert(seq);
         self.inputs += 1;
@@ -337,6 +340,7 @@ mod tests {
                     Offer::Family(members) => members.iter().map(|m| m.at.offset).collect(),
                     Offer::Held | Offer::Duplicate => continue,
                 };
+                families.landed(id(*record).input);
                 assert!(
                     out.landed.insert(seq, landed).is_none(),
                     "input {seq} twice"
@@ -366,6 +370,25 @@ mod tests {
         ) {
             prop_assert_eq!(drains(&log, &cuts), reference(&log));
         }
+    }
+
+    #[test]
+    fn a_family_that_was_whole_and_not_landed_leaves_its_place_to_another() {
+        let mut families = Families::new([], 1 << 20);
+        let at = |offset| At {
+            partition: 0,
+            offset,
+            again: false,
+        };
+        let mut offer = |offset, record| families.offer(at(offset), id(record), || [0u8; 3]);
+        assert_eq!(offer(0, (5, 1, 0, 1)), Ok(Offer::Single));
+        assert_eq!(offer(1, (5, 2, 0, 2)), Ok(Offer::Held));
+        assert!(matches!(offer(2, (5, 2, 1, 2)), Ok(Offer::Family(two)) if two.len() == 2));
+        assert_eq!((families.incomplete(), families.held_bytes), (0, 0));
+        families.landed(id((5, 2, 1, 2)).input);
+        let late = families.offer(at(3), id((5, 1, 0, 1)), || [0u8; 3]);
+        assert_eq!(late, Ok(Offer::Duplicate));
+        assert_eq!((families.inputs, families.duplicates.re_published), (1, 1));
     }
 
     #[test]

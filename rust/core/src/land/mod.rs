@@ -3,6 +3,8 @@
 
 mod drain;
 pub mod families;
+mod intake;
+mod letters;
 mod ranges;
 mod writer;
 
@@ -28,6 +30,7 @@ use drain::Ended;
 
 pub use families::Duplicates;
 
+const STAGE: &str = "land";
 /// Drains are begun anew this often in a row when another lander was first.
 const CONFLICTS: u32 = 5;
 
@@ -79,6 +82,10 @@ pub struct LandSummary {
     pub incomplete: u64,
     /// Records of other jobs, or of child jobs that are placed elsewhere now.
     pub foreign: u64,
+    /// Records that can't be landed and are in the dead-letter topic.
+    pub dead_lettered: u64,
+    /// Records of transactions that were still open though they should have run out: they are not landed.
+    pub open: u64,
     pub files: u64,
     /// Bytes of the files.
     pub bytes: u64,
@@ -98,6 +105,8 @@ pub struct RegionLanding {
     pub duplicates: Duplicates,
     pub incomplete: u64,
     pub foreign: u64,
+    pub dead_lettered: u64,
+    pub open: u64,
     pub files: u64,
     pub bytes: u64,
     /// Records read.
@@ -128,11 +137,18 @@ struct Plan {
     registry: Arc<dyn SchemaRegistry>,
     egress: AvroSchema,
     topic: TopicRow,
+    dead_letter: TopicRow,
+    dead_letter_options: BTreeMap<String, String>,
+    /// Of dead letters.
+    compression: String,
+    max_dead_letters: u64,
     /// By [`token_key`], of the child jobs placed here.
     tokens: BTreeMap<String, i64>,
     /// Every split of the job: its rows, and whether its child job is placed here.
     splits: HashMap<u32, (u32, bool)>,
     until: LandUntil,
+    /// Whether the workers answer in transactions.
+    transactional: bool,
     /// A commit is due when its files have so many bytes,
     commit_bytes: u64,
     /// or so long after the last one.
@@ -144,8 +160,8 @@ struct Plan {
 ///
 /// # Errors
 /// What has been committed by then stays landed.
-/// [`Error::NotReady`] before dispatch; [`Error::Topic`] names the record that can't be landed, or a topic that is not the
-/// one the job began with; [`Error::Fenced`] if a child job was placed anew; [`Error::Table`] if a commit failed.
+/// [`Error::NotReady`] before dispatch; [`Error::Topic`] names a topic that is not the one the job began with;
+/// [`Error::TooManyDeadLetters`] if more records can't be landed than the job allows; [`Error::Fenced`] if a child job was placed anew; [`Error::Table`] if a commit failed.
 pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Result<LandSummary> {
     let begun = Instant::now();
     let placed = session.placed(options.region.as_deref()).await?;
@@ -209,6 +225,8 @@ impl LandSummary {
         self.duplicates += landing.duplicates;
         self.incomplete += landing.incomplete;
         self.foreign += landing.foreign;
+        self.dead_lettered += landing.dead_lettered;
+        self.open += landing.open;
         self.files += landing.files;
         self.bytes += landing.bytes;
         self.regions.push(landing);
@@ -220,9 +238,15 @@ async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan>
     let here = |child: &str| children.iter().any(|c| c.name == child);
     let splits = session.store.splits(session.id, None).await?;
     let output = &session.job.file.output;
+    let cluster = session.cluster(region)?;
+    let dead_letter = session.topic(region, Role::Deadletter).await?;
     Ok(Plan {
         job: session.id,
-        cluster: session.cluster(region)?,
+        dead_letter_options: cluster.topic_options(&dead_letter.name).await,
+        dead_letter,
+        compression: session.job.file.topics.compression.clone(),
+        max_dead_letters: output.max_dead_letters,
+        cluster,
         registry: session.registry(region)?,
         egress: session.egress.clone(),
         topic: session.topic(region, Role::Egress).await?,
@@ -235,6 +259,7 @@ async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan>
             .map(|s| (s.split.split, (s.split.rows, here(&s.split.child))))
             .collect(),
         until,
+        transactional: session.job.file.service.transactional,
         commit_bytes: u64::from(output.commit_mib) << 20,
         commit_every: Duration::from_millis(output.commit_ms),
     })

@@ -1,11 +1,18 @@
 //! What a drain reads: from where the table ends, to the last stable offsets of now or on and on.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use super::{LandUntil, Plan};
+use super::{LandUntil, Plan, RegionLanding, STAGE};
+use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::kafka::PartitionRange;
 use crate::table::{Position, TableState, offset_key};
+
+/// How much longer than a transaction may be open it is waited for: brokers look for those that ran out every 10 s
+/// (`transaction.abort.timed.out.transaction.cleanup.interval.ms`).
+const ABORTS_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where the table says this job's landing of each partition is, or where its records begin.
 pub fn starts(plan: &Plan, state: &TableState) -> BTreeMap<i32, Position> {
@@ -26,7 +33,12 @@ pub fn starts(plan: &Plan, state: &TableState) -> BTreeMap<i32, Position> {
 }
 
 /// The ranges to read: to the last stable offsets of now or on and on, of the very topic the job began with.
-pub fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<PartitionRange>> {
+pub fn ranges(
+    plan: &Plan,
+    starts: &BTreeMap<i32, Position>,
+    ctx: &Context,
+    landing: &mut RegionLanding,
+) -> Result<Vec<PartitionRange>> {
     let topic = &plan.topic;
     let wrong = |partition: Option<i32>, reason: String| Error::Topic {
         topic: topic.name.clone(),
@@ -44,7 +56,10 @@ pub fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<Parti
             "is not the topic this job began with: it was recreated, and what was not landed yet is lost; run the job under a new name or param".into(),
         ));
     }
-    let ends = plan.cluster.watermarks(&topic.name, topic.partitions)?;
+    let ends = match plan.until {
+        LandUntil::Now if plan.transactional => stable_ends(plan, ctx, landing)?,
+        _ => plan.cluster.watermarks(&topic.name, topic.partitions)?,
+    };
     ends.into_iter()
         .map(|(partition, _, end)| {
             let at = starts
@@ -69,4 +84,39 @@ pub fn ranges(plan: &Plan, starts: &BTreeMap<i32, Position>) -> Result<Vec<Parti
             })
         })
         .collect()
+}
+
+/// Log starts and last stable offsets, once no transaction is open that has sent anything by now: that of a worker which
+/// died runs out by itself. What is still open after that is counted.
+fn stable_ends(
+    plan: &Plan,
+    ctx: &Context,
+    landing: &mut RegionLanding,
+) -> Result<Vec<(i32, i64, i64)>> {
+    let topic = &plan.topic;
+    let sent = plan
+        .cluster
+        .high_watermarks(&topic.name, topic.partitions)?;
+    let deadline = Instant::now() + plan.cluster.timeout() + ABORTS_WITHIN;
+    loop {
+        let stable = plan.cluster.watermarks(&topic.name, topic.partitions)?;
+        let open = sent
+            .iter()
+            .zip(&stable)
+            .map(|((_, _, sent), (_, _, stable))| sent.saturating_sub(*stable).max(0));
+        landing.open = open.map(i64::unsigned_abs).sum();
+        if landing.open == 0 || Instant::now() > deadline {
+            return Ok(stable);
+        }
+        ctx.check(STAGE)?;
+        ctx.report(Progress {
+            stage: STAGE,
+            label: landing.region.clone(),
+            done: 0,
+            total: None,
+            note: format!("waiting for open transactions of {} records", landing.open),
+            figures: BTreeMap::new(),
+        });
+        std::thread::sleep(LOOK_EVERY);
+    }
 }

@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_array::builder::{Int32Builder, Int64Builder};
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::builder::{ArrayBuilder, Int32Builder, Int64Builder};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow_schema::{Schema, SchemaRef};
+use arrow_select::filter::filter_record_batch;
 use kappaflow_avro::framing::SchemaKey;
 use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
 use parquet::arrow::ArrowWriter;
@@ -54,6 +55,17 @@ struct Lane {
     numbers: [Int64Builder; 5],
     partitions: Int32Builder,
     offsets: Int64Builder,
+    /// Rows of the next batch that are not to be written: of families that have an answer that can't be read.
+    left_out: Vec<usize>,
+}
+
+/// An answer as it came, and where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    pub at: At,
+    pub id: EgressIdentity,
+    pub schema: SchemaKey,
+    pub datum: &'a [u8],
 }
 
 impl<'t> Writer<'t> {
@@ -115,22 +127,43 @@ impl<'t> Writer<'t> {
             numbers: Default::default(),
             partitions: Int32Builder::new(),
             offsets: Int64Builder::new(),
+            left_out: Vec::new(),
         };
         self.lanes.insert(schema, lane);
         Ok(())
     }
 
-    /// Decodes one answer, written with a schema that is known, as the next row.
+    /// Decodes all answers to one input, written with schemas that are known, as the next rows.
     ///
     /// # Errors
-    /// The decoder's: nothing of the answer is kept then. The files' come from [`Writer::flush_if_due`].
-    pub fn push(
-        &mut self,
-        at: At,
-        id: EgressIdentity,
-        schema: SchemaKey,
-        datum: &[u8],
-    ) -> Result<(), String> {
+    /// Which of them can't be read, and why: none of them is landed then. The files' come from [`Writer::flush_if_due`].
+    pub fn push(&mut self, family: &[Answer<'_>]) -> Result<(), (usize, String)> {
+        for (index, answer) in family.iter().enumerate() {
+            if let Err(reason) = self.push_one(answer) {
+                self.leave_out(&family[..index]);
+                return Err((index, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the newest rows back.
+    fn leave_out(&mut self, newest: &[Answer<'_>]) {
+        self.rows -= newest.len() as u64;
+        for (key, lane) in &mut self.lanes {
+            let end = lane.partitions.len();
+            let count = newest.iter().filter(|a| a.schema == *key).count();
+            lane.left_out.extend(end - count..end);
+        }
+    }
+
+    fn push_one(&mut self, answer: &Answer<'_>) -> Result<(), String> {
+        let Answer {
+            at,
+            id,
+            schema,
+            datum,
+        } = *answer;
         let Some(lane) = self.lanes.get_mut(&schema) else {
             return Err(format!("schema {schema} is not known"));
         };
@@ -295,7 +328,15 @@ impl Lane {
         }
         columns.push(Arc::new(self.partitions.finish()));
         columns.push(Arc::new(self.offsets.finish()));
-        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| e.to_string())
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| e.to_string())?;
+        if self.left_out.is_empty() {
+            return Ok(batch);
+        }
+        let mut kept = vec![true; batch.num_rows()];
+        for row in self.left_out.drain(..) {
+            kept[row] = false;
+        }
+        filter_record_batch(&batch, &BooleanArray::from(kept)).map_err(|e| e.to_string())
     }
 }
 

@@ -158,7 +158,7 @@ impl RegionRun {
         for (child, splits) in &children {
             self.child(child, splits, &seen, &mut run)?;
         }
-        run.done.rejects_sent = run.letters.delivered;
+        run.done.rejects_sent = run.letters.delivered();
         Ok(run.done)
     }
 

@@ -309,7 +309,7 @@ impl StreamRun {
             rejected: slot.tally.rejected.len(),
             rejects,
             reject_counts: counts.list(),
-            rejects_sent: self.letters.as_ref().map_or(0, |l| l.delivered),
+            rejects_sent: self.letters.as_ref().map_or(0, Letters::delivered),
             ranges: slot.tally.extents.ranges(),
             bytes: ended.bytes,
             waited: ended.waited,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::identity::{HEADER, Identity, JobId};
 use crate::kafka::{Cluster, PartitionRange, header, read_ranges};
 use crate::store::{Role, SplitRow, TopicRow};
-use crate::verdict::{REASON_HEADER, STAGE_HEADER, STAGE_PUBLISH, Verdicts};
+use crate::verdict::{REASON_HEADER, STAGE_HEADER, STAGE_LAND, STAGE_PUBLISH, Verdicts};
 
 const STAGE: &str = "reconcile";
 
@@ -181,12 +181,18 @@ impl Said {
         self.each(region, topic, ctx, |said, message| {
             let bytes = header(message, HEADER).ok_or_else(|| format!("has no header {HEADER}"))?;
             let id = Identity::from_bytes(bytes).map_err(|e| e.to_string())?;
+            let stage = header(message, STAGE_HEADER).unwrap_or_default();
             // A row that the publisher rejected is told of by its receipt.
-            let rejected = header(message, STAGE_HEADER) == Some(STAGE_PUBLISH.as_bytes());
-            if id.job == job && !rejected {
+            if id.job == job && stage != STAGE_PUBLISH.as_bytes() {
                 let why = header(message, REASON_HEADER).unwrap_or_default();
                 let why = String::from_utf8_lossy(why);
-                let row = RoaringBitmap::from_iter([id.seq]);
+                let mut row = RoaringBitmap::from_iter([id.seq]);
+                if stage == STAGE_LAND.as_bytes()
+                    && let Some(known) = said.dead_lettered.rows.get(&id.split)
+                {
+                    // The answers of one family are a letter each: that is not done twice.
+                    row -= known;
+                }
                 said.dead_lettered.add(id.split, &row, reason(&why));
             }
             Ok(())

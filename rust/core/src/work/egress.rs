@@ -19,12 +19,10 @@ use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, HEADER, Identity, JobId};
 use crate::kafka::{Cluster, Signed};
 use crate::store::TopicRow;
-use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts};
+use crate::verdict::{ATTEMPTS_HEADER, ORIGIN_HEADER, REASON_HEADER, Verdicts, header_text};
 
 /// librdkafka's default `message.max.bytes`, less what headers and framing may take.
 const LARGEST: usize = 1_000_000 - 1_024;
-/// A reason header is no longer than this.
-const REASON_BYTES: usize = 1_000;
 
 /// Where a job's answers go in a region.
 pub struct Egress {
@@ -254,7 +252,7 @@ impl Egress {
         let schema = record.schema.as_deref().map(|s| (VALUE_HEADER, s));
         let ours = [
             (HEADER, &identity[..]),
-            (REASON_HEADER, shortened(reason).as_bytes()),
+            (REASON_HEADER, header_text(reason)),
             (ATTEMPTS_HEADER, attempts.as_bytes()),
             (ORIGIN_HEADER, origin.as_bytes()),
         ];
@@ -378,14 +376,6 @@ fn headers<'h>(
             value: Some(value),
         })
     })
-}
-
-fn shortened(reason: &str) -> &str {
-    (0..=REASON_BYTES)
-        .rev()
-        .find_map(|end| reason.get(..end))
-        .filter(|_| reason.len() > REASON_BYTES)
-        .unwrap_or(reason)
 }
 
 /// An answer that no broker would take becomes a dead letter, before any of its family is sent.

@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dead_letters;
 mod faults;
 mod following;
 mod whole;
