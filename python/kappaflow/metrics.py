@@ -1,4 +1,4 @@
-"""SQL over the landed table, by DuckDB: the view `landed` is this job's rows in the live files of the manifest."""
+"""SQL over the landed table, by DuckDB: the view `landed` is this job's rows in the files that the manifest names."""
 
 import json
 import operator
@@ -56,7 +56,9 @@ def connect(job: JobPath, params: ParamValues | None = None) -> Iterator["duckdb
     try:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
-            f"CREATE VIEW landed AS SELECT * FROM read_parquet([{listed}]) WHERE _job = '{landed['job']}'"
+            # By name: files of an earlier schema lack columns, and folders of partitions repeat some.
+            f"CREATE VIEW landed AS SELECT * FROM read_parquet([{listed}], union_by_name = true, "
+            f"hive_partitioning = false) WHERE _job = '{landed['job']}'"
         )
         connection.execute(f"CREATE VIEW answers AS SELECT * EXCLUDE ({hidden}) FROM landed")
         yield connection

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::store::{Child, RegionRow, Role, SplitState, TopicRow};
-use crate::table::{ParquetTable, TableCommit, TableState, offset_key};
+use crate::table::{Table, TableState, blocking, offset_key};
 
 /// How far a job is.
 #[derive(Clone, Debug, Serialize)]
@@ -106,9 +106,9 @@ pub async fn status(session: &Session, ctx: &Context) -> Result<Status> {
             progress,
         });
     }
-    let state = table_state(session)?;
+    let state = table_state(session).await?;
     let job = session.id.to_string();
-    let ours = || state.files.iter().filter(|f| f.job == job);
+    let ours = || state.files_of(Some(session.id));
     Ok(Status {
         job: job.clone(),
         name: session.job.file.name.clone(),
@@ -119,11 +119,7 @@ pub async fn status(session: &Session, ctx: &Context) -> Result<Status> {
         rejected,
         regions,
         table: TableStatus {
-            path: session
-                .job
-                .resolve(&session.job.file.output.path)
-                .display()
-                .to_string(),
+            path: session.job.table().display().to_string(),
             version: state.version,
             files: ours().count() as u64,
             rows: ours().map(|f| f.rows).sum(),
@@ -139,7 +135,7 @@ pub async fn lag(session: &Session, region: &str) -> Result<Lag> {
     let ingress = session.topic(region, Role::Ingress).await?;
     let egress = session.topic(region, Role::Egress).await?;
     let published = session.published(region).await?;
-    let state = table_state(session)?;
+    let state = table_state(session).await?;
     let landed = egress.start.iter().map(|(partition, start)| {
         let key = offset_key(session.id, &egress.cluster_id, &egress.topic_id, *partition);
         let reached = state.offsets.get(&key).map_or(*start, |at| at.reached);
@@ -199,6 +195,8 @@ fn total(topic: &TopicRow, ends: impl Iterator<Item = (i32, i64)>) -> u64 {
     .sum()
 }
 
-fn table_state(session: &Session) -> Result<TableState> {
-    ParquetTable::view(session.job.resolve(&session.job.file.output.path)).state()
+async fn table_state(session: &Session) -> Result<TableState> {
+    let table = Table::of(&session.job)?;
+    let location = table.location().to_path_buf();
+    blocking(&location, move || table.state()).await
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use kappaflow_core::land::{LandOptions, LandUntil};
 use kappaflow_core::store::Role;
+use kappaflow_core::table::{Table, blocking};
 use kappaflow_core::{
-    Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, table,
-    work,
+    Opening, Result, Session, dispatch, doctor, job, land, publish, reconcile, run, status, work,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -73,7 +73,7 @@ fn resolve(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
         .metrics
         .as_deref()
         .map(|path| job.resolve(path));
-    let table = job.resolve(&job.file.output.path);
+    let table = job.table();
     to_json(
         py,
         &json!({
@@ -355,8 +355,16 @@ fn events(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
 fn py_table(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
     drive(py, None, |_| async move {
         let session = open(&job, &params).await?;
-        let dir = session.job.resolve(&session.job.file.output.path);
-        let files = table::live_files(&dir, Some(session.id))?;
-        Ok(json!({"job": session.id.to_string(), "dir": dir, "files": files}))
+        let (job, location) = (session.id, session.job.table());
+        let table = Table::of(&session.job)?;
+        let files = blocking(&location, move || {
+            let state = table.state()?;
+            let files = state.files_of(Some(job));
+            files
+                .map(|f| table.storage().local(&f.path))
+                .collect::<Result<Vec<_>, _>>()
+        })
+        .await?;
+        Ok(json!({"job": job.to_string(), "dir": location, "files": files}))
     })
 }

@@ -11,8 +11,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::context::{Context, Progress};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::unique_name;
 use crate::session::Session;
+use crate::snapshot::Address;
+use crate::table::{Table, blocking};
 
 /// How a need is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +113,7 @@ impl Findings {
 /// [`crate::Error::Interrupted`]. What fails is a finding.
 pub async fn diagnose(session: &Session, remote: bool, ctx: &Context) -> Result<Diagnosis> {
     let began = Instant::now();
-    let mut needs = places(session);
+    let mut needs = places(session).await;
     let regions = &session.job.file.regions;
     for (done, region) in regions.iter().enumerate() {
         ctx.check("doctor")?;
@@ -139,7 +142,7 @@ pub async fn diagnose(session: &Session, remote: bool, ctx: &Context) -> Result<
 }
 
 /// The source and the store are there, or there were no session; directories are written to.
-fn places(session: &Session) -> Vec<Need> {
+async fn places(session: &Session) -> Vec<Need> {
     let mut found = Findings::new(None);
     let rows = session.snapshot.rows();
     let files = session.snapshot.files.len();
@@ -153,19 +156,41 @@ fn places(session: &Session) -> Vec<Need> {
         Outcome::Ok,
         "opened",
     );
-    let table = session.job.resolve(&session.job.file.output.path);
+    let table = session.job.table();
+    let remote = Address::parse(&session.job.file.output.path).is_ok_and(|a| a.is_some());
     for (what, dir) in [
         ("rejects and locks", session.work_dir()),
-        ("the table", table),
+        ("the table", table.clone()),
     ] {
-        let told = writable(&dir);
+        let told = match remote && dir == table {
+            true => writable_store(session).await,
+            false => writable(&dir).map_err(|e| e.to_string()),
+        };
         let what = format!("writing {what} in {}", dir.display());
         match told {
             Ok(()) => found.note(Kind::Place, what, Outcome::Ok, "a file could be made"),
-            Err(e) => found.note(Kind::Place, what, Outcome::Failed, e.to_string()),
+            Err(e) => found.note(Kind::Place, what, Outcome::Failed, e),
         }
     }
     found.needs
+}
+
+/// Makes an object where the table is, and removes it.
+async fn writable_store(session: &Session) -> Result<(), String> {
+    let told = |e: Error| e.to_string();
+    let table = Table::of(&session.job).map_err(told)?;
+    let location = table.location().to_path_buf();
+    let made = blocking(&location, move || {
+        let name = format!("_kappaflow/doctor-{}", unique_name());
+        let storage = table.storage();
+        let made = storage.put(&name, Vec::new());
+        made.and_then(|()| storage.remove(&name))
+            .map_err(|e| Error::Table {
+                table: storage.location().to_path_buf(),
+                reason: e.to_string(),
+            })
+    });
+    made.await.map_err(told)
 }
 
 /// Makes a file in the directory, or in the nearest one above that there is, and removes it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::model::{JobFile, Param, RejectLimit};
+use super::output::OutputMode;
 use super::params::{self, ParamValues};
 use super::secret;
 use super::service;
@@ -11,6 +12,7 @@ use super::source::Source;
 use super::topics::Cleanup;
 use crate::error::{Error, Result};
 use crate::kafka::{self, TRANSACTION_TIMEOUT_MS};
+use crate::snapshot::{Address, without_scheme};
 
 /// A job file that has been read and checked.
 #[derive(Clone, Debug)]
@@ -27,6 +29,15 @@ impl Job {
     /// A path of the job file, made absolute.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.dir.join(path)
+    }
+
+    /// The directory or the URL of the landed table.
+    pub fn table(&self) -> PathBuf {
+        let path = &self.file.output.path;
+        match Address::parse(path) {
+            Ok(None) => self.dir.join(without_scheme(path)),
+            _ => PathBuf::from(path),
+        }
     }
 
     /// An error about one key of this file.
@@ -55,6 +66,8 @@ impl Job {
         file.name.push_str("-sample");
         let path = sample.to_string_lossy().into_owned();
         file.output.path = format!("{path}-landed");
+        file.output.options.clear();
+        file.output.mode = OutputMode::Append;
         file.output.metrics = None;
         file.source = Source::of_files(path, file.source.split_rows);
         job
@@ -326,6 +339,9 @@ fn check(job: &Job) -> Result<()> {
         .fleet
         .check()
         .map_err(|(key, reason)| job.error(format!("service.fleet.{key}"), reason))?;
+    file.output
+        .check()
+        .map_err(|(key, reason)| job.error(format!("output.{key}"), reason))?;
     if let Some(limit) = &file.limits.max_rejects {
         limit
             .check()

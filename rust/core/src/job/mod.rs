@@ -11,6 +11,7 @@ mod load;
 mod model;
 mod output;
 mod params;
+mod place;
 pub(crate) mod secret;
 mod service;
 mod source;

@@ -1,15 +1,36 @@
 //! Where answers land, and how.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::place;
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// The landed table's directory; relative to the job file.
+    /// The landed table's directory: a path, relative to the job file, or a URL: `s3://`, `gs://`, `az://`, `abfss://`,
+    /// `hdfs://`, `file://`.
     pub path: String,
+    /// Options of the object store that `path` is in, as the `object_store` crate names them; what is not said is taken
+    /// from the environment (`AWS_REGION`, …). A secret is a reference (`env:NAME`, `file:PATH`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// What becomes of the rows that other jobs have in the table. All but `append` show a job's rows to readers at once,
+    /// when `reconcile` has explained every row.
     #[serde(default)]
     pub mode: OutputMode,
+    /// Fields of the egress schema by whose values files are apart, in folders as Hive names them. Each is text, an enum, a
+    /// whole number, a boolean or a date.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_key: Vec<String>,
+    /// Fields of the egress schema by which the rows of each row group are in order, nulls first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sort_by: Vec<String>,
+    /// Memory (MiB) of all files that a lander has open in a region; past it the one with the most writes what it has.
+    #[serde(default = "default_memory_mib")]
+    pub memory_mib: u32,
     /// SQL file of named metrics over the view `landed`.
     pub metrics: Option<String>,
     /// Egress records that can't be read as `schema.egress` go to the dead-letter topic with the reason, and landing goes
@@ -27,8 +48,17 @@ pub struct Output {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputMode {
+    /// They stay, and this job's come to them as they land.
     #[default]
     Append,
+    /// Those in partitions (by `partition_key`) that this job has rows in are replaced.
+    ReplacePartitions,
+    /// All are replaced.
+    NewVersion,
+}
+
+fn default_memory_mib() -> u32 {
+    256
 }
 
 fn default_max_dead_letters() -> u64 {
@@ -41,4 +71,29 @@ fn default_commit_mib() -> u32 {
 
 fn default_commit_ms() -> u64 {
     300_000
+}
+
+impl Output {
+    /// # Errors
+    /// A key, and what is wrong with it.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
+        place::check(&self.path, &self.options)?;
+        for (key, value) in [
+            ("commit_mib", self.commit_mib.into()),
+            ("commit_ms", self.commit_ms),
+            ("memory_mib", self.memory_mib.into()),
+        ] {
+            if value == 0 {
+                return wrong(key, "is 0, expected at least 1");
+            }
+        }
+        if self.mode == OutputMode::ReplacePartitions && self.partition_key.is_empty() {
+            return wrong(
+                "mode",
+                "is replace_partitions, and there is no partition_key that says which those are",
+            );
+        }
+        Ok(())
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::secret;
-use crate::snapshot::{Address, Filter};
+use super::{place, secret};
+use crate::snapshot::Filter;
 
 /// What is replayed. Keys that belong to another `format` are refused.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -200,9 +200,10 @@ impl Source {
         }
         secret::check_named(&self.catalog)
             .map_err(|(key, reason)| (format!("catalog.{key:?}"), reason))?;
-        secret::check_named(&self.options)
-            .map_err(|(key, reason)| (format!("options.{key:?}"), reason))?;
-        self.check_path()?;
+        match &self.path {
+            Some(path) => place::check(path, &self.options)?,
+            None => place::check_options(&self.options)?,
+        }
         if self.columns.as_ref().is_some_and(Vec::is_empty) {
             return wrong("columns", "is empty; leave it out for all columns".into());
         }
@@ -211,28 +212,6 @@ impl Source {
         }
         if self.split_rows == 0 {
             return wrong("split_rows", "is 0, expected at least 1".into());
-        }
-        Ok(())
-    }
-
-    /// The path, and whether the store that it is in has the options.
-    fn check_path(&self) -> Result<(), (String, String)> {
-        let Some(path) = &self.path else {
-            return Ok(());
-        };
-        let address = Address::parse(path).map_err(|reason| ("path".to_owned(), reason))?;
-        for name in self.options.keys() {
-            let wrong = |reason: String| Err((format!("options.{name:?}"), reason));
-            match &address {
-                None => return wrong("is for an object store, and the path is on disk".into()),
-                Some(address) if !address.service.has_option(name) => {
-                    return wrong(format!(
-                        "is no option of that store; it has: {}",
-                        address.service.options()
-                    ));
-                }
-                Some(_) => {}
-            }
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::kafka::{PartitionRange, follow_ranges};
-use crate::table::{Advance, CommitError, CommitRequest, Position, Seen, TableCommit, offset_key};
+use crate::table::{Advance, CommitError, CommitRequest, Position, Seen, Table, offset_key};
 
 /// Payload bytes of incomplete families that are held in memory.
 const HELD_BYTES: usize = 256 << 20;
@@ -42,7 +42,7 @@ impl From<Error> for Ended {
 /// the last commit.
 pub(super) fn drain(
     plan: &Plan,
-    table: &dyn TableCommit,
+    table: &Table,
     ctx: &Context,
     landing: &mut RegionLanding,
 ) -> Result<(), Ended> {
@@ -52,7 +52,6 @@ pub(super) fn drain(
     let ranges = ranges(plan, &starts, ctx, landing)?;
     let seen = table.seen(&state)?;
     let landed = seen.of(plan.job).map(|(s, seen)| (s, seen.landed.clone()));
-    let region = &plan.cluster.region.name;
     landing.version = state.version;
     let total = match plan.until {
         LandUntil::Now => Some(ranges.iter().map(|r| r.end.abs_diff(r.start)).sum()),
@@ -65,7 +64,7 @@ pub(super) fn drain(
             plan,
             starts: &starts,
             families: Families::new(landed, HELD_BYTES),
-            writer: Writer::new(table, plan.job, region, plan.commit_bytes, &plan.egress)?,
+            writer: Writer::new(table.storage(), &plan.egress, plan.shape.clone())?,
             letters: Letters::new(plan, ctx),
             unreadable: HashMap::new(),
             records: 0,
@@ -114,7 +113,7 @@ struct Counted {
 
 struct Lander<'a> {
     plan: &'a Plan,
-    table: &'a dyn TableCommit,
+    table: &'a Table,
     intake: Intake<'a>,
     /// What the table says.
     committed: BTreeMap<i32, Position>,
@@ -136,7 +135,7 @@ impl Lander<'_> {
             self.intake.take(message)?;
             self.past.insert(message.partition(), message.offset() + 1);
         }
-        if self.intake.writer.bytes() >= self.plan.commit_bytes {
+        if self.intake.writer.bytes() >= self.plan.shape.commit_bytes {
             self.commit()?;
         }
         if self.reported.elapsed() >= REPORT {
@@ -200,6 +199,7 @@ impl Lander<'_> {
                 job: self.plan.job,
                 schema: self.plan.egress.json().to_owned(),
                 files,
+                staged: self.plan.staged,
                 offsets,
                 tokens: self.plan.tokens.clone(),
                 seen: Seen(

@@ -3,6 +3,8 @@
 
 mod drain;
 pub mod families;
+mod files;
+mod folder;
 mod intake;
 mod letters;
 mod ranges;
@@ -21,12 +23,14 @@ use serde_json::json;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
+use crate::job::OutputMode;
 use crate::kafka::Cluster;
 use crate::registry::SchemaRegistry;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
-use crate::table::{CommitError, ParquetTable, TableCommit, token_key};
+use crate::table::{CommitError, Table, blocking, token_key};
 use drain::Ended;
+use files::Shape;
 
 pub use families::Duplicates;
 
@@ -68,7 +72,7 @@ pub struct LandOptions {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LandSummary {
     pub job: String,
-    /// The table's directory.
+    /// The table's directory or URL.
     pub table: PathBuf,
     /// The table's version afterwards.
     pub version: u64,
@@ -149,9 +153,10 @@ struct Plan {
     until: LandUntil,
     /// Whether the workers answer in transactions.
     transactional: bool,
-    /// A commit is due when its files have so many bytes,
-    commit_bytes: u64,
-    /// or so long after the last one.
+    shape: Shape,
+    /// Whether what lands waits to be published.
+    staged: bool,
+    /// A commit is due when its files have as many bytes as their shape says, or so long after the last one.
     commit_every: Duration,
 }
 
@@ -168,8 +173,8 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
     let mut regions: Vec<String> = placed.iter().filter_map(|c| c.region.clone()).collect();
     regions.sort();
     regions.dedup();
-    let dir = session.job.resolve(&session.job.file.output.path);
-    let table = Arc::new(ParquetTable::open(&dir)?);
+    let table = Arc::new(Table::of(&session.job)?);
+    let location = table.location().to_path_buf();
 
     let mut tasks = Vec::new();
     for region in &regions {
@@ -185,14 +190,14 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
     }
     let mut summary = LandSummary {
         job: session.id.to_string(),
-        table: dir.clone(),
+        table: location.clone(),
         ..LandSummary::default()
     };
     let mut failed = None;
     for (region, task) in regions.iter().zip(tasks) {
         let done = task.await.unwrap_or_else(|e| {
             Err(Error::Table {
-                table: dir.clone(),
+                table: location.clone(),
                 reason: format!("the lander of region {region} ended early: {e}"),
             })
         });
@@ -212,8 +217,10 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
     if let Some(e) = failed {
         return Err(e);
     }
-    summary.version = table.state()?.version;
-    summary.orphans = table.orphans()?.len() as u64;
+    (summary.version, summary.orphans) = blocking(&location, move || {
+        Ok((table.state()?.version, table.orphans()?.len() as u64))
+    })
+    .await?;
     summary.seconds = begun.elapsed().as_secs_f64();
     Ok(summary)
 }
@@ -260,12 +267,20 @@ async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan>
             .collect(),
         until,
         transactional: session.job.file.service.transactional,
-        commit_bytes: u64::from(output.commit_mib) << 20,
+        shape: Shape {
+            job: session.id,
+            region: region.to_owned(),
+            partition_key: output.partition_key.clone(),
+            sort_by: output.sort_by.clone(),
+            memory_bytes: (output.memory_mib as usize) << 20,
+            commit_bytes: u64::from(output.commit_mib) << 20,
+        },
+        staged: output.mode != OutputMode::Append,
         commit_every: Duration::from_millis(output.commit_ms),
     })
 }
 
-fn land_region(plan: &Plan, table: &dyn TableCommit, ctx: &Context) -> Result<RegionLanding> {
+fn land_region(plan: &Plan, table: &Table, ctx: &Context) -> Result<RegionLanding> {
     let mut landing = RegionLanding {
         region: plan.cluster.region.name.clone(),
         topic: plan.topic.name.clone(),

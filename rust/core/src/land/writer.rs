@@ -1,8 +1,6 @@
-//! Decoded answers to Parquet files in bounded memory: row groups go out by size, files are rotated.
+//! Answers to rows: decoded by the schema they were written with, as columns of the egress schema, with whose they are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::builder::{ArrayBuilder, Int32Builder, Int64Builder};
@@ -11,40 +9,29 @@ use arrow_schema::{Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use kappaflow_avro::framing::SchemaKey;
 use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 
 use super::families::At;
+use super::files::{Files, Shape};
 use crate::error::{Error, Result};
-use crate::files::sync_parent;
 use crate::identity::{EgressIdentity, JobId};
-use crate::table::{DataFile, NewFile, TableCommit, identity_fields};
+use crate::table::{DataFile, Storage, identity_fields};
 
-/// Rows decoded before they go to the Parquet writer.
+/// Rows decoded before they go to the files.
 const BATCH_ROWS: usize = 8_192;
-/// Bytes that decoded answers may take before they go to the Parquet writer, however few.
+/// Bytes that decoded answers may take before they go to the files, however few.
 const BATCH_BYTES: usize = 16 << 20;
-/// Bytes of an open row group that make it go out.
-const ROW_GROUP_BYTES: usize = 32 << 20;
-/// Bytes of a file after which the next one is begun, unless a commit is to have less.
-const FILE_BYTES: u64 = 128 << 20;
 
-/// Writes data files, commit by commit. Dropped before a commit, that one's files are removed.
+/// Decodes answers and writes them, commit by commit.
 pub struct Writer<'t> {
-    table: &'t dyn TableCommit,
+    storage: &'t Storage,
     job: JobId,
-    region: String,
-    file_bytes: u64,
     schema: SchemaRef,
     egress: AvroSchema,
     /// By the id of the schema that answers were written with.
     lanes: BTreeMap<SchemaKey, Lane>,
     /// Rows and bytes decoded since the last batch.
     pending: (usize, usize),
-    open: Option<(NewFile, ArrowWriter<File>, u64)>,
-    /// Whole files that no commit names yet.
-    done: Vec<(DataFile, PathBuf)>,
+    files: Files<'t>,
     /// Rows given so far.
     pub rows: u64,
 }
@@ -71,13 +58,7 @@ pub struct Answer<'a> {
 impl<'t> Writer<'t> {
     /// # Errors
     /// [`Error::Schema`] if the egress schema has a type that no column is made of, or a field with a reserved name.
-    pub fn new(
-        table: &'t dyn TableCommit,
-        job: JobId,
-        region: &str,
-        commit_bytes: u64,
-        egress: &AvroSchema,
-    ) -> Result<Self> {
+    pub fn new(storage: &'t Storage, egress: &AvroSchema, shape: Shape) -> Result<Self> {
         let wrong = |reason: String| Error::Schema {
             what: format!("egress {}", egress.full_name()),
             reason,
@@ -93,17 +74,15 @@ impl<'t> Writer<'t> {
             }
             fields.push(field);
         }
+        let schema = Arc::new(Schema::new(fields));
         Ok(Self {
-            table,
-            job,
-            region: region.to_owned(),
-            file_bytes: FILE_BYTES.min(commit_bytes),
-            schema: Arc::new(Schema::new(fields)),
+            storage,
+            job: shape.job,
             egress: egress.clone(),
             lanes: BTreeMap::new(),
             pending: (0, 0),
-            open: None,
-            done: Vec::new(),
+            files: Files::new(storage, Arc::clone(&schema), shape)?,
+            schema,
             rows: 0,
         })
     }
@@ -199,13 +178,6 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    fn failed(&self, what: &str, reason: impl ToString) -> Error {
-        Error::Table {
-            table: self.table.location().to_path_buf(),
-            reason: format!("can't {what}: {}", reason.to_string()),
-        }
-    }
-
     /// The batches of all lanes that have rows.
     fn batches(&mut self) -> Result<Vec<RecordBatch>> {
         self.pending = (0, 0);
@@ -215,105 +187,36 @@ impl<'t> Writer<'t> {
             .filter(|lane| !lane.decoder.is_empty())
             .map(|lane| lane.batch(&job, &schema));
         let batches: std::result::Result<Vec<_>, String> = batches.collect();
-        batches.map_err(|e| self.failed("make a batch", e))
+        batches.map_err(|reason| Error::Table {
+            table: self.storage.location().to_path_buf(),
+            reason: format!("can't make a batch: {reason}"),
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
         for batch in self.batches()? {
-            self.write(&batch)?;
+            self.files.write(batch)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let file = self.table.new_file()?;
-                let writer = self.create(&file)?;
-                (file, writer, 0)
-            }
-        };
-        let (_, writer, rows) = &mut open;
-        *rows += batch.num_rows() as u64;
-        let mut written = writer.write(batch);
-        if written.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
-            written = writer.flush();
-        }
-        let full = writer.bytes_written() as u64 >= self.file_bytes;
-        self.open = Some(open);
-        written.map_err(|e| self.failed("write a data file", e))?;
-        if full { self.close() } else { Ok(()) }
-    }
-
-    fn create(&self, file: &NewFile) -> Result<ArrowWriter<File>> {
-        let level = ZstdLevel::try_new(1).map_err(|e| self.failed("compress", e))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
-            .set_created_by(concat!("kappaflow ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let target = File::create(&file.temporary).map_err(Error::io("create", &file.temporary))?;
-        ArrowWriter::try_new(target, Arc::clone(&self.schema), Some(properties))
-            .map_err(|e| self.failed("begin a data file", e))
-    }
-
-    /// Ends the open file, durable under its own name.
-    fn close(&mut self) -> Result<()> {
-        let Some((file, writer, rows)) = self.open.take() else {
-            return Ok(());
-        };
-        let ended = self.end(&file, writer);
-        if ended.is_err() {
-            let _ = fs::remove_file(&file.temporary);
-        }
-        let bytes = ended?;
-        let data = DataFile {
-            path: file.path,
-            rows,
-            bytes,
-            job: self.job.to_string(),
-            region: self.region.clone(),
-            commit: String::new(),
-        };
-        self.done.push((data, file.place));
-        Ok(())
-    }
-
-    fn end(&self, file: &NewFile, writer: ArrowWriter<File>) -> Result<u64> {
-        let target = writer
-            .into_inner()
-            .map_err(|e| self.failed("end a data file", e))?;
-        target
-            .sync_all()
-            .map_err(Error::io("sync", &file.temporary))?;
-        let bytes = target
-            .metadata()
-            .map_err(Error::io("look at", &file.temporary))?
-            .len();
-        fs::rename(&file.temporary, &file.place).map_err(Error::io("rename", &file.temporary))?;
-        sync_parent(&file.place).map_err(Error::io("sync the directory of", &file.place))?;
-        Ok(bytes)
-    }
-
-    /// Bytes of the whole files that no commit names yet.
+    /// Bytes of the files that no commit names yet.
     pub fn bytes(&self) -> u64 {
-        self.done.iter().map(|(data, _)| data.bytes).sum()
+        self.files.bytes()
     }
 
     /// Ends all files and gives them, for a commit. They are still removed unless [`Writer::keep`] is called.
+    ///
+    /// # Errors
+    /// [`Error::Table`] or [`Error::Io`].
     pub fn finish(&mut self, commit: &str) -> Result<Vec<DataFile>> {
         self.flush()?;
-        self.close()?;
-        let named = self.done.iter().map(|(data, _)| DataFile {
-            commit: commit.to_owned(),
-            ..data.clone()
-        });
-        Ok(named.collect())
+        self.files.finish(commit)
     }
 
     /// The commit is in, or may be in: the files stay.
     pub fn keep(&mut self) {
-        self.done.clear();
+        self.files.keep();
     }
 }
 
@@ -337,18 +240,5 @@ impl Lane {
             kept[row] = false;
         }
         filter_record_batch(&batch, &BooleanArray::from(kept)).map_err(|e| e.to_string())
-    }
-}
-
-impl Drop for Writer<'_> {
-    fn drop(&mut self) {
-        // No commit names them; one that can't be removed is an orphan, as after a kill.
-        if let Some((file, writer, _)) = self.open.take() {
-            drop(writer);
-            let _ = fs::remove_file(&file.temporary);
-        }
-        for (_, place) in &self.done {
-            let _ = fs::remove_file(place);
-        }
     }
 }

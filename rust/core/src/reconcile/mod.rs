@@ -16,11 +16,12 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::context::{Context, Progress};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::job::OutputMode;
 use crate::session::Session;
 use crate::status;
 use crate::store::{Child, ChildState, Role, SplitRow, SplitState, Stage};
-use crate::table::{DataFile, ParquetTable, Seen, TableCommit, read_identities};
+use crate::table::{Seen, Table, blocking, read_identities};
 
 use landed::Landed;
 use ledger::{Evidence, Fates, fates};
@@ -36,8 +37,8 @@ type Sets = BTreeMap<u32, RoaringBitmap>;
 const EXAMPLES: usize = 20;
 
 /// Gives every row its fate, keeps the ledger in the store, and releases the capacity of child jobs that are explained.
-/// It reads, and changes nothing else: safe at any time, also while other stages run. Once every row is explained it does
-/// what `topics.cleanup` says.
+/// It reads, and changes nothing else: safe at any time, also while other stages run. Once every row is explained it
+/// publishes rows that were landed to replace others (`output.mode`), and does what `topics.cleanup` says.
 ///
 /// Rows without a fate are no error here: show the report, then call [`LedgerReport::check`].
 ///
@@ -48,7 +49,12 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
     report_progress(ctx, "reading the topics and the table");
     let children = session.store.children(session.id).await?;
     let splits = session.store.splits(session.id, None).await?;
-    let (landed, seen, mut said) = gather(session, &splits, ctx).await?;
+    let Gathered {
+        mut landed,
+        seen,
+        mut said,
+        replaced_by,
+    } = gather(session, &splits, ctx).await?;
     for (role, stage, causes) in [
         (Role::Verdict, Stage::Filtered, &mut said.filtered),
         (
@@ -65,6 +71,14 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
         }
     }
     let mut notes = std::mem::take(&mut said.notes);
+    if let Some(by) = replaced_by {
+        for (split, rows) in session.store.ledger(session.id, Stage::Landed).await? {
+            *landed.inputs.entry(split).or_default() |= rows;
+        }
+        notes.push(format!(
+            "job {by} has replaced rows of this one in the table: what an earlier reconcile noted as landed counts"
+        ));
+    }
     notes.extend(behind(session, &children, &splits).await?);
     if landed.torn() > 0 {
         notes.push(format!(
@@ -102,6 +116,7 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
     }
     report.seconds = begun.elapsed().as_secs_f64();
     if report.problem.is_none() {
+        report.published = publish(session).await?;
         report.notes.extend(cleanup::cleanup(session, ctx).await?);
     }
     let detail = json!({
@@ -116,6 +131,21 @@ pub async fn reconcile(session: &Session, ctx: &Context) -> Result<LedgerReport>
     Ok(report)
 }
 
+/// Shows the job's rows to readers in the place of others', as `output.mode` says: the version that does.
+async fn publish(session: &Session) -> Result<Option<u64>> {
+    let (job, mode) = (session.id, session.job.file.output.mode);
+    if mode == OutputMode::Append {
+        return Ok(None);
+    }
+    let table = Table::of(&session.job)?;
+    let location = table.location().to_path_buf();
+    blocking(&location, move || {
+        let published = table.publish(job, mode);
+        published.map_err(|e| e.at(table.location()))
+    })
+    .await
+}
+
 fn report_progress(ctx: &Context, note: &str) {
     ctx.report(Progress {
         stage: "reconcile",
@@ -127,12 +157,17 @@ fn report_progress(ctx: &Context, note: &str) {
     });
 }
 
+/// The evidence outside of the store.
+struct Gathered {
+    landed: Landed,
+    seen: Seen,
+    said: Said,
+    /// The job that has replaced rows of this one in the table.
+    replaced_by: Option<String>,
+}
+
 /// Reads the table's identity columns and the topics of every region that has any.
-async fn gather(
-    session: &Session,
-    splits: &[SplitRow],
-    ctx: &Context,
-) -> Result<(Landed, Seen, Said)> {
+async fn gather(session: &Session, splits: &[SplitRow], ctx: &Context) -> Result<Gathered> {
     let mut regions = Vec::new();
     for region in &session.job.file.regions {
         let topics = session.store.topics(session.id, &region.name).await?;
@@ -145,17 +180,15 @@ async fn gather(
             });
         }
     }
-    let dir = session.job.resolve(&session.job.file.output.path);
+    let table = Table::of(&session.job)?;
+    let location = table.location().to_path_buf();
     let (job, splits, ctx) = (session.id, splits.to_vec(), ctx.clone());
-    let location = dir.clone();
-    let task = tokio::task::spawn_blocking(move || {
-        let table = ParquetTable::view(dir);
+    blocking(&location, move || {
         let state = table.state()?;
         let seen = table.seen(&state)?;
-        let ours = job.to_string();
-        let files: Vec<DataFile> = state.files.into_iter().filter(|f| f.job == ours).collect();
         let mut landed = Landed::default();
-        read_identities(table.location(), &files, &ctx, |of, row| {
+        let files = state.files_of(Some(job));
+        read_identities(table.storage(), files, &ctx, |of, row| {
             if of == job {
                 landed.push(row);
             }
@@ -165,12 +198,14 @@ async fn gather(
         for region in &regions {
             said.read(region, job, &splits, &ctx)?;
         }
-        Ok((landed, seen, said))
-    });
-    task.await.map_err(|e| Error::Table {
-        table: location,
-        reason: format!("reading it ended early: {e}"),
-    })?
+        Ok(Gathered {
+            landed,
+            seen,
+            said,
+            replaced_by: state.replaced.get(&job.to_string()).cloned(),
+        })
+    })
+    .await
 }
 
 async fn evidence(

@@ -40,6 +40,8 @@ pub struct LedgerReport {
     /// What [`LedgerReport::check`] fails with, if anything is unexplained.
     pub problem: Option<String>,
     pub children: Vec<ChildLedger>,
+    /// The table's version that shows this job's rows in the place of those that they replace, if that was made now.
+    pub published: Option<u64>,
     /// What a person should know: stages that have not caught up, topics that were cut.
     pub notes: Vec<String>,
     pub seconds: f64,

@@ -15,8 +15,8 @@ use parquet::arrow::ProjectionMask;
 use crate::error::{Error, Result};
 use crate::snapshot::Snapshot;
 use crate::snapshot::{Opened, PinnedFile};
-use groups::{Groups, Stopped, Wanted};
 
+pub(crate) use groups::{Groups, Stopped, Wanted};
 pub use layout::{Found, Layout};
 pub(crate) use predicate::{Bound, Predicate};
 

@@ -26,10 +26,13 @@ pub(crate) use chunks::Chunks;
 pub use cut::Split;
 pub use filter::{Condition, Filter, Literal, Op, Test};
 pub(crate) use place::{Ahead, Data, Opened, Unread};
+pub use place::{Place, Remote};
 pub use planned::{Planned, PlannedField, PlannedFile, SourcePlan};
+pub(crate) use reach::without_scheme;
 pub use reach::{Address, Reach};
 pub use request::{Planner, reach, request, spec, take};
 pub use stores::Service;
+pub(crate) use stores::told;
 
 /// What Hive and Spark name the folder of null.
 pub(crate) const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";

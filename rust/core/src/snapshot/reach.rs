@@ -62,7 +62,7 @@ impl<'a> Address<'a> {
             .rsplit_once('@')
             .is_some_and(|(user, _)| user.contains(':'))
         {
-            return Err("a URL with a password is no place for it: give source.options".into());
+            return Err("a URL with a password is no place for it: give options".into());
         }
         let end = scheme.len() + 3 + authority.len();
         Ok(Some(Self {
@@ -74,7 +74,7 @@ impl<'a> Address<'a> {
 }
 
 /// The path of a file on disk that is written as a URL.
-pub(super) fn without_scheme(text: &str) -> &str {
+pub(crate) fn without_scheme(text: &str) -> &str {
     text.strip_prefix("file://").unwrap_or(text)
 }
 
@@ -183,7 +183,7 @@ mod tests {
         }
         for (text, word) in [
             ("ftp://host/a", "s3://"),
-            ("s3://key:hush@lake/a", "source.options"),
+            ("s3://key:hush@lake/a", "give options"),
         ] {
             let error = Address::parse(text).err().unwrap();
             assert!(error.contains(word) && !error.contains("hush"), "{error}");

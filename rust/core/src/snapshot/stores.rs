@@ -85,7 +85,7 @@ impl Service {
             .collect::<Result<Vec<_>, String>>()?;
         let unknown = |name: &str| {
             format!(
-                "source.options.{name:?} is no option of it; it has: {}",
+                "options.{name:?} is no option of it; it has: {}",
                 self.options()
             )
         };

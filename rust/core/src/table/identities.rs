@@ -1,7 +1,5 @@
 //! The identity columns of landed files: what proves, without any other record, which inputs are in the table.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -9,12 +7,12 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::DataFile;
+use super::{DataFile, Storage};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::identity::JobId;
+use crate::rows::{Groups, Stopped, Wanted};
 
 /// The identity columns a lander adds, in their order in the file.
 pub(crate) const JOB: &str = "_job";
@@ -46,31 +44,36 @@ pub struct Row {
 ///
 /// # Errors
 /// [`Error::Table`] names the file that is missing, damaged or without the columns.
-pub fn read_identities(
-    table: &Path,
-    files: &[DataFile],
+pub fn read_identities<'f>(
+    storage: &Storage,
+    files: impl IntoIterator<Item = &'f DataFile>,
     ctx: &Context,
     mut each: impl FnMut(JobId, Row) -> Result<()>,
 ) -> Result<()> {
     for file in files {
-        let failed = |reason: String| Error::Table {
-            table: table.to_path_buf(),
-            reason: format!("file {}: {reason}", file.path),
-        };
-        let open = File::open(table.join(&file.path)).map_err(|e| failed(e.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(open)
-            .map_err(|e| failed(e.to_string()))?
-            .with_batch_size(8192);
-        let names = std::iter::once(JOB).chain(NUMBERS);
-        let mask = ProjectionMask::columns(builder.parquet_schema(), names);
-        let reader = builder
-            .with_projection(mask)
-            .build()
+        let failed = |reason: String| storage.error(format!("file {}: {reason}", file.path));
+        let opened = storage
+            .open(&file.path)
             .map_err(|e| failed(e.to_string()))?;
+        let names = std::iter::once(JOB).chain(NUMBERS);
+        let metadata = &opened.metadata;
+        let wanted = Wanted {
+            groups: (0..metadata.metadata().num_row_groups()).collect(),
+            mask: ProjectionMask::columns(metadata.parquet_schema(), names),
+            schema: metadata.schema().clone(),
+            filter: None,
+        };
+        let mut groups = Groups::new(opened, wanted);
         let mut rows = 0;
-        for batch in reader {
+        loop {
             ctx.check("reconcile")?;
-            let batch = batch.map_err(|e| failed(e.to_string()))?;
+            let batch = match groups.next() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break,
+                Err(Stopped::Changed(reason) | Stopped::Failed(reason)) => {
+                    return Err(failed(reason));
+                }
+            };
             rows += batch.num_rows() as u64;
             each_row(&batch, &failed, &mut each)?;
         }

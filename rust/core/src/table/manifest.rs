@@ -1,27 +1,24 @@
-//! `_kappaflow/<20-digit version>.json`: one version of a Parquet table, complete in itself.
-
-use std::collections::BTreeMap;
+//! One version of a table, complete in itself, and the log that says which is the newest.
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataFile, Position, TableState};
+use super::storage::Storage;
+use super::{CommitError, DataFile, TableState};
+use crate::error::Result;
 
 /// The manifest layout this build writes; it refuses newer ones.
 pub const FORMAT: u32 = 1;
+/// The directory of manifests and sidecars.
+pub(super) const DIR: &str = "_kappaflow";
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
     pub format: u32,
-    pub version: u64,
     /// The commit that made this version.
     pub commit: String,
     pub created_ms: i64,
-    pub schema: Option<String>,
-    pub seen: Option<String>,
-    pub offsets: BTreeMap<String, Position>,
-    pub tokens: BTreeMap<String, i64>,
-    pub re_published: BTreeMap<String, u64>,
-    pub files: Vec<DataFile>,
+    #[serde(flatten)]
+    pub state: TableState,
 }
 
 /// Read first, so that a newer layout is refused by its number and not by a key it lacks.
@@ -34,44 +31,143 @@ impl Manifest {
     pub fn new(state: TableState, commit: &str) -> Self {
         Self {
             format: FORMAT,
-            version: state.version,
             commit: commit.to_owned(),
             created_ms: crate::store::now_ms(),
-            schema: state.schema,
-            seen: state.seen,
-            offsets: state.offsets,
-            tokens: state.tokens,
-            re_published: state.re_published,
-            files: state.files,
+            state,
         }
     }
 
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let format: Format =
-            serde_json::from_str(text).map_err(|e| format!("is no manifest: {e}"))?;
+            serde_json::from_slice(text).map_err(|e| format!("is no manifest: {e}"))?;
         if format.format > FORMAT {
             return Err(format!(
                 "was written by a newer KappaFlow (manifest format {}, this build reads up to {FORMAT}); upgrade this one",
                 format.format
             ));
         }
-        serde_json::from_str(text).map_err(|e| format!("is damaged: {e}"))
+        serde_json::from_slice(text).map_err(|e| format!("is damaged: {e}"))
     }
 
     /// Whether a commit is in this version or an earlier one whose files are still live.
     pub fn holds(&self, commit: &str) -> bool {
-        self.commit == commit || self.files.iter().any(|f| f.commit == commit)
+        let files = self.state.files.iter().chain(&self.state.staged);
+        self.commit == commit || files.into_iter().any(|f| f.commit == commit)
+    }
+}
+
+/// What a version changes in the files that readers see.
+pub struct Change<'a> {
+    pub added: &'a [DataFile],
+    pub removed: &'a [DataFile],
+}
+
+/// The log of a table's versions. Calls block.
+pub trait CommitLog: Send + Sync {
+    /// The newest version; nothing before the first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Table`] if it can't be read.
+    fn newest(&self, storage: &Storage) -> Result<Option<Manifest>>;
+
+    /// Makes this the next version, if the one that it was made of is still the newest; else `false`.
+    ///
+    /// # Errors
+    /// [`CommitError::Refused`] if it is surely not in, [`CommitError::Ambiguous`] if that can't be told.
+    fn append(
+        &self,
+        storage: &Storage,
+        manifest: &Manifest,
+        change: &Change<'_>,
+    ) -> Result<bool, CommitError>;
+}
+
+type Create = dyn Fn(&Storage, &str, &str) -> std::io::Result<bool> + Send + Sync;
+
+/// `_kappaflow/<20-digit version>.json`: a version is in once its manifest is there, which only one can create.
+pub struct ManifestLog {
+    /// Creates a manifest exclusively. Tests put faults here.
+    pub(super) create: Box<Create>,
+}
+
+impl Default for ManifestLog {
+    fn default() -> Self {
+        Self {
+            create: Box::new(Storage::create),
+        }
+    }
+}
+
+fn name(version: u64) -> String {
+    format!("{DIR}/{version:020}.json")
+}
+
+/// A manifest by its name.
+///
+/// # Errors
+/// [`crate::Error::Table`] if it is damaged, or of a newer format.
+pub fn read(storage: &Storage, name: &str) -> Result<Option<Manifest>> {
+    let Some(text) = storage.read(name)? else {
+        return Ok(None);
+    };
+    Manifest::parse(&text)
+        .map(Some)
+        .map_err(|reason| storage.error(format!("manifest {name} {reason}")))
+}
+
+/// The versions whose manifests are there, with their files' names.
+///
+/// # Errors
+/// [`crate::Error::Table`] if they can't be listed.
+pub fn versions(storage: &Storage) -> Result<Vec<(u64, String)>> {
+    let number = |name: &str| -> Option<u64> {
+        let (_, file) = name.rsplit_once('/')?;
+        file.strip_suffix(".json")?.parse().ok()
+    };
+    let mut found: Vec<(u64, String)> = storage
+        .list(DIR)?
+        .into_iter()
+        .filter_map(|entry| Some((number(&entry.name)?, entry.name)))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+impl CommitLog for ManifestLog {
+    fn newest(&self, storage: &Storage) -> Result<Option<Manifest>> {
+        match versions(storage)?.pop() {
+            Some((_, name)) => read(storage, &name),
+            None => Ok(None),
+        }
     }
 
-    pub fn state(self) -> TableState {
-        TableState {
-            version: self.version,
-            offsets: self.offsets,
-            tokens: self.tokens,
-            files: self.files,
-            seen: self.seen,
-            schema: self.schema,
-            re_published: self.re_published,
+    fn append(
+        &self,
+        storage: &Storage,
+        manifest: &Manifest,
+        _change: &Change<'_>,
+    ) -> Result<bool, CommitError> {
+        let version = manifest.state.version;
+        let text = serde_json::to_string_pretty(manifest).map_err(|e| CommitError::Refused {
+            reason: e.to_string(),
+        })?;
+        let created = (self.create)(storage, &name(version), &text);
+        if matches!(created, Ok(true)) {
+            return Ok(true);
+        }
+        // Taken, or the answer is an error: only the file itself says whose commit this version is.
+        match (read(storage, &name(version)), created) {
+            (Ok(Some(theirs)), _) => Ok(theirs.commit == manifest.commit),
+            (Ok(None), Ok(_)) => Ok(false),
+            (Ok(None), Err(e)) => Err(CommitError::Refused {
+                reason: format!("version {version} can't be written: {e}"),
+            }),
+            (Err(e), _) => Err(CommitError::Ambiguous {
+                id: manifest.commit.clone(),
+                reason: e.to_string(),
+            }),
         }
     }
 }

@@ -1,24 +1,27 @@
-//! The landed table behind one trait: a commit carries files, offsets and fencing tokens, and happens whole or not at
-//! all. Parquet with a manifest is here; other formats come behind the same trait.
+//! The landed table: data files, and a log of versions. A commit carries files, offsets and fencing tokens, and happens
+//! whole or not at all; what the newest version names is the table.
 
+mod admit;
+mod commits;
 mod identities;
 mod manifest;
-mod parquet;
 mod seen;
+mod storage;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::identity::JobId;
 
+pub use commits::{DATA, Table, blocking};
 pub(crate) use identities::fields as identity_fields;
 pub use identities::{Row, read_identities};
-pub use manifest::FORMAT;
-pub use parquet::{ParquetTable, live_files};
+pub use manifest::{Change, CommitLog, FORMAT, Manifest, ManifestLog};
 pub use seen::{Seen, SeenSplit, rebuild};
+pub use storage::{Entry, NewFile, Storage};
 
 /// How far a partition of an egress topic has been landed, for one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +45,13 @@ pub struct DataFile {
     pub region: String,
     /// The commit that added it.
     pub commit: String,
+    /// What all its rows have in the columns of `output.partition_key`, as text; `None` is null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partition: BTreeMap<String, Option<String>>,
 }
 
 /// The table as its newest version says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableState {
     /// 0 before the first commit.
     pub version: u64,
@@ -53,13 +59,32 @@ pub struct TableState {
     pub offsets: BTreeMap<String, Position>,
     /// Fencing token by [`token_key`].
     pub tokens: BTreeMap<String, i64>,
+    /// What readers see.
     pub files: Vec<DataFile>,
+    /// What jobs have landed that replace others' rows, until they are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<DataFile>,
+    /// The version that has published a job's rows, by job.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub published: BTreeMap<String, u64>,
+    /// The job that has replaced another's rows, or some of them, by the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced: BTreeMap<String, String>,
     /// Name of the sidecar with the inputs that were landed.
     pub seen: Option<String>,
     /// Avro schema (JSON) of the answers, once something was landed.
     pub schema: Option<String>,
     /// Records that were published again though their input was landed, ever, by job.
     pub re_published: BTreeMap<String, u64>,
+}
+
+impl TableState {
+    /// The files of one job, or of all: what readers see, and what waits to be published.
+    pub fn files_of(&self, job: Option<JobId>) -> impl Iterator<Item = &DataFile> {
+        let job = job.map(|j| j.to_string());
+        let all = self.files.iter().chain(&self.staged);
+        all.filter(move |f| job.as_ref().is_none_or(|j| *j == f.job))
+    }
 }
 
 /// One lander's advance on one partition.
@@ -70,7 +95,7 @@ pub struct Advance {
     pub to: Position,
 }
 
-/// What a commit is to change. The table takes it only as it was meant: see [`admit`].
+/// What a commit is to change. The table takes it only as it was meant: see `admit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommitRequest {
     /// Unique; by it a commit whose answer was lost is found again.
@@ -79,6 +104,8 @@ pub struct CommitRequest {
     /// Avro schema (JSON) of the answers.
     pub schema: String,
     pub files: Vec<DataFile>,
+    /// Whether the files wait to be published.
+    pub staged: bool,
     pub offsets: BTreeMap<String, Advance>,
     pub tokens: BTreeMap<String, i64>,
     /// Inputs whose families are in `files`, and inputs seen again.
@@ -124,29 +151,6 @@ impl CommitError {
     }
 }
 
-/// A table that takes commits. Calls block.
-pub trait TableCommit: Send + Sync {
-    /// Where the table is.
-    fn location(&self) -> &Path;
-    /// The newest version.
-    fn state(&self) -> Result<TableState>;
-    /// The inputs that are landed as of a state.
-    fn seen(&self, state: &TableState) -> Result<Seen>;
-    /// A place for a new data file, which belongs to the table once a commit names it.
-    fn new_file(&self) -> Result<NewFile>;
-    /// Adds a version with the request's files, offsets and tokens, or nothing at all.
-    fn commit(&self, request: &CommitRequest) -> Result<Committed, CommitError>;
-}
-
-/// Where to write a data file: first under `temporary`, and renamed when it is whole.
-#[derive(Clone, Debug)]
-pub struct NewFile {
-    /// Relative to the table, for [`DataFile::path`].
-    pub path: String,
-    pub temporary: PathBuf,
-    pub place: PathBuf,
-}
-
 /// Key of a partition's position: jobs that share a topic each have their own.
 pub fn offset_key(job: JobId, cluster_id: &str, topic_id: &str, partition: i32) -> String {
     format!("{job}/{cluster_id}/{topic_id}/{partition}")
@@ -155,78 +159,6 @@ pub fn offset_key(job: JobId, cluster_id: &str, topic_id: &str, partition: i32) 
 /// Key of a child job's fencing token.
 pub fn token_key(job: JobId, child: &str) -> String {
     format!("{job}/{child}")
-}
-
-/// Whether a table in this state takes the commit: its end equals the lander's start for every partition, no higher
-/// token is there for any child, and none of its inputs is landed already.
-///
-/// # Errors
-/// [`CommitError::Fenced`], [`CommitError::Conflict`], or [`CommitError::Refused`] for another schema.
-pub fn admit(state: &TableState, seen: &Seen, request: &CommitRequest) -> Result<(), CommitError> {
-    for (key, ours) in &request.tokens {
-        if let Some(held) = state.tokens.get(key)
-            && held > ours
-        {
-            let child = key.split_once('/').map_or(key.as_str(), |(_, child)| child);
-            return Err(CommitError::Fenced {
-                child: child.to_owned(),
-                held: *held,
-                ours: *ours,
-            });
-        }
-    }
-    for (key, advance) in &request.offsets {
-        let now = state.offsets.get(key).copied().unwrap_or(advance.from);
-        if now != advance.from {
-            return Err(CommitError::Conflict {
-                reason: format!(
-                    "partition {key} is landed to offset {}, this lander started at {}",
-                    now.next, advance.from.next
-                ),
-            });
-        }
-    }
-    if let Some((split, rows)) = seen.overlap(&request.seen) {
-        return Err(CommitError::Conflict {
-            reason: format!("{rows} inputs of split {split} were landed meanwhile"),
-        });
-    }
-    match &state.schema {
-        Some(schema) if !same_schema(schema, &request.schema) => Err(CommitError::Refused {
-            reason: "it holds answers of another schema than schema.egress; land into another output.path".into(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn same_schema(a: &str, b: &str) -> bool {
-    let columns = |text: &str| {
-        let schema = kappaflow_avro::AvroSchema::parse(text).ok()?;
-        Some(kappaflow_avro::Decoder::new(&schema).ok()?.arrow_schema())
-    };
-    a == b || columns(a).is_some_and(|a| columns(b).is_some_and(|b| a == b))
-}
-
-/// The state after a commit.
-pub fn apply(state: &TableState, request: &CommitRequest, seen: Option<String>) -> TableState {
-    let mut next = state.clone();
-    next.version += 1;
-    next.files.extend(request.files.iter().cloned());
-    for (key, advance) in &request.offsets {
-        next.offsets.insert(key.clone(), advance.to);
-    }
-    for (key, token) in &request.tokens {
-        next.tokens.insert(key.clone(), *token);
-    }
-    if request.re_published > 0 {
-        *next
-            .re_published
-            .entry(request.job.to_string())
-            .or_default() += request.re_published;
-    }
-    next.seen = seen.or(next.seen);
-    next.schema.get_or_insert_with(|| request.schema.clone());
-    next
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use sha2::{Digest, Sha256};
 
 use super::identities::{Row, read_identities};
-use super::{DataFile, TableState};
+use super::{Storage, TableState};
 use crate::context::Context;
 use crate::error::Result;
 use crate::identity::JobId;
@@ -128,15 +128,12 @@ fn bitmap(rest: &mut &[u8]) -> Result<RoaringBitmap, String> {
 ///
 /// # Errors
 /// If a live file can't be read.
-pub fn rebuild(location: &std::path::Path, state: &TableState) -> Result<Seen> {
+pub fn rebuild(storage: &Storage, state: &TableState) -> Result<Seen> {
     let mut seen = Seen::default();
-    let files: Vec<DataFile> = state.files.clone();
-    read_identities(location, &files, &Context::default(), |job, row: Row| {
-        seen.0
-            .entry((job, row.split))
-            .or_default()
-            .landed
-            .insert(row.seq);
+    let all = state.files_of(None);
+    read_identities(storage, all, &Context::default(), |job, row: Row| {
+        let split = seen.0.entry((job, row.split)).or_default();
+        split.landed.insert(row.seq);
         Ok(())
     })?;
     Ok(seen)

@@ -32,6 +32,7 @@ async fn interrupted_and_racing_landers_leave_the_same_table() {
     ));
     // As a kill leaves it: a whole data file that no commit names.
     let orphan = w.dir.path().join("landed/data/killed.parquet");
+    std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
     std::fs::write(&orphan, "PAR1").unwrap();
     assert_eq!(w.table().len(), 0);
 

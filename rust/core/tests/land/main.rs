@@ -5,5 +5,6 @@ mod common;
 mod dead_letters;
 mod faults;
 mod following;
+mod modes;
 mod whole;
 mod world;

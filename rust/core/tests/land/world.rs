@@ -1,5 +1,6 @@
 //! A job whose egress, verdicts and dead letters a test writes by hand, as workers write them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use kappaflow_core::identity::{EgressIdentity, HEADER, Identity};
 use kappaflow_core::land::{LandOptions, LandSummary, land};
 use kappaflow_core::registry::Which;
 use kappaflow_core::store::{RejectCount, Role};
-use kappaflow_core::table::live_files;
+use kappaflow_core::table::Table;
 use kappaflow_core::verdict::{REASON_HEADER, VerdictRange, Verdicts};
 use kappaflow_core::{Context, Session};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -41,6 +42,11 @@ impl World {
 
     /// `output`: further lines of `[output]`.
     pub async fn with(test: &str, output: &str) -> Self {
+        Self::landing_in(Path::new("landed"), test, output).await
+    }
+
+    /// The same, with a table elsewhere.
+    pub async fn landing_in(table: &Path, test: &str, output: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rows: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
         let batch = RecordBatch::try_from_iter([("x", rows)]).unwrap();
@@ -62,7 +68,7 @@ partitions = 3
 version = "1"
 callable = "m:f"
 [output]
-path = "landed"
+path = {table:?}
 {output}
 [[regions]]
 name = "east"
@@ -219,7 +225,9 @@ cap_max = 100000
     /// `(_split, _seq, _child, x)` of all rows of the table, sorted.
     pub fn table(&self) -> Vec<[i64; 4]> {
         let mut rows = Vec::new();
-        for file in live_files(&self.dir.path().join("landed"), None).unwrap() {
+        let table = Table::of(&self.session.job).unwrap();
+        for file in table.state().unwrap().files_of(None) {
+            let file = table.storage().local(&file.path).unwrap();
             let reader =
                 ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap())
                     .unwrap();
