@@ -7,7 +7,7 @@ import pytest
 
 import kappaflow
 from tests.integration.http_services import Replay
-from tests.integration.object_stores import SECRET, Store, azure, google, hdfs, s3
+from tests.integration.object_stores import SECRET, Store, azure, hdfs, s3
 
 pytestmark = pytest.mark.integration
 
@@ -20,7 +20,8 @@ def answer(row):
 """
 
 
-@pytest.fixture(params=[s3, azure, google, hdfs], ids=["s3", "azure", "google", "hdfs"])
+# The emulator of Google's store takes no uploads by the XML API, which the client writes with.
+@pytest.fixture(params=[s3, azure, hdfs], ids=["s3", "azure", "hdfs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with request.param(tmp_path) as store:
         monkeypatch.setenv(SECRET, store.secret)
@@ -29,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 def job(directory: Path, servers: str, store: Store, price: str) -> Replay:
     directory.mkdir()
-    replay = Replay(directory, servers).make(ROWS, 'callable = "prices:answer"')
+    replay = Replay(directory, servers).make(ROWS, 'python_path = ["."]\ncallable = "prices:answer"')
     (directory / "prices.py").write_text(SERVICE.replace("1.5", price))
     output = f"""path = "{store.url}/prices"
 mode = "new_version"
