@@ -31,6 +31,7 @@ pub mod status;
 pub mod store;
 pub mod table;
 pub mod text;
+pub mod upkeep;
 pub mod verdict;
 pub mod work;
 

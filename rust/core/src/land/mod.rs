@@ -3,8 +3,6 @@
 
 mod drain;
 pub mod families;
-mod files;
-mod folder;
 mod intake;
 mod letters;
 mod ranges;
@@ -28,9 +26,8 @@ use crate::kafka::Cluster;
 use crate::registry::SchemaRegistry;
 use crate::session::Session;
 use crate::store::{Role, TopicRow};
-use crate::table::{CommitError, Table, blocking, token_key};
+use crate::table::{CommitError, Shape, Table, blocking, token_key};
 use drain::Ended;
-use files::Shape;
 
 pub use families::Duplicates;
 
@@ -267,14 +264,7 @@ async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan>
             .collect(),
         until,
         transactional: session.job.file.service.transactional,
-        shape: Shape {
-            job: session.id,
-            region: region.to_owned(),
-            partition_key: output.partition_key.clone(),
-            sort_by: output.sort_by.clone(),
-            memory_bytes: (output.memory_mib as usize) << 20,
-            commit_bytes: u64::from(output.commit_mib) << 20,
-        },
+        shape: Shape::new(session.id, region, output),
         staged: output.mode != OutputMode::Append,
         commit_every: Duration::from_millis(output.commit_ms),
     })

@@ -11,10 +11,9 @@ use kappaflow_avro::framing::SchemaKey;
 use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
 
 use super::families::At;
-use super::files::{Files, Shape};
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, JobId};
-use crate::table::{DataFile, Storage, identity_fields};
+use crate::table::{DataFile, Files, Shape, Storage, identity_fields};
 
 /// Rows decoded before they go to the files.
 const BATCH_ROWS: usize = 8_192;

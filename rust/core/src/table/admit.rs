@@ -132,7 +132,7 @@ pub struct Published {
 
 /// Puts a job's rows in the place of others': all of them, or those of the partitions that it has rows in. `None` if that
 /// is done.
-pub fn publish(state: &TableState, job: JobId, mode: OutputMode) -> Option<Published> {
+pub fn publish(state: &TableState, job: JobId, mode: OutputMode, now_ms: i64) -> Option<Published> {
     let job = job.to_string();
     let (added, staged): (Vec<_>, Vec<_>) =
         state.staged.iter().cloned().partition(|f| f.job == job);
@@ -154,6 +154,7 @@ pub fn publish(state: &TableState, job: JobId, mode: OutputMode) -> Option<Publi
     };
     next.published.insert(job.clone(), next.version);
     for file in &removed {
+        next.removed.insert(file.path.clone(), now_ms);
         next.replaced.insert(file.job.clone(), job.clone());
     }
     next.replaced.remove(&job);
@@ -162,4 +163,24 @@ pub fn publish(state: &TableState, job: JobId, mode: OutputMode) -> Option<Publi
         added,
         removed,
     })
+}
+
+/// A table in which files stand for others with the same rows. `None` if one of those is no more.
+pub fn replace(
+    state: &TableState,
+    added: &[DataFile],
+    removed: &[DataFile],
+    now_ms: i64,
+) -> Option<TableState> {
+    let gone = |file: &DataFile| removed.iter().any(|r| r.path == file.path);
+    let mut next = state.clone();
+    next.version += 1;
+    next.files.retain(|file| !gone(file));
+    if next.files.len() + removed.len() != state.files.len() {
+        return None;
+    }
+    next.files.extend(added.iter().cloned());
+    let removed = removed.iter().map(|file| (file.path.clone(), now_ms));
+    next.removed.extend(removed);
+    Some(next)
 }

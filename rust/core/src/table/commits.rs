@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::admit::{admit, apply, publish};
+use super::admit::{admit, apply, publish, replace};
 use super::manifest::{self, Change, CommitLog, Manifest, ManifestLog};
 use super::storage::{Entry, Storage};
-use super::{CommitError, CommitRequest, Committed, Seen, TableState, rebuild};
+use super::{CommitError, CommitRequest, Committed, DataFile, Seen, TableState, rebuild};
 use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::identity::JobId;
 use crate::job::{Job, OutputMode};
 use crate::snapshot::Reach;
+use crate::store::now_ms;
 
 /// Tries at the next version before a commit gives way to the landers that keep winning.
 const TRIES: u32 = 100;
@@ -142,7 +143,7 @@ impl Table {
     pub fn publish(&self, job: JobId, mode: OutputMode) -> Result<Option<u64>, CommitError> {
         for _ in 0..TRIES {
             let state = self.state().map_err(refused)?;
-            let Some(published) = publish(&state, job, mode) else {
+            let Some(published) = publish(&state, job, mode, now_ms()) else {
                 return Ok(None);
             };
             let manifest = Manifest::new(published.state, &unique_name());
@@ -157,7 +158,57 @@ impl Table {
         Err(gave_way())
     }
 
-    /// Data files that the newest version does not name: of killed landers, of one that is at work now, or replaced.
+    /// Puts files in the place of others with the same rows. The version that has them, or `None` if one of the others is
+    /// no more.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn replace(
+        &self,
+        added: &[DataFile],
+        removed: &[DataFile],
+        commit: &str,
+    ) -> Result<Option<u64>, CommitError> {
+        for _ in 0..TRIES {
+            let state = self.state().map_err(refused)?;
+            let Some(next) = replace(&state, added, removed, now_ms()) else {
+                return Ok(None);
+            };
+            let manifest = Manifest::new(next, commit);
+            let change = Change { added, removed };
+            if self.log.append(&self.storage, &manifest, &change)? {
+                return Ok(Some(manifest.state.version));
+            }
+        }
+        Err(gave_way())
+    }
+
+    /// Forgets files that were replaced, and are gone now.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn forget(&self, gone: &[String]) -> Result<(), CommitError> {
+        for _ in 0..TRIES {
+            let mut next = self.state().map_err(refused)?;
+            let before = next.removed.len();
+            next.removed.retain(|path, _| !gone.contains(path));
+            if next.removed.len() == before {
+                return Ok(());
+            }
+            next.version += 1;
+            let manifest = Manifest::new(next, &unique_name());
+            let change = Change {
+                added: &[],
+                removed: &[],
+            };
+            if self.log.append(&self.storage, &manifest, &change)? {
+                return Ok(());
+            }
+        }
+        Err(gave_way())
+    }
+
+    /// Data files that the newest version does not know: of killed landers, or of one that is at work now.
     ///
     /// # Errors
     /// [`crate::Error::Table`] if they can't be listed.
@@ -166,10 +217,10 @@ impl Table {
         // After the list: what was committed meanwhile is live.
         let state = self.state()?;
         let live: HashSet<&str> = state.files_of(None).map(|f| f.path.as_str()).collect();
-        Ok(files
-            .into_iter()
-            .filter(|file| !live.contains(file.name.as_str()))
-            .collect())
+        let is_orphan = |file: &Entry| {
+            !live.contains(file.name.as_str()) && !state.removed.contains_key(&file.name)
+        };
+        Ok(files.into_iter().filter(is_orphan).collect())
     }
 }
 

@@ -124,7 +124,8 @@ pub fn read(storage: &Storage, name: &str) -> Result<Option<Manifest>> {
 pub fn versions(storage: &Storage) -> Result<Vec<(u64, String)>> {
     let number = |name: &str| -> Option<u64> {
         let (_, file) = name.rsplit_once('/')?;
-        file.strip_suffix(".json")?.parse().ok()
+        let stem = file.strip_suffix(".json")?;
+        stem.split('-').next()?.parse().ok()
     };
     let mut found: Vec<(u64, String)> = storage
         .list(DIR)?
@@ -133,6 +134,27 @@ pub fn versions(storage: &Storage) -> Result<Vec<(u64, String)>> {
         .collect();
     found.sort_unstable();
     Ok(found)
+}
+
+impl ManifestLog {
+    /// Whether a version that was created follows on one that is there. Where that has been cleaned up, the version was
+    /// made of one that was the newest long ago.
+    fn is_next(&self, storage: &Storage, version: u64) -> Result<bool, CommitError> {
+        let look = |e: crate::Error| CommitError::Ambiguous {
+            id: name(version),
+            reason: e.to_string(),
+        };
+        if version <= 1 || storage.exists(&name(version - 1)).map_err(look)? {
+            return Ok(true);
+        }
+        storage
+            .remove(&name(version))
+            .map_err(|e| CommitError::Ambiguous {
+                id: name(version),
+                reason: e.to_string(),
+            })?;
+        Ok(false)
+    }
 }
 
 impl CommitLog for ManifestLog {
@@ -155,7 +177,7 @@ impl CommitLog for ManifestLog {
         })?;
         let created = (self.create)(storage, &name(version), &text);
         if matches!(created, Ok(true)) {
-            return Ok(true);
+            return self.is_next(storage, version);
         }
         // Taken, or the answer is an error: only the file itself says whose commit this version is.
         match (read(storage, &name(version)), created) {

@@ -2,7 +2,12 @@
 //! whole or not at all; what the newest version names is the table.
 
 mod admit;
+mod clean;
 mod commits;
+mod compact;
+mod export;
+mod files;
+mod folder;
 mod identities;
 mod manifest;
 mod seen;
@@ -16,7 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::identity::JobId;
 
+pub use clean::{CleanSummary, clean};
 pub use commits::{DATA, Table, blocking};
+pub use compact::{CompactSummary, compact};
+pub use export::{ExportSummary, export};
+pub(crate) use files::{Files, Shape};
 pub(crate) use identities::fields as identity_fields;
 pub use identities::{Row, read_identities};
 pub use manifest::{Change, CommitLog, FORMAT, Manifest, ManifestLog};
@@ -67,6 +76,9 @@ pub struct TableState {
     /// The version that has published a job's rows, by job.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub published: BTreeMap<String, u64>,
+    /// Files that readers saw once, and when they were replaced, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed: BTreeMap<String, i64>,
     /// The job that has replaced another's rows, or some of them, by the other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replaced: BTreeMap<String, String>,

@@ -135,6 +135,27 @@ impl Storage {
         }
     }
 
+    /// Whether there is such a file.
+    ///
+    /// # Errors
+    /// [`Error::Table`].
+    pub fn exists(&self, name: &str) -> Result<bool> {
+        match &self.place {
+            Place::Local(root) => root
+                .join(name)
+                .try_exists()
+                .map_err(|e| self.failed("look at", name, e)),
+            Place::Remote(remote) => {
+                let key = object(remote, name);
+                match remote.runtime.block_on(remote.store.head(&key)) {
+                    Ok(_) => Ok(true),
+                    Err(StoreError::NotFound { .. }) => Ok(false),
+                    Err(e) => Err(self.failed("look at", name, told(&e))),
+                }
+            }
+        }
+    }
+
     /// Creates a file with all of its text at once, or says `false` if the name is taken.
     ///
     /// # Errors

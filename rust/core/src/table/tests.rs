@@ -383,7 +383,10 @@ fn rows_that_replace_others_show_at_once_and_only_there() {
     assert_eq!(days(&table), second);
     let state = table.state().unwrap();
     assert_eq!(state.replaced, [(one.to_string(), two.to_string())].into());
-    assert_eq!(table.orphans().unwrap().len(), 2);
+    assert_eq!(
+        (state.removed.len(), table.orphans().unwrap().len()),
+        (2, 0)
+    );
     // Rows that come later replace none of their own job's.
     let mut late = data_file(&table, 90..95);
     late.job = two.to_string();
@@ -436,4 +439,30 @@ proptest! {
             prop_assert_eq!(landed(&table), (0..end as u32).collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn a_lander_that_slept_while_others_went_on_and_were_cleaned_up_comes_too_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_path_buf();
+    // Between the look at version 1 and the making of version 2, others have made many, and the early ones are gone.
+    let table = faulty(dir.path(), move |storage, name, text| {
+        if name.ends_with("02.json") {
+            let far = path.join("_kappaflow/00000000000000000300.json");
+            let first = path.join("_kappaflow/00000000000000000001.json");
+            let newest =
+                std::fs::read_to_string(&first)?.replace("\"version\": 1", "\"version\": 300");
+            std::fs::write(far, newest)?;
+            std::fs::remove_file(first)?;
+        }
+        storage.create(name, text)
+    });
+    table.commit(&request(0, 5, 1, 0..5, vec![])).unwrap();
+    let late = table.commit(&request(5, 9, 1, 5..9, vec![])).unwrap();
+    assert_eq!(late.version, 301);
+    assert!(
+        !dir.path()
+            .join("_kappaflow/00000000000000000002.json")
+            .exists()
+    );
 }

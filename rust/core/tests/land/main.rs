@@ -6,5 +6,6 @@ mod dead_letters;
 mod faults;
 mod following;
 mod modes;
+mod upkeep;
 mod whole;
 mod world;

@@ -17,9 +17,10 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterProperties;
 
 use super::folder::folder;
+use super::{DataFile, NewFile, Storage};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::table::{DataFile, NewFile, Storage};
+use crate::job::Output;
 
 /// Bytes of an open row group that make it go out.
 const ROW_GROUP_BYTES: usize = 32 << 20;
@@ -43,6 +44,19 @@ pub struct Shape {
     pub memory_bytes: usize,
     /// Of the files of a commit.
     pub commit_bytes: u64,
+}
+
+impl Shape {
+    pub fn new(job: JobId, region: &str, output: &Output) -> Self {
+        Self {
+            job,
+            region: region.to_owned(),
+            partition_key: output.partition_key.clone(),
+            sort_by: output.sort_by.clone(),
+            memory_bytes: (output.memory_mib as usize) << 20,
+            commit_bytes: u64::from(output.commit_mib) << 20,
+        }
+    }
 }
 
 /// Values of the partition key, as text.

@@ -1,8 +1,8 @@
 //! The folder of a partition, as Hive and Spark name it: `data/day=2013-01-01/carrier=UA`. Readers that know such folders
 //! find their way; what the values are, the table's log says.
 
+use super::DATA;
 use crate::snapshot::HIVE_NULL;
-use crate::table::DATA;
 
 /// The folder of files with these values in these columns.
 pub fn folder(names: &[String], values: &[Option<String>]) -> String {
