@@ -34,6 +34,10 @@ demo-airflow: setup  ## The same with Airflow's own components; leaves the UI op
 test: setup  ## Unit, property and integration tests against a real Kafka
 	@scripts/test
 
+.PHONY: crash-points
+crash-points: setup  ## Landers that stop, or whose disk fails, at every step of their commits (`make test` tries some)
+	@KAPPAFLOW_CRASH_POINTS=all $(PY) -m pytest -s tests/integration/test_landing_crashes.py
+
 .PHONY: test-gssapi
 test-gssapi: setup  ## Build with Kerberos, and sign in by it: a realm and a Kafka of its own
 	@scripts/test-gssapi $(ARGS)
