@@ -63,6 +63,10 @@ soak-publish: setup  ## Kill publishers at random moments, and count every row: 
 soak-work: setup  ## Workers among faults for half an hour: make soak-work [MINUTES=30] [ARGS=--transactional]
 	@$(PY) -m tests.soak.work --minutes $(or $(MINUTES),30) $(ARGS)
 
+.PHONY: soak-land
+soak-land: setup  ## Kill landers at random moments, two at once too, and count every row: make soak-land [KILLS=200]
+	@$(PY) -m tests.soak.land --kills $(or $(KILLS),200)
+
 .PHONY: wheels
 wheels:  ## Build the wheels that people install, into dist/
 	@scripts/wheels
