@@ -33,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                     "kappaflow_provider.operators.egress",
                     "kappaflow_provider.operators.reconcile",
                     "kappaflow_provider.operators.metrics",
+                    "kappaflow_provider.operators.compact",
                 ],
             }
         ],
@@ -43,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                     "kappaflow_provider.sensors.headroom",
                     "kappaflow_provider.sensors.lag",
                     "kappaflow_provider.sensors.egress",
+                    "kappaflow_provider.sensors.table",
                 ],
             }
         ],

@@ -49,25 +49,29 @@ FROM (
 ORDER BY flights DESC;
 
 -- name: checks
--- Every line must say 0.
-SELECT 'cost is not the sum of its reasons' AS wrong,
-       count(*) FILTER (
-           WHERE cost_cents <> coalesce(list_sum([reason.cents FOR reason IN reasons]), 0)
-       ) AS flights
-FROM landed
-UNION ALL
-SELECT 'cost below zero', count(*) FILTER (WHERE cost_cents < 0) FROM landed
-UNION ALL
-SELECT 'cost without a delay', count(*) FILTER (WHERE cost_cents > 0 AND late_minutes < 15) FROM landed
-UNION ALL
-SELECT 'unknown, and no reason says so',
-       count(*) FILTER (
-           WHERE plane_known = list_contains([reason.code FOR reason IN reasons], 'plane_unknown')
-              OR dest_known = list_contains([reason.code FOR reason IN reasons], 'dest_unknown')
-              OR weather_known = list_contains([reason.code FOR reason IN reasons], 'weather_unknown')
-       )
-FROM landed
-UNION ALL
-SELECT 'landed twice',
-       count(*) - count(DISTINCT (year, month, day, carrier, flight, origin, dest, time_hour))
-FROM landed;
+-- assert: rows = 0
+SELECT wrong, flights
+FROM (
+    SELECT 'cost is not the sum of its reasons' AS wrong,
+           count(*) FILTER (
+               WHERE cost_cents <> coalesce(list_sum([reason.cents FOR reason IN reasons]), 0)
+           ) AS flights
+    FROM landed
+    UNION ALL
+    SELECT 'cost below zero', count(*) FILTER (WHERE cost_cents < 0) FROM landed
+    UNION ALL
+    SELECT 'cost without a delay', count(*) FILTER (WHERE cost_cents > 0 AND late_minutes < 15) FROM landed
+    UNION ALL
+    SELECT 'unknown, and no reason says so',
+           count(*) FILTER (
+               WHERE plane_known = list_contains([reason.code FOR reason IN reasons], 'plane_unknown')
+                  OR dest_known = list_contains([reason.code FOR reason IN reasons], 'dest_unknown')
+                  OR weather_known = list_contains([reason.code FOR reason IN reasons], 'weather_unknown')
+           )
+    FROM landed
+    UNION ALL
+    SELECT 'landed twice',
+           count(*) - count(DISTINCT (year, month, day, carrier, flight, origin, dest, time_hour))
+    FROM landed
+)
+WHERE flights <> 0;

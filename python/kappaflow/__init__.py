@@ -28,6 +28,7 @@ from kappaflow.errors import KappaFlowError, UnexplainedError
 from kappaflow.fleets import cancel, fleet_status, run_fleet, submit
 from kappaflow.ledger import check_ledger
 from kappaflow.metrics import check_metrics, metrics, sql, sql_to_file
+from kappaflow.upkeep import clean_table, compact_table, export_table
 
 __all__ = [
     "KappaFlowError",
@@ -35,9 +36,12 @@ __all__ = [
     "cancel",
     "check_ledger",
     "check_metrics",
+    "clean_table",
+    "compact_table",
     "dispatch",
     "doctor",
     "events",
+    "export_table",
     "fleet_status",
     "job_schema",
     "lag",

@@ -5,7 +5,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -102,3 +104,43 @@ def test_what_landed_is_asked_by_sql(regions: dict[str, str], tmp_path: Path) ->
         check=False,
     )
     assert json.loads(written.stdout.splitlines()[-1])["rows"] == 5, written.stderr
+
+
+def test_a_table_is_kept_in_order(regions: dict[str, str], tmp_path: Path) -> None:
+    soon = ('path = "landed"', 'path = "landed"\npartition_key = ["note"]\ncommit_ms = 10')
+    with replaying(tmp_path, regions["east"], 50, soon) as workers:
+        job, landed = workers.replay.job, tmp_path / "landed"
+
+        def run(*words: str) -> tuple[int, dict[str, Any], str]:
+            command = [sys.executable, "-m", "kappaflow", *words, "--json", "--quiet"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            return done.returncode, json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+        def everything() -> list[int]:
+            found = kappaflow.sql(job, "SELECT n FROM answers ORDER BY n").to_pydict()
+            return list(found["n"])
+
+        kappaflow.work(job, region="east", until="now")
+        first, summary, _ = run("land", str(job), "--export", str(tmp_path / "bare"))
+        assert (first, summary["landed"], summary["export"]["rows"]) == (0, 50, 50)
+        bare = sorted(
+            str(path.relative_to(tmp_path / "bare")) for path in (tmp_path / "bare").rglob("*.parquet")
+        )
+        assert len(bare) == 1 and bare[0].startswith("note=__HIVE_DEFAULT_PARTITION__/")
+        whole = pq.read_table(tmp_path / "bare" / bare[0])
+        assert sorted(whole["n"].to_pylist()) == list(range(50))
+        taken, error, _ = run("table", "export", str(job), str(tmp_path / "bare"))
+        assert taken == 1 and "is there already" in error["error"]["message"]
+
+        # As killed landers leave it.
+        (landed / "data" / "killed.parquet").write_bytes(b"PAR1")
+        _, compacted, _ = run("table", "compact", str(job))
+        assert (compacted["files_before"], compacted["given_up"]) == (0, 0)
+        too_soon, error, _ = run("table", "clean", str(job), "--older-than-h", "0.000001")
+        assert too_soon == 2 and "output.commit_ms" in error["error"]["message"]
+        time.sleep(0.2)
+        _, cleaned, _ = run("table", "clean", str(job), "--older-than-h", "0.00002")
+        assert (cleaned["orphans"], cleaned["replaced"]) == (1, 0)
+        assert not (landed / "data" / "killed.parquet").exists()
+        assert everything() == list(range(50))
+        assert workers.done_twice() == 0

@@ -58,7 +58,9 @@ def test_a_table_in_a_store_is_landed_asked_and_replaced(
         assert status["table"]["path"] == f"{store.url}/prices"
         assert (status["table"]["rows"], status["table"]["version"]) == (ROWS, versions)
         checked = [
-            need for need in kappaflow.doctor(replay.job)["needs"] if need["what"].startswith("writing the table")
+            need
+            for need in kappaflow.doctor(replay.job)["needs"]
+            if need["what"].startswith("writing the table")
         ]
         assert [need["outcome"] for need in checked] == ["ok"], checked
     assert again["orphans"] == 0

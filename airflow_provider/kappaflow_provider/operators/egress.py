@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class KafkaEgressOperator(KappaFlowOperator):
-    """Lands a region's egress in the job's table, up to where it ends now, in one commit with its offsets.
+    """Lands a region's egress in the job's table, up to where it ends now, files and offsets in one commit.
+
+    A large landing makes several (`output.commit_mib`, `commit_ms`).
 
     region: templated; to be mapped over. By default all regions of the job.
     """

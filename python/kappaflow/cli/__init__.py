@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kappaflow.cli import fleet, k8s, proto, replicas, schema, stages
+from kappaflow.cli import fleet, k8s, proto, replicas, schema, stages, table
 from kappaflow.dev import cli as dev
 from kappaflow.errors import JobFileError, KappaFlowError, StoppedError
 
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     stages.add_parsers(commands)
     replicas.add_parser(commands)
+    table.add_parser(commands)
     fleet.add_parsers(commands)
     schema.add_parser(commands)
     proto.add_parser(commands)

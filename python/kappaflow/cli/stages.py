@@ -140,6 +140,11 @@ def add_parsers(commands: "SubParsers") -> None:
         default="now",
         help="when to end: where the egress ends as it begins, or only by Ctrl-C (default: now)",
     )
+    land.add_argument(
+        "--export",
+        metavar="DIRECTORY",
+        help="then write the table to this new directory, for readers that take every file they find",
+    )
     add(
         "reconcile",
         _reconcile,
@@ -288,6 +293,8 @@ def _land(args: argparse.Namespace) -> int:
             params=dict(args.param),
             on_progress=on_progress,
         )
+    if args.export:
+        summary["export"] = kappaflow.export_table(args.job, args.export, params=dict(args.param))
     out(args, summary, lambda: show.facts("land", summary))
     return 0
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::job::OutputMode;
 use crate::session::Session;
 use crate::store::{Child, RegionRow, Role, SplitState, TopicRow};
 use crate::table::{Table, TableState, blocking, offset_key};
@@ -45,9 +46,11 @@ pub struct RegionStatus {
 pub struct TableStatus {
     pub path: String,
     pub version: u64,
-    /// Live files and rows of this job.
+    /// Files and rows of this job.
     pub files: u64,
     pub rows: u64,
+    /// Whether readers see them: with another `output.mode` than `append`, once reconcile has published them.
+    pub shown: bool,
 }
 
 /// How far a job is in one region. Records are counted from where the job's begin, over all partitions.
@@ -123,6 +126,9 @@ pub async fn status(session: &Session, ctx: &Context) -> Result<Status> {
             version: state.version,
             files: ours().count() as u64,
             rows: ours().map(|f| f.rows).sum(),
+            shown: session.job.file.output.mode == OutputMode::Append
+                || (state.published.contains_key(&job)
+                    && state.staged.iter().all(|f| f.job != job)),
         },
     })
 }

@@ -57,7 +57,9 @@ const TEXT_BYTES: usize = 1_000;
 
 /// A text as a header's value: its beginning, cut between characters.
 pub fn header_text(text: &str) -> &[u8] {
-    text[..text.floor_char_boundary(TEXT_BYTES)].as_bytes()
+    let ends = (0..=TEXT_BYTES.min(text.len())).rev();
+    let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
+    &text.as_bytes()[..end.unwrap_or(0)]
 }
 
 /// One message of the verdict topic.

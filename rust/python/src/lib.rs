@@ -19,6 +19,7 @@ mod remote;
 mod schema;
 mod stages;
 mod stream;
+mod upkeep;
 
 use pyo3::prelude::*;
 
@@ -28,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     stages::add(module)?;
     fleet::add(module)?;
     schema::add(module)?;
+    upkeep::add(module)?;
     decoder::add(module)?;
     stream::add(module)?;
     remote::add(module)

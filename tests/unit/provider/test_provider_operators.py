@@ -8,6 +8,7 @@ import pytest
 
 from kappaflow.errors import JobFileError, KafkaError, NoHeadroomError, NotReadyError, UnexplainedError
 from kappaflow_provider.exceptions import KappaFlowFailed, KappaFlowRetriable, KappaFlowStopped
+from kappaflow_provider.operators.compact import CompactTableOperator
 from kappaflow_provider.operators.dispatch import RegionDispatchOperator
 from kappaflow_provider.operators.egress import KafkaEgressOperator
 from kappaflow_provider.operators.ingress import KafkaIngressOperator
@@ -207,13 +208,17 @@ def test_metrics_are_small_tables(stage: Any, context: Json, job_file: str) -> N
     assert daily["rows_total"] == 300
 
 
-def test_a_check_that_is_not_zero_fails(stage: Any, context: Json, job_file: str) -> None:
-    checks = {"columns": ["wrong", "flights"], "rows": [["cost below zero", 0], ["landed twice", 2]]}
-    stage("metrics", {"checks": checks})
-    with pytest.raises(KappaFlowFailed, match="checks: landed twice, 2"):
-        SqlMetricsOperator(task_id="t", job_file=job_file).execute(context)
-    assert context["ti"].xcoms["metrics"]["checks"]["rows"][1] == ["landed twice", 2]
-    assert SqlMetricsOperator(task_id="t", job_file=job_file, checks=None).execute(context)
+@pytest.mark.parametrize(("given", "hours"), [(168.0, 168.0), ("2.5", 2.5), (None, None)])
+def test_a_table_is_compacted_and_cleaned_up(
+    stage: Any, context: Json, job_file: str, given: Any, hours: float | None
+) -> None:
+    stage("compact_table", {"files_before": 5, "files_after": 1})
+    calls = stage("clean_table", {"orphans": 2})
+    operator = CompactTableOperator(task_id="t", job_file=job_file, clean_older_than_h=given)
+    done = operator.execute(context)
+    assert done["compact"] == {"files_before": 5, "files_after": 1}
+    made = [(name, how.get("older_than_h")) for name, _, how in calls.made]
+    assert made == [("compact_table", None)] + ([] if hours is None else [("clean_table", hours)])
 
 
 def test_what_a_metric_asserts_of_its_rows_has_to_hold(stage: Any, context: Json, job_file: str) -> None:

@@ -11,6 +11,7 @@ from kappaflow_provider.exceptions import KappaFlowFailed, KappaFlowRetriable
 from kappaflow_provider.sensors.egress import EgressCompleteSensor
 from kappaflow_provider.sensors.headroom import RegionHeadroomSensor
 from kappaflow_provider.sensors.lag import ConsumerLagSensor
+from kappaflow_provider.sensors.table import LandedTableSensor
 from kappaflow_provider.triggers.egress import EgressCompleteTrigger
 
 Json = dict[str, Any]
@@ -48,6 +49,35 @@ def test_lag(stage: Any, context: Json, job_file: str) -> None:
     assert sensor.poke(context).xcom_value == BEHIND
     sensor.max_lag = 4
     assert not sensor.poke(context)
+
+
+LANDED = {
+    "children": [{"name": "all", "state": "done"}],
+    "regions": [{"name": "east", "progress": DONE | {"landed": 5}}, {"name": "west", "progress": None}],
+    "table": {"path": "/lake", "version": 2, "files": 1, "rows": 5, "shown": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "complete"),
+    [
+        ({}, True),
+        ({"regions": []}, False),
+        ({"regions": [{"name": "east", "progress": BEHIND}]}, False),
+        ({"regions": [{"name": "east", "progress": DONE}]}, False),
+        ({"regions": [{"name": "east", "progress": DONE | {"landed": 5, "published": False}}]}, False),
+        ({"children": [{"name": "b", "state": "waiting"}]}, False),
+        ({"table": LANDED["table"] | {"shown": False}}, False),
+    ],
+)
+def test_a_table_is_landed_when_readers_see_all_answers(
+    stage: Any, context: Json, job_file: str, changed: Json, complete: bool
+) -> None:
+    stage("status", NotReadyError("dispatch it first"), LANDED | changed)
+    sensor = LandedTableSensor(task_id="t", job_file=job_file)
+    assert not sensor.poke(context)
+    found = sensor.poke(context)
+    assert (bool(found), found.xcom_value) == (complete, LANDED["table"] if complete else None)
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ fn stage(table: &Table, job: JobId, days: &[&str]) -> Vec<DataFile> {
         .map(|(n, day)| {
             let mut file = data_file(table, n as u32 * 10..n as u32 * 10 + 10);
             file.job = job.to_string();
-            let values = (*day != "").then(|| (*day).to_owned());
+            let values = (!day.is_empty()).then(|| (*day).to_owned());
             file.partition.insert("day".into(), values);
             file
         })
