@@ -4,6 +4,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,15 @@ def kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
     return False
 
 
+def kill_when(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> bool:
+    """SIGKILL as soon as that is reached; False if it had ended by then."""
+    while process.poll() is None:
+        if reached():
+            return kill_after(process, 0)
+    process.communicate()
+    return False
+
+
 def reference(make_job: JobMaker, months: int) -> pa.Table:
     job = make_job(months, name="reference")
     job.run("run").ok()
@@ -185,8 +195,17 @@ def test_kill_minus_nine_in_every_stage_leaves_the_same_table(make_job: JobMaker
     receipt = job.run("publish").ok()
     assert receipt["acknowledged"] == receipt["rows"] == expected_rows(job)
     for region in sorted({p["region"] for p in dispatched["placed"]}):
+
+        def committed(region: str = region) -> int:
+            return int(kappaflow.lag(job.file, region=region, params=job.params)["committed"])
+
         for _ in range(2):
-            kills["work"] += kill_after(start(job, "work", "--region", region), chance.uniform(2.0, 4.0))
+            # By what it has done: machines are fast or slow.
+            wanted = committed() + chance.randint(1, 5_000)
+            worker = start(job, "work", "--region", region)
+            kills["work"] += kill_when(
+                worker, lambda wanted=wanted, committed=committed: committed() >= wanted
+            )
         job.run("work", "--region", region).ok()
     for _ in range(4):
         kills["land"] += kill_after(start(job, "land"), chance.uniform(0.2, 1.0))
