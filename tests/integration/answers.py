@@ -55,7 +55,6 @@ transactional = {transactional}
 [output]
 path = "${{table}}"
 commit_mib = 1
-memory_mib = 1
 {output}
 [[regions]]
 name = "east"

@@ -70,6 +70,8 @@ def tried(crash: Crash, written: Written) -> bool:
         error = "No space left on device" if crash.how == "full" else "Input/output error"
         assert first.returncode == 0 or error in first.stderr, (told, first.stderr)
         assert "Traceback" not in first.stderr, (told, first.stderr)
+    if crash.how == "full":
+        assert crash.left == [], told
     before = written.compare(crash.answers.landed(crash.table))
     assert before.right, (told, before)
     kappaflow.land(crash.answers.job, params={"table": crash.table})

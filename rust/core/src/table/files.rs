@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::identity::JobId;
 use crate::job::Output;
 
-/// Bytes of an open row group that make it go out.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Bytes of an open row group that make it go out, unless a file is to have less.
+const ROW_GROUP_BYTES: u64 = 32 << 20;
 /// Bytes of rows that are sorted together, and make a row group.
 const SORTED_BYTES: usize = 64 << 20;
 /// Bytes of a file after which the next one is begun, unless a commit is to have less.
@@ -216,8 +216,9 @@ impl<'t> Files<'t> {
         open.rows += part.num_rows() as u64;
         let written = if self.order.is_empty() {
             let written = open.writer.write(&part);
+            let group = self.file_bytes.min(ROW_GROUP_BYTES);
             match written {
-                Ok(()) if open.writer.in_progress_size() >= ROW_GROUP_BYTES => open.writer.flush(),
+                Ok(()) if open.writer.in_progress_size() as u64 >= group => open.writer.flush(),
                 written => written,
             }
         } else {
@@ -301,6 +302,8 @@ impl<'t> Files<'t> {
         };
         if ended.is_err() {
             let _ = fs::remove_file(&file.temporary);
+            // It may have its name already, when only the directory could not be synced.
+            let _ = self.storage.remove(&file.name);
         }
         let names = self.shape.partition_key.iter().cloned();
         self.done.push(DataFile {
