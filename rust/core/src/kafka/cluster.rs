@@ -185,7 +185,9 @@ impl Cluster {
             .set("isolation.level", isolation)
             .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
-            .set("queued.max.messages.kbytes", "32768");
+            .set("queued.max.messages.kbytes", "32768")
+            // A second, by default, that a partition is not asked for more once so much was queued.
+            .set("fetch.queue.backoff.ms", "20");
         self.connect("make a consumer", &config, DefaultConsumerContext)
     }
 

@@ -116,11 +116,15 @@ pub fn follow_ranges<E: From<Error>>(
         .assign(&assignment)
         .map_err(|e| cluster.error("assign partitions", e))?;
 
-    let mut last_sign = Instant::now();
+    // The clock is asked when nothing comes, not for every record.
+    let (mut last_sign, mut heard) = (Instant::now(), false);
     while !open.is_empty() {
         ctx.check(stage)?;
         match reader.poll(POLL) {
             None => {
+                if std::mem::take(&mut heard) {
+                    last_sign = Instant::now();
+                }
                 let bounded = open.values().filter(|r| !r.is_open());
                 let stuck = bounded.min_by_key(|r| r.partition);
                 if let Some(range) = stuck.filter(|_| last_sign.elapsed() > cluster.timeout()) {
@@ -138,7 +142,7 @@ pub fn follow_ranges<E: From<Error>>(
                 each(None)?;
             }
             Some(Ok(message)) => {
-                last_sign = Instant::now();
+                heard = true;
                 let partition = message.partition();
                 let Some(range) = open.get(&partition) else {
                     continue;
@@ -152,7 +156,7 @@ pub fn follow_ranges<E: From<Error>>(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                last_sign = Instant::now();
+                heard = true;
                 if open.get(&partition).is_some_and(|range| !range.is_open()) {
                     done(&reader, topic, partition, &mut open);
                 }
