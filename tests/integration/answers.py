@@ -181,9 +181,9 @@ class Answers:
             self.send(producer, answer)
         assert producer.flush(60) == 0
 
-    def start(self, table: str = "landed", **environment: str) -> "subprocess.Popen[str]":
-        """A lander as a process."""
-        command = [sys.executable, "-m", "kappaflow", "land", str(self.job), "--json", "--quiet"]
+    def start(self, table: str = "landed", verb: str = "land", **environment: str) -> "subprocess.Popen[str]":
+        """A lander as a process, or what else works on the table."""
+        command = [sys.executable, "-m", "kappaflow", *verb.split(), str(self.job), "--json", "--quiet"]
         return subprocess.Popen(
             [*command, "--param", f"table={table}"],
             env={**os.environ, **environment},

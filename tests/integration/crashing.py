@@ -22,13 +22,14 @@ def build(directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class Crash:
-    """A lander of one table, told what is to happen at which of its steps; 0: nothing."""
+    """A lander of one table, or what else works on it, told what is to happen at which of its steps; 0: nothing."""
 
     answers: Answers
     table: str
     library: Path
     how: str = "kill"
     at: int = 0
+    verb: str = "land"
 
     @property
     def directory(self) -> Path:
@@ -38,8 +39,8 @@ class Crash:
     def log(self) -> Path:
         return self.answers.dir / f"{self.table}.log"
 
-    def land(self) -> "subprocess.CompletedProcess[str]":
-        """Runs the lander to its end, whichever that is."""
+    def run(self) -> "subprocess.CompletedProcess[str]":
+        """Runs it to its end, whichever that is."""
         told = {
             "LD_PRELOAD": str(self.library),
             "CRASH_DIR": str(self.directory),
@@ -47,7 +48,7 @@ class Crash:
             "CRASH_HOW": self.how,
             "CRASH_AT": str(self.at),
         }
-        lander = self.answers.start(self.table, **told)
+        lander = self.answers.start(self.table, self.verb, **told)
         out, err = lander.communicate(timeout=120)
         return subprocess.CompletedProcess(lander.args, lander.returncode, out, err)
 

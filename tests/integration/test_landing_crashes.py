@@ -1,7 +1,8 @@
-"""A lander that stops at any step of its commits, or whose disk fails there: the next one leaves the same table."""
+"""Landers and compactions that stop at any step, or whose disk fails there: the next one leaves the same table."""
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,24 +53,38 @@ def written(answers: Answers) -> Written:
 def steps(answers: Answers, library: Path) -> list[str]:
     """What a lander does that nothing happens to."""
     crash = Crash(answers, "whole", library)
-    done = crash.land()
+    done = crash.run()
     assert done.returncode == 0, done.stderr
     assert len(list(crash.directory.glob("_kappaflow/*.json"))) == 3
     return crash.steps
 
 
-def tried(crash: Crash, written: Written) -> bool:
-    """Whether it met its step. Whatever that did, readers see whole families, and the next lander the rest."""
-    first = crash.land()
+def chosen(points: list[int]) -> list[int]:
+    if os.environ.get("KAPPAFLOW_CRASH_POINTS") == "all":
+        return points
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    return sorted(random.Random(seed).sample(points, min(SAMPLE, len(points))))
+
+
+def ended(crash: Crash) -> tuple[bool, str]:
+    """Whether it met its step, and what that was. It must have died of it, or said what failed."""
+    done = crash.run()
     met = len(crash.steps) >= crash.at
     told = f"{crash.how} at step {crash.at} of {len(crash.steps)}: {crash.steps[crash.at - 1 : crash.at]}"
     if crash.how in ("kill", "half"):
-        assert first.returncode == (-9 if met else 0), told
+        assert done.returncode == (-9 if met else 0), told
     else:
-        assert first.returncode in (0, 1), (told, first.stderr)
+        assert done.returncode in (0, 1), (told, done.stderr)
         error = "No space left on device" if crash.how == "full" else "Input/output error"
-        assert first.returncode == 0 or error in first.stderr, (told, first.stderr)
-        assert "Traceback" not in first.stderr, (told, first.stderr)
+        assert done.returncode == 0 or error in done.stderr, (told, done.stderr)
+        assert "Traceback" not in done.stderr, (told, done.stderr)
+    return met, told
+
+
+def tried(crash: Crash, written: Written) -> bool:
+    """Whether it met its step. Whatever that did, readers see whole families, and the next lander the rest."""
+    met, told = ended(crash)
     if crash.how == "full":
         assert crash.left == [], told
     before = written.compare(crash.answers.landed(crash.table))
@@ -85,14 +100,39 @@ def tried(crash: Crash, written: Written) -> bool:
 def test_a_lander_may_stop_at_every_step(
     answers: Answers, written: Written, library: Path, steps: list[str], how: str
 ) -> None:
-    chosen = points(steps, how)
-    if os.environ.get("KAPPAFLOW_CRASH_POINTS") != "all":
-        seed = time.time_ns()
-        print(f"seed {seed}")
-        chosen = sorted(random.Random(seed).sample(chosen, min(SAMPLE, len(chosen))))
-    crashes = [Crash(answers, f"{how}-{at}", library, how, at) for at in chosen]
+    crashes = [Crash(answers, f"{how}-{at}", library, how, at) for at in chosen(points(steps, how))]
     with ThreadPoolExecutor(2) as pool:
         met = list(pool.map(lambda crash: tried(crash, written), crashes))
     print(f"{how}: {sum(met)} of {len(met)} steps were met, of {len(steps)} that a lander does")
     # Records come in another order each time, and the last file may have a write less.
+    assert sum(met) >= len(met) - 2
+
+
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("how", ["kill", "half", "full", "lost"])
+def test_a_compaction_may_stop_at_every_step(
+    answers: Answers, written: Written, library: Path, steps: list[str], how: str
+) -> None:
+    """Readers see each row once all the while, and the next compaction does what is left."""
+
+    def compaction(at: int) -> Crash:
+        table = f"compacted-{how}-{at}"
+        shutil.copytree(answers.dir / "whole", answers.dir / table)
+        return Crash(answers, table, library, how, at, "table compact")
+
+    def tried(at: int) -> bool:
+        crash = compaction(at)
+        met, told = ended(crash)
+        assert written.compare(answers.landed(crash.table)) == EXACT, told
+        kappaflow.compact_table(answers.job, params={"table": crash.table})
+        assert written.compare(answers.landed(crash.table)) == EXACT, told
+        assert answers.explained(crash.table) == ROWS, told
+        return met
+
+    whole = compaction(0)
+    assert whole.run().returncode == 0
+    assert len(list(whole.directory.glob("_kappaflow/*.json"))) > 3, "it compacts nothing"
+    with ThreadPoolExecutor(2) as pool:
+        met = list(pool.map(tried, chosen(points(whole.steps, how))))
+    print(f"{how}: {sum(met)} of {len(met)} steps were met, of {len(whole.steps)} that a compaction does")
     assert sum(met) >= len(met) - 2
