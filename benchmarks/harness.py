@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -88,6 +89,20 @@ def figures(rows: int, seconds: float, cpu: float, peak_mib: float) -> dict[str,
         "cpu_us_per_row": round(cpu / rows * 1e6, 3),
         "peak_rss_mib": round(peak_mib, 1),
     }
+
+
+def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs' medians, figure by figure; what is no number is the last one's."""
+    found = dict(runs[-1])
+    for name, value in found.items():
+        if isinstance(value, dict) and "rows_per_s" in value:
+            found[name] = median([run[name] for run in runs])
+        elif isinstance(value, int | float):
+            middle = statistics.median(run[name] for run in runs)
+            found[name] = round(middle) if isinstance(value, int) else round(middle, 3)
+    if "rows_per_s" in found and len(runs) > 1:
+        found["rows_per_s_of_runs"] = [run["rows_per_s"] for run in runs]
+    return found
 
 
 def finish(

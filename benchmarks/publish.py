@@ -9,7 +9,6 @@ records are counted by offsets. `--rows` cuts the work, `--peers` chooses.
 import argparse
 import io
 import json
-import statistics
 import struct
 import sys
 from collections import Counter
@@ -22,29 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from harness import FLIGHTS, ROOT, finish, flights, kafka, say
-from kappaflow.dev.jars import KAFKA_VERSION, JarSet, class_path
-from kappaflow.dev.java import find_java
-from kappaflow.errors import DevStackError
+from harness import FLIGHTS, ROOT, finish, flights, kafka, median, say
+from kappaflow.dev.jars import KAFKA_VERSION
 from publish_peers import java, ours, program
 from publish_peers.confluent import strict
 from publish_peers.program import Task
+from publish_peers.spark_home import for_spark
 from publish_peers.topics import Topics
 
 PARTITIONS = 12
 COPIES = 3
 SCHEMA = (FLIGHTS / "flight.avsc").read_text()
-SPARK_VERSION = "4.1.1"
-SPARK = JarSet(
-    f"Spark {SPARK_VERSION} for Kafka and Avro",
-    f"spark-kafka-avro-{SPARK_VERSION}",
-    (
-        f"org.apache.spark:spark-sql-kafka-0-10_2.13:{SPARK_VERSION}",
-        f"org.apache.spark:spark-avro_2.13:{SPARK_VERSION}",
-    ),
-    "67 MB",
-    200 << 20,
-)
 AIMS = {"spark": 1.8, "arrow-kafka-pyo3": 8.0, "confluent-kafka": 30.0, "ProducerPerformance": 1.0}
 """At least so many times a peer's rows a second."""
 AIM_CPU_US, AIM_RSS_MIB = 2.9, 512
@@ -169,35 +156,6 @@ def write_source(directory: Path, rows: int) -> pa.Table:
             table.slice(part * each, each), directory / f"part-{part:02}.parquet", row_group_size=50_000
         )
     return table
-
-
-def for_spark(python: Path) -> tuple[str, tuple[str, ...]] | str:
-    """Its Java's home and the jars that pyspark lacks; or why it can't run."""
-    try:
-        executable = find_java(17, 21).executable.resolve()
-        jars = class_path(SPARK, say)
-    except DevStackError as error:
-        return str(error)
-    its_own = {
-        path.name for path in python.parent.parent.glob("lib/python3*/site-packages/pyspark/jars/*.jar")
-    }
-    if not its_own:
-        return f"no pyspark in the environment of {python}"
-    return str(executable.parent.parent), tuple(str(jar) for jar in jars if jar.name not in its_own)
-
-
-def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The runs' medians, figure by figure; what is no number is the last one's."""
-    found = dict(runs[-1])
-    for name, value in found.items():
-        if isinstance(value, dict) and "rows_per_s" in value:
-            found[name] = median([run[name] for run in runs])
-        elif isinstance(value, int | float):
-            middle = statistics.median(run[name] for run in runs)
-            found[name] = round(middle) if isinstance(value, int) else round(middle, 3)
-    if "rows_per_s" in found and len(runs) > 1:
-        found["rows_per_s_of_runs"] = [run["rows_per_s"] for run in runs]
-    return found
 
 
 def aims(ours: dict[str, Any], ratios: dict[str, float]) -> list[dict[str, Any]]:

@@ -46,11 +46,16 @@ def main(publish: Callable[[Task], dict[str, Any]]) -> None:
 
 def run(python: Path, name: str, task: Task) -> dict[str, Any]:
     """The figures of `publish_peers.NAME`, run by that Python."""
-    command = [str(python), "-m", f"publish_peers.{name}", json.dumps(asdict(task))]
+    return run_module(python, f"publish_peers.{name}", asdict(task))
+
+
+def run_module(python: Path, module: str, task: dict[str, Any]) -> dict[str, Any]:
+    """The figures that are the last line a module prints, which is told its task."""
+    command = [str(python), "-m", module, json.dumps(task)]
     environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode != 0:
-        raise RuntimeError(f"{name} ended with {done.returncode}: {done.stdout[-2000:]}")
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stdout[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

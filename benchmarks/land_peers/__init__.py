@@ -1,0 +1,1 @@
+"""Who lands the same answers, and what writing Parquet alone takes."""
