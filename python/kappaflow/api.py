@@ -275,6 +275,7 @@ def land(
     *,
     region: str | None = None,
     until: Literal["now", "stopped"] = "now",
+    shared: bool = False,
     params: ParamValues | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
@@ -282,12 +283,13 @@ def land(
 
     It is committed whenever the job's `output.commit_mib` or `output.commit_ms` says, and at the end.
     until: `now`, up to where the egress ends as it begins; or `stopped`, never by itself.
+    shared: several landers, all of which are told so, share the partitions of a region as a consumer group does; each
+        ends when all is landed, by whomever.
     """
     from kappaflow import _native
 
-    return cast(
-        Summary, json.loads(_native.land(fspath(job), param_texts(params), region, until, on_progress))
-    )
+    found = _native.land(fspath(job), param_texts(params), region, until, shared, on_progress)
+    return cast(Summary, json.loads(found))
 
 
 def reconcile(
@@ -394,8 +396,11 @@ def events(job: JobPath, *, params: ParamValues | None = None) -> list[Event]:
     return cast("list[Event]", json.loads(_native.events(fspath(job), param_texts(params))))
 
 
-def table(job: JobPath, *, params: ParamValues | None = None) -> Summary:
-    """The landed table now: `{"job", "dir", "files"}`, the files being those of this job in its newest manifest."""
+def table(job: JobPath, *, params: ParamValues | None = None, local: bool = True) -> Summary:
+    """The landed table now: `{"job", "dir", "files"}`, the files being those of this job in its newest version.
+
+    local: paths on this disk; files of an object store are got, once. Otherwise paths or URLs of where they are.
+    """
     from kappaflow import _native
 
-    return cast(Summary, json.loads(_native.table(fspath(job), param_texts(params))))
+    return cast(Summary, json.loads(_native.table(fspath(job), param_texts(params), local)))

@@ -30,7 +30,7 @@ _RELATIONS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_PARAM = re.compile(r"\$([A-Za-z_]\w*)")
+PARAM = re.compile(r"\$([A-Za-z_]\w*)")
 SHOWN_ROWS = 10
 """Rows of a metric that an error shows."""
 IDENTITY_COLUMNS = ("_job", "_split", "_seq", "_child", "_of", "_attempt", "_partition", "_offset")
@@ -198,7 +198,7 @@ def _run(
 ) -> "duckdb.DuckDBPyRelation":
     import duckdb
 
-    named = {param: params[param] for param in _PARAM.findall(query) if param in params}
+    named = {param: params[param] for param in PARAM.findall(query) if param in params}
     try:
         found = connection.sql(query, params=named) if named else connection.sql(query)
     except duckdb.Error as error:

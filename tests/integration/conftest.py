@@ -7,11 +7,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kappaflow.dev import DevStack, ports
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def server_program(name: str) -> str:
@@ -67,3 +70,22 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     DevStack(path).down()
     found = subprocess.run(["ps", "-axwwo", "command="], capture_output=True, text=True, check=True).stdout
     assert [line for line in found.splitlines() if f"home={path}/" in line] == []
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator["SparkSession"]:
+    """A Spark session in this process."""
+    from pyspark.sql import SparkSession
+
+    from tests.integration.spark_case import SETTINGS, SPARK_ENV
+
+    before = {name: os.environ.get(name) for name in SPARK_ENV}
+    os.environ.update(SPARK_ENV)
+    builder = SparkSession.builder.master("local[2,4]")
+    for name, value in SETTINGS.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})

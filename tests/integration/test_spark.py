@@ -12,7 +12,7 @@ import pytest
 import kappaflow
 from kappaflow.errors import JobFileError, SourceError, TooManyRejectsError
 from tests.integration.object_stores import SECRET, Store, google, s3
-from tests.integration.spark_case import SETTINGS, SPARK_ENV, Case, Cluster, end
+from tests.integration.spark_case import Case, Cluster, end
 
 pytest.importorskip("pyspark")
 from pyspark.sql import SparkSession
@@ -29,20 +29,6 @@ def case(tmp_path: Path, regions: dict[str, str]) -> Iterator[Case]:
     case = Case(tmp_path, regions["east"])
     yield case
     case.end()
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    before = {name: os.environ.get(name) for name in SPARK_ENV}
-    os.environ.update(SPARK_ENV)
-    builder = SparkSession.builder.master("local[2,4]")
-    for name, value in SETTINGS.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def test_receipts_are_a_frame_with_a_row_a_split(spark: SparkSession, case: Case) -> None:

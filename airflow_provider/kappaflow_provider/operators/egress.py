@@ -17,13 +17,15 @@ class KafkaEgressOperator(KappaFlowOperator):
     A large landing makes several (`output.commit_mib`, `commit_ms`).
 
     region: templated; to be mapped over. By default all regions of the job.
+    shared: this task is one of several that share the partitions of a region, as members of a group.
     """
 
     template_fields: Sequence[str] = (*KappaFlowOperator.template_fields, "region")
 
-    def __init__(self, *, region: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, region: str | None = None, shared: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.region = region
+        self.shared = shared
 
     def execute(self, context: "Context") -> dict[str, Any]:
         """Calls `kappaflow.land`."""
@@ -31,7 +33,11 @@ class KafkaEgressOperator(KappaFlowOperator):
 
         with self.calling() as params:
             summary = kappaflow.land(
-                self.job_file, region=self.region or None, params=params, on_progress=self.progress()
+                self.job_file,
+                region=self.region or None,
+                shared=self.shared,
+                params=params,
+                on_progress=self.progress(),
             )
         result: dict[str, Any] = small(summary)
         self.log.info("%s: %s", self.region or "all regions", in_words(summary))

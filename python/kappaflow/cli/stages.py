@@ -141,6 +141,11 @@ def add_parsers(commands: "SubParsers") -> None:
         help="when to end: where the egress ends as it begins, or only by Ctrl-C (default: now)",
     )
     land.add_argument(
+        "--shared",
+        action="store_true",
+        help="one of several landers that share the partitions, as members of a group; each ends when all is landed",
+    )
+    land.add_argument(
         "--export",
         metavar="DIRECTORY",
         help="then write the table to this new directory, for readers that take every file they find",
@@ -290,6 +295,7 @@ def _land(args: argparse.Namespace) -> int:
             args.job,
             region=args.region,
             until=args.until,
+            shared=args.shared,
             params=dict(args.param),
             on_progress=on_progress,
         )

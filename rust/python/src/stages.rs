@@ -205,13 +205,14 @@ fn replicas(
 }
 
 #[pyfunction]
-#[pyo3(name = "land", signature = (job, params, region=None, until="now", on_progress=None))]
+#[pyo3(name = "land", signature = (job, params, region=None, until="now", shared=false, on_progress=None))]
 fn py_land(
     py: Python<'_>,
     job: String,
     params: Params,
     region: Option<String>,
     until: &str,
+    shared: bool,
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<String> {
     let until: LandUntil = until.parse().map_err(PyValueError::new_err)?;
@@ -222,7 +223,11 @@ fn py_land(
         |ctx| async move {
             land::land(
                 &open(&job, &params).await?,
-                LandOptions { region, until },
+                LandOptions {
+                    region,
+                    until,
+                    shared,
+                },
                 &ctx,
             )
             .await
@@ -351,9 +356,9 @@ fn events(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
 }
 
 #[pyfunction]
-#[pyo3(name = "table")]
-fn py_table(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
-    drive(py, None, |_| async move {
+#[pyo3(name = "table", signature = (job, params, local=true))]
+fn py_table(py: Python<'_>, job: String, params: Params, local: bool) -> PyResult<String> {
+    drive(py, None, move |_| async move {
         let session = open(&job, &params).await?;
         let (job, location) = (session.id, session.job.table());
         let table = Table::of(&session.job)?;
@@ -361,7 +366,10 @@ fn py_table(py: Python<'_>, job: String, params: Params) -> PyResult<String> {
             let state = table.state()?;
             let files = state.files_of(Some(job));
             files
-                .map(|f| table.storage().local(&f.path))
+                .map(|f| match local {
+                    true => table.storage().local(&f.path),
+                    false => Ok(table.location().join(&f.path)),
+                })
                 .collect::<Result<Vec<_>, _>>()
         })
         .await?;

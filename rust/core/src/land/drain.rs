@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::message::{BorrowedMessage, Message};
+use tokio_util::sync::CancellationToken;
 
 use super::families::{Duplicates, Families};
+use super::group::Share;
 use super::intake::Intake;
 use super::letters::Letters;
 use super::ranges::{ranges, starts};
@@ -35,7 +37,7 @@ impl From<Error> for Ended {
     }
 }
 
-/// Lands one drain. What is committed is counted in `landing`.
+/// Lands one drain, of all partitions or of a share. What is committed is counted in `landing`.
 ///
 /// # Errors
 /// [`Error::Topic`], [`Error::Kafka`], [`Error::Table`], [`Error::Interrupted`], or the table's: nothing was landed since
@@ -43,13 +45,17 @@ impl From<Error> for Ended {
 pub(super) fn drain(
     plan: &Plan,
     table: &Table,
+    share: Option<&Share>,
     ctx: &Context,
     landing: &mut RegionLanding,
 ) -> Result<(), Ended> {
     ctx.check(STAGE)?;
     let state = table.state()?;
     let starts = starts(plan, &state);
-    let ranges = ranges(plan, &starts, ctx, landing)?;
+    let mut ranges = ranges(plan, &starts, ctx, landing)?;
+    if let Some(share) = share {
+        ranges.retain(|range| share.partitions.contains(&range.partition));
+    }
     let seen = table.seen(&state)?;
     let landed = seen.of(plan.job).map(|(s, seen)| (s, seen.landed.clone()));
     landing.version = state.version;
@@ -80,22 +86,34 @@ pub(super) fn drain(
         reported: Instant::now(),
     };
     lander.report();
+    let reading = ctx.scope();
+    let stop = share.map(|share| share.gone.clone());
     let read = follow_ranges(
         &plan.cluster,
         &plan.topic.name,
         &ranges,
         STAGE,
-        ctx,
-        |message| lander.step(message),
+        &reading,
+        |message| {
+            if stop.as_ref().is_some_and(CancellationToken::is_cancelled) {
+                reading.cancel.cancel();
+            }
+            lander.step(message)
+        },
     );
     lander.report();
-    match (read, plan.until) {
-        (Err(Ended::Failed(Error::Interrupted { .. })), LandUntil::Stopped) => {}
-        (read, _) => read?,
-    }
-    for range in ranges.iter().filter(|r| r.end != PartitionRange::OPEN) {
-        // What there is up to the end and is no record of ours: markers, holes.
-        lander.past.insert(range.partition, range.end);
+    let told_to_end = plan.until == LandUntil::Stopped
+        || (reading.cancel.is_cancelled() && !ctx.cancel.is_cancelled());
+    match read {
+        // What was read is committed.
+        Err(Ended::Failed(Error::Interrupted { .. })) if told_to_end => {}
+        read => {
+            read?;
+            for range in ranges.iter().filter(|r| r.end != PartitionRange::OPEN) {
+                // What there is up to the end and is no record of ours: markers, holes.
+                lander.past.insert(range.partition, range.end);
+            }
+        }
     }
     lander.commit()
 }

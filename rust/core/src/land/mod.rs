@@ -3,6 +3,7 @@
 
 mod drain;
 pub mod families;
+mod group;
 mod intake;
 mod letters;
 mod ranges;
@@ -28,10 +29,13 @@ use crate::session::Session;
 use crate::store::{Role, TopicRow};
 use crate::table::{CommitError, Shape, Table, blocking, token_key};
 use drain::Ended;
+use group::{Group, Share};
 
 pub use families::Duplicates;
 
 const STAGE: &str = "land";
+/// How often it is looked whether the others of a group have landed their shares.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Drains are begun anew this often in a row when another lander was first.
 const CONFLICTS: u32 = 5;
 
@@ -63,6 +67,8 @@ pub struct LandOptions {
     /// One region, or all in which child jobs are placed.
     pub region: Option<String>,
     pub until: LandUntil,
+    /// Several landers share the partitions of a region, each a process that is told so.
+    pub shared: bool,
 }
 
 /// What a land did.
@@ -148,6 +154,8 @@ struct Plan {
     /// Every split of the job: its rows, and whether its child job is placed here.
     splits: HashMap<u32, (u32, bool)>,
     until: LandUntil,
+    /// The group of landers that share the partitions, if there are several.
+    group: Option<String>,
     /// Whether the workers answer in transactions.
     transactional: bool,
     shape: Shape,
@@ -175,7 +183,7 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
 
     let mut tasks = Vec::new();
     for region in &regions {
-        let plan = plan(session, region, options.until).await?;
+        let plan = plan(session, region, &options).await?;
         session
             .store
             .note(session.id, "land", region, "started", json!({}))
@@ -237,7 +245,7 @@ impl LandSummary {
     }
 }
 
-async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan> {
+async fn plan(session: &Session, region: &str, options: &LandOptions) -> Result<Plan> {
     let children = session.placed(Some(region)).await?;
     let here = |child: &str| children.iter().any(|c| c.name == child);
     let splits = session.store.splits(session.id, None).await?;
@@ -262,7 +270,10 @@ async fn plan(session: &Session, region: &str, until: LandUntil) -> Result<Plan>
             .iter()
             .map(|s| (s.split.split, (s.split.rows, here(&s.split.child))))
             .collect(),
-        until,
+        until: options.until,
+        group: options
+            .shared
+            .then(|| format!("{}.landers", session.group(region))),
         transactional: session.job.file.service.transactional,
         shape: Shape::new(session.id, region, output),
         staged: output.mode != OutputMode::Append,
@@ -277,17 +288,30 @@ fn land_region(plan: &Plan, table: &Table, ctx: &Context) -> Result<RegionLandin
         ..RegionLanding::default()
     };
     let begun = Instant::now();
-    let (mut conflicts, mut commits) = (0, 0);
+    match &plan.group {
+        None => until_done(plan, table, None, ctx, &mut landing)?,
+        Some(group) => in_group(plan, table, group, ctx, &mut landing)?,
+    }
+    landing.seconds = begun.elapsed().as_secs_f64();
+    Ok(landing)
+}
+
+/// Drains, again if another lander was first.
+fn until_done(
+    plan: &Plan,
+    table: &Table,
+    share: Option<&Share>,
+    ctx: &Context,
+    landing: &mut RegionLanding,
+) -> Result<()> {
+    let (mut conflicts, mut commits) = (0, landing.commits);
     loop {
-        let ended = drain::drain(plan, table, ctx, &mut landing);
+        let ended = drain::drain(plan, table, share, ctx, landing);
         if landing.commits > commits {
             (conflicts, commits) = (0, landing.commits);
         }
         match ended {
-            Ok(()) => {
-                landing.seconds = begun.elapsed().as_secs_f64();
-                return Ok(landing);
-            }
+            Ok(()) => return Ok(()),
             // What the other lander landed is where the next drain starts.
             Err(Ended::Commit(CommitError::Conflict { .. })) if conflicts < CONFLICTS => {
                 conflicts += 1;
@@ -295,5 +319,39 @@ fn land_region(plan: &Plan, table: &Table, ctx: &Context) -> Result<RegionLandin
             Err(Ended::Commit(e)) => return Err(e.at(table.location())),
             Err(Ended::Failed(e)) => return Err(e),
         }
+    }
+}
+
+/// Drains the shares that a group gives, until all that was there as it began is in the table, whoever has landed it.
+fn in_group(
+    plan: &Plan,
+    table: &Table,
+    group: &str,
+    ctx: &Context,
+    landing: &mut RegionLanding,
+) -> Result<()> {
+    let goal = ranges::goal(plan, ctx, landing)?;
+    let group = Group::join(&plan.cluster, group, &plan.topic.name)?;
+    let mut drained = None;
+    loop {
+        let taken = match (group.share(LOOK_EVERY, ctx), plan.until) {
+            (Err(Error::Interrupted { .. }), LandUntil::Stopped) => return Ok(()),
+            (taken, _) => taken?,
+        };
+        match taken {
+            // The same share again: the others are at work on theirs.
+            Some(taken) if drained.as_ref() == Some(&taken.share.partitions) => drop(taken),
+            Some(taken) => {
+                until_done(plan, table, Some(&taken.share), ctx, landing)?;
+                let whole = !taken.share.gone.is_cancelled();
+                drained = whole.then(|| taken.share.partitions.clone());
+                continue;
+            }
+            None => drained = None,
+        }
+        if plan.until == LandUntil::Now && ranges::is_reached(plan, &table.state()?, &goal) {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }

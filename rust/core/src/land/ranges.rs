@@ -120,3 +120,20 @@ fn stable_ends(
         std::thread::sleep(LOOK_EVERY);
     }
 }
+
+/// Where each partition ends now: what a lander of a group waits for, whoever lands it.
+pub fn goal(plan: &Plan, ctx: &Context, landing: &mut RegionLanding) -> Result<Vec<(i32, i64)>> {
+    let topic = &plan.topic;
+    let ends = match plan.until {
+        LandUntil::Now if plan.transactional => stable_ends(plan, ctx, landing)?,
+        _ => plan.cluster.watermarks(&topic.name, topic.partitions)?,
+    };
+    Ok(ends.into_iter().map(|(p, _, end)| (p, end)).collect())
+}
+
+/// Whether the table has come so far.
+pub fn is_reached(plan: &Plan, state: &TableState, goal: &[(i32, i64)]) -> bool {
+    let at = starts(plan, state);
+    goal.iter()
+        .all(|(partition, end)| at.get(partition).is_some_and(|at| at.reached >= *end))
+}

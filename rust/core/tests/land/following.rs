@@ -1,53 +1,36 @@
 //! Landing on and on, in commits.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kappaflow_core::land::{LandOptions, LandSummary, LandUntil, land};
-use kappaflow_core::{Context, Result, Session};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use kappaflow_core::land::{LandOptions, LandUntil};
 
 use crate::world::World;
 
 const SOON: &str = "commit_ms = 200";
 
-async fn follow(w: &World) -> (CancellationToken, JoinHandle<Result<LandSummary>>) {
-    let session = Session::open(&w.dir.path().join("job.toml"), &BTreeMap::new()).await;
-    let (ctx, session) = (Context::default(), session.unwrap());
-    let cancel = ctx.cancel.clone();
-    let options = LandOptions {
+fn on_and_on() -> LandOptions {
+    LandOptions {
         until: LandUntil::Stopped,
         ..LandOptions::default()
-    };
-    let landing = tokio::spawn(async move { land(&session, options, &ctx).await });
-    (cancel, landing)
-}
-
-async fn until_landed(w: &World, rows: usize) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while w.table().len() != rows {
-        assert!(Instant::now() < end, "{} of {rows} rows", w.table().len());
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lander_that_follows_commits_now_and_then_and_when_it_is_told_to_stop() {
     let w = World::with("follow", SOON).await;
-    let (cancel, landing) = follow(&w).await;
+    let (cancel, landing) = w.lander(on_and_on()).await;
     w.answers(0, 0..200, 1);
     w.flush();
-    until_landed(&w, 200).await;
+    w.until_landed(200).await;
     // One of two answers: nothing of the input lands, and what comes behind it does.
     w.answer(&w.producer, w.id(1, 0), 1, &[0], 2);
     w.answers(1, 1..100, 1);
     w.flush();
-    until_landed(&w, 299).await;
+    w.until_landed(299).await;
     w.answer(&w.producer, w.id(1, 0), 1, &[1], 2);
     w.answers(0, 190..210, 2);
     w.flush();
-    until_landed(&w, 311).await;
+    w.until_landed(311).await;
     w.answers(0, 300..320, 1);
     w.flush();
     cancel.cancel();
@@ -66,13 +49,13 @@ async fn a_lander_that_follows_commits_now_and_then_and_when_it_is_told_to_stop(
 #[tokio::test(flavor = "multi_thread")]
 async fn landers_that_follow_side_by_side_land_each_input_once() {
     let w = World::with("rivals", SOON).await;
-    let rivals = [follow(&w).await, follow(&w).await];
+    let rivals = [w.lander(on_and_on()).await, w.lander(on_and_on()).await];
     for from in (0..500).step_by(50) {
         w.answers(0, from..from + 50, 1);
         w.flush();
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
-    until_landed(&w, 500).await;
+    w.until_landed(500).await;
     let mut landed = 0;
     for (cancel, landing) in rivals {
         cancel.cancel();

@@ -5,6 +5,7 @@ mod common;
 mod dead_letters;
 mod faults;
 mod following;
+mod group;
 mod modes;
 mod upkeep;
 mod whole;

@@ -1,8 +1,9 @@
 //! A job whose egress, verdicts and dead letters a test writes by hand, as workers write them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -14,13 +15,15 @@ use kappaflow_core::registry::Which;
 use kappaflow_core::store::{RejectCount, Role};
 use kappaflow_core::table::Table;
 use kappaflow_core::verdict::{REASON_HEADER, VerdictRange, Verdicts};
-use kappaflow_core::{Context, Session};
+use kappaflow_core::{Context, Result, Session};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use roaring::RoaringBitmap;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::common::{dispatched, kafka, unique, write};
 
@@ -220,6 +223,30 @@ cap_max = 100000
         land(&self.session, LandOptions::default(), &Context::default())
             .await
             .unwrap()
+    }
+
+    /// A lander of its own, and what stops it.
+    pub async fn lander(
+        &self,
+        options: LandOptions,
+    ) -> (CancellationToken, JoinHandle<Result<LandSummary>>) {
+        let session = Session::open(&self.dir.path().join("job.toml"), &BTreeMap::new()).await;
+        let (ctx, session) = (Context::default(), session.unwrap());
+        let cancel = ctx.cancel.clone();
+        let landing = tokio::spawn(async move { land(&session, options, &ctx).await });
+        (cancel, landing)
+    }
+
+    pub async fn until_landed(&self, rows: usize) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.table().len() != rows {
+            assert!(
+                Instant::now() < end,
+                "{} of {rows} rows",
+                self.table().len()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// `(_split, _seq, _child, x)` of all rows of the table, sorted.
