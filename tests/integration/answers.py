@@ -60,6 +60,8 @@ commit_mib = 1
 name = "east"
 bootstrap_servers = "{server}"
 cap_max = 10000000
+[limits]
+session_timeout_ms = 6000
 """
 ID = struct.Struct(">BQIIIII")
 PARSED = fastavro.parse_schema(SCHEMA)

@@ -54,6 +54,20 @@ def test_two_landers_at_once_land_each_row_once(answers: Answers) -> None:
     assert answers.explained() == ROWS
 
 
+def test_what_a_killed_lander_of_a_group_leaves_the_others_land(one: DevStack, tmp_path: Path) -> None:
+    rows = 5 * ROWS
+    answers = Answers(tmp_path / "job", one.bootstrap(), "group", rows)
+    answers.write(answer for n in range(rows) for answer in family(n, 1 + n % 2))
+    landers = [answers.start(verb="land --shared") for _ in range(3)]
+    eventually(lambda: any((answers.dir / "landed").glob("_kappaflow/*.json")))
+    landers[0].kill()
+    for lander in landers[1:]:
+        ended(lander)
+    landers[0].communicate()
+    assert answers.written().compare(answers.landed()) == EXACT
+    assert answers.explained() == rows
+
+
 def test_a_disk_that_is_full_fails_clearly_and_with_room_the_rest_lands(answers: Answers) -> None:
     disk = answers.dir / "disk"
     disk.mkdir()
