@@ -140,9 +140,10 @@ fn retries() -> RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(8),
-            base: 2.0,
+            base: 3.0,
         },
-        max_retries: 10,
+        // The time decides: the first waits are short.
+        max_retries: 100,
         retry_timeout: Duration::from_secs(60),
     }
 }
