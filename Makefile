@@ -35,7 +35,7 @@ test: setup  ## Unit, property and integration tests against a real Kafka
 	@scripts/test
 
 .PHONY: crash-points
-crash-points: setup  ## Landers that stop, or whose disk fails, at every step of their commits (`make test` tries some)
+crash-points: setup  ## Landers and compactions stop, or their disk fails, at every step (`make test` tries some)
 	@KAPPAFLOW_CRASH_POINTS=all $(PY) -m pytest -s tests/integration/test_landing_crashes.py
 
 .PHONY: test-gssapi
