@@ -17,6 +17,7 @@ use crate::kafka::Cluster;
 use crate::registry::{self, SchemaRegistry, Settled};
 use crate::snapshot::{self, Planner, Snapshot, hex};
 use crate::store::{Child, JobRow, Role, SplitState, Store, Submission, TopicRow};
+use crate::table::Registrar;
 use crate::verdict;
 
 /// An opened job, planned: the snapshot is pinned, splits and children are in the store.
@@ -36,6 +37,8 @@ pub struct Opening {
     pub new_snapshot: bool,
     /// Plans a source that is no directory of Parquet files. `None`: only one that is pinned already can be opened.
     pub planner: Option<Planner>,
+    /// Speaks a table's format, if it is none of ours. `None`: such a table can't be reached.
+    pub registrar: Option<Registrar>,
 }
 
 /// What planning a job gives.
@@ -68,7 +71,9 @@ impl Session {
         params: &BTreeMap<String, String>,
         opening: Opening,
     ) -> Result<Self> {
-        Self::of(job::load(path, params)?, opening).await
+        let mut job = job::load(path, params)?;
+        job.registrar.clone_from(&opening.registrar);
+        Self::of(job, opening).await
     }
 
     /// The same of a job file that is read already.

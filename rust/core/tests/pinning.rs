@@ -54,6 +54,7 @@ async fn open_new(job: &Path) -> Session {
     let opening = Opening {
         new_snapshot: true,
         planner: None,
+        ..Opening::default()
     };
     Session::open_with(job, &BTreeMap::new(), opening)
         .await
@@ -206,6 +207,7 @@ async fn open_planned(job: &Path, planner: Planner) -> Result<Session, Error> {
     let opening = Opening {
         new_snapshot: false,
         planner: Some(planner),
+        ..Opening::default()
     };
     Session::open_with(job, &BTreeMap::new(), opening).await
 }
@@ -274,6 +276,7 @@ async fn a_planned_table_is_read_by_field_ids_and_names() {
     let opening = Opening {
         new_snapshot: true,
         planner: Some(planner),
+        ..Opening::default()
     };
     let again = Session::open_with(&file, &BTreeMap::new(), opening)
         .await

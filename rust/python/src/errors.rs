@@ -53,9 +53,9 @@ pub fn of_kind(py: Python<'_>, kind: &str, message: &str) -> PyErr {
     }
 }
 
-/// The kind and the text of an exception: its own, if it is of the kappaflow family; else that the source can't be
-/// planned, by which exception.
-pub fn told(py: Python<'_>, error: &PyErr) -> (String, String) {
+/// The kind and the text of an exception: its own, if it is of the kappaflow family; else the one that is given, and what
+/// could not be done, by which exception.
+pub fn told(py: Python<'_>, error: &PyErr, kind: &str, what: &str) -> (String, String) {
     let value = error.value(py);
     let family = py
         .import("kappaflow.errors")
@@ -67,8 +67,5 @@ pub fn told(py: Python<'_>, error: &PyErr) -> (String, String) {
     {
         return (kind, value.to_string());
     }
-    (
-        "source".into(),
-        format!("the source can't be planned: {error}"),
-    )
+    (kind.to_owned(), format!("{what}: {error}"))
 }

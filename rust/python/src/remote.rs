@@ -43,6 +43,7 @@ impl RemotePublish {
             let opening = Opening {
                 new_snapshot: false,
                 planner: Some(planner()),
+                registrar: None,
             };
             let session = Session::open_with(Path::new(&job), &params, opening).await?;
             let options = remote::RemoteOptions {

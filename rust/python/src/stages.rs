@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::drive::{drive, drive_until, runtime, to_json};
 use crate::errors;
-use crate::planner::planner;
+use crate::planner::{planner, registrar};
 
 pub type Params = BTreeMap<String, String>;
 
@@ -52,6 +52,7 @@ async fn open_with(job: &str, params: &Params, new_snapshot: bool) -> Result<Ses
     let opening = Opening {
         new_snapshot,
         planner: Some(planner()),
+        registrar: Some(registrar()),
     };
     Session::open_with(Path::new(job), params, opening).await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::model::{JobFile, Param, RejectLimit};
-use super::output::OutputMode;
+use super::output::{OutputMode, TableFormat};
 use super::params::{self, ParamValues};
 use super::secret;
 use super::service;
@@ -13,6 +13,7 @@ use super::topics::Cleanup;
 use crate::error::{Error, Result};
 use crate::kafka::{self, TRANSACTION_TIMEOUT_MS};
 use crate::snapshot::{Address, without_scheme};
+use crate::table::Registrar;
 
 /// A job file that has been read and checked.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Job {
     pub dir: PathBuf,
     pub file: JobFile,
     pub params: ParamValues,
+    /// Who speaks the table's format, if that is none of ours.
+    pub registrar: Option<Registrar>,
 }
 
 impl Job {
@@ -67,6 +70,7 @@ impl Job {
         let path = sample.to_string_lossy().into_owned();
         file.output.path = format!("{path}-landed");
         file.output.options.clear();
+        file.output.format = TableFormat::Parquet;
         file.output.mode = OutputMode::Append;
         file.output.metrics = None;
         file.source = Source::of_files(path, file.source.split_rows);
@@ -128,6 +132,7 @@ pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Job> {
         dir,
         file,
         params,
+        registrar: None,
     };
     check(&job)?;
     Ok(job)
@@ -148,6 +153,7 @@ pub fn resolved(path: &Path, params: ParamValues, text: &str) -> Result<Job> {
         dir: path.parent().unwrap_or(Path::new("/")).to_path_buf(),
         file,
         params,
+        registrar: None,
     };
     check(&job)?;
     Ok(job)

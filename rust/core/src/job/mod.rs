@@ -24,7 +24,7 @@ pub use fleet::ServiceFleet;
 pub use limiter::ServiceLimiter;
 pub use load::{Job, load, resolved};
 pub use model::*;
-pub use output::{Output, OutputMode};
+pub use output::{Output, OutputMode, TableFormat};
 pub use params::ParamValues;
 pub use secret::{is_reference, resolve_reference};
 pub use source::{Source, SourceFormat, SqlDriver};

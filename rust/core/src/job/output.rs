@@ -17,6 +17,9 @@ pub struct Output {
     /// from the environment (`AWS_REGION`, …). A secret is a reference (`env:NAME`, `file:PATH`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// What the table is to its readers. Delta is written in Python, by the extra `delta`.
+    #[serde(default)]
+    pub format: TableFormat,
     /// What becomes of the rows that other jobs have in the table. All but `append` show a job's rows to readers at once,
     /// when `reconcile` has explained every row.
     #[serde(default)]
@@ -43,6 +46,25 @@ pub struct Output {
     /// The same, when its last commit is so long ago.
     #[serde(default = "default_commit_ms")]
     pub commit_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TableFormat {
+    /// Parquet files, and a manifest that names those of a version.
+    #[default]
+    Parquet,
+    /// A Delta table.
+    Delta,
+}
+
+impl TableFormat {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Delta => "delta",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -56,8 +56,9 @@ pub fn clean(table: &Table, older_than: Duration, ctx: &Context) -> Result<Clean
     let state = table.state()?;
     let files = storage.list(super::DATA)?;
     let mut gone = Vec::new();
+    let keeps_files = table.keeps_files();
     for (name, at_ms) in &state.removed {
-        if *at_ms < before_ms {
+        if *at_ms < before_ms && !keeps_files {
             remove(name)?;
             done.replaced += 1;
             done.bytes += files
@@ -70,7 +71,7 @@ pub fn clean(table: &Table, older_than: Duration, ctx: &Context) -> Result<Clean
     table.forget(&gone).map_err(|e| e.at(table.location()))?;
 
     let is_old = |entry: &&Entry| entry.modified_ms < before_ms;
-    for orphan in orphans.iter().filter(is_old) {
+    for orphan in orphans.iter().filter(|f| is_old(f) && !keeps_files) {
         remove(&orphan.name)?;
         done.orphans += 1;
         done.bytes += orphan.bytes;

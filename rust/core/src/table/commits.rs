@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::admit::{admit, apply, publish, replace};
 use super::manifest::{self, Change, CommitLog, Manifest, ManifestLog};
+use super::registered::RegisteredLog;
 use super::storage::{Entry, Storage};
 use super::{CommitError, CommitRequest, Committed, DataFile, Seen, TableState, rebuild};
 use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::identity::JobId;
-use crate::job::{Job, OutputMode};
+use crate::job::{Job, OutputMode, TableFormat, resolve_reference};
 use crate::snapshot::Reach;
 use crate::store::now_ms;
 
@@ -34,14 +35,20 @@ impl Table {
         let output = &job.file.output;
         let place = Reach::new(&job.dir, output.options.clone()).place(&output.path)?;
         let spool = job.work_dir().join("spool");
-        Ok(Self::new(
-            Storage::new(place, spool),
-            Box::new(ManifestLog::default()),
-        ))
+        let log: Box<dyn CommitLog> = match output.format {
+            TableFormat::Parquet => Box::new(ManifestLog::default()),
+            format => Box::new(registered(job, format)?),
+        };
+        Ok(Self::new(Storage::new(place, spool), log))
     }
 
     pub fn new(storage: Storage, log: Box<dyn CommitLog>) -> Self {
         Self { storage, log }
+    }
+
+    /// Whether files are removed by the format's own means.
+    pub fn keeps_files(&self) -> bool {
+        self.log.keeps_files()
     }
 
     /// The directory or the URL.
@@ -98,6 +105,7 @@ impl Table {
                 version: newest.state.version,
             }));
         }
+        let parent = newest.as_ref().map(|m| m.commit.clone());
         let state = newest.map_or_else(TableState::default, |m| m.state);
         let seen = self.seen(&state).map_err(refused)?;
         admit(&state, &seen, request)?;
@@ -106,7 +114,8 @@ impl Table {
             .map_err(|e| CommitError::Refused {
                 reason: format!("the sidecar of commit {} can't be written: {e}", request.id),
             })?;
-        let manifest = Manifest::new(apply(&state, request, sidecar), &request.id);
+        let next = apply(&state, request, sidecar);
+        let manifest = Manifest::new(next, &request.id, parent.as_deref());
         let added = if request.staged {
             &[]
         } else {
@@ -115,6 +124,7 @@ impl Table {
         let change = Change {
             added,
             removed: &[],
+            data_change: true,
         };
         let version = manifest.state.version;
         let appended = self.log.append(&self.storage, &manifest, &change)?;
@@ -142,20 +152,26 @@ impl Table {
     /// [`CommitError`]: nothing is published then, or that can't be told.
     pub fn publish(&self, job: JobId, mode: OutputMode) -> Result<Option<u64>, CommitError> {
         for _ in 0..TRIES {
-            let state = self.state().map_err(refused)?;
+            let (state, parent) = self.newest()?;
             let Some(published) = publish(&state, job, mode, now_ms()) else {
                 return Ok(None);
             };
-            let manifest = Manifest::new(published.state, &unique_name());
+            let manifest = Manifest::new(published.state, &unique_name(), parent.as_deref());
             let change = Change {
                 added: &published.added,
                 removed: &published.removed,
+                data_change: true,
             };
             if self.log.append(&self.storage, &manifest, &change)? {
                 return Ok(Some(manifest.state.version));
             }
         }
         Err(gave_way())
+    }
+
+    fn newest(&self) -> Result<(TableState, Option<String>), CommitError> {
+        let newest = self.log.newest(&self.storage).map_err(refused)?;
+        Ok(newest.map_or_else(Default::default, |m| (m.state, Some(m.commit))))
     }
 
     /// Puts files in the place of others with the same rows. The version that has them, or `None` if one of the others is
@@ -170,12 +186,16 @@ impl Table {
         commit: &str,
     ) -> Result<Option<u64>, CommitError> {
         for _ in 0..TRIES {
-            let state = self.state().map_err(refused)?;
+            let (state, parent) = self.newest()?;
             let Some(next) = replace(&state, added, removed, now_ms()) else {
                 return Ok(None);
             };
-            let manifest = Manifest::new(next, commit);
-            let change = Change { added, removed };
+            let manifest = Manifest::new(next, commit, parent.as_deref());
+            let change = Change {
+                added,
+                removed,
+                data_change: false,
+            };
             if self.log.append(&self.storage, &manifest, &change)? {
                 return Ok(Some(manifest.state.version));
             }
@@ -189,17 +209,18 @@ impl Table {
     /// [`CommitError`].
     pub fn forget(&self, gone: &[String]) -> Result<(), CommitError> {
         for _ in 0..TRIES {
-            let mut next = self.state().map_err(refused)?;
+            let (mut next, parent) = self.newest()?;
             let before = next.removed.len();
             next.removed.retain(|path, _| !gone.contains(path));
             if next.removed.len() == before {
                 return Ok(());
             }
             next.version += 1;
-            let manifest = Manifest::new(next, &unique_name());
+            let manifest = Manifest::new(next, &unique_name(), parent.as_deref());
             let change = Change {
                 added: &[],
                 removed: &[],
+                data_change: false,
             };
             if self.log.append(&self.storage, &manifest, &change)? {
                 return Ok(());
@@ -222,6 +243,30 @@ impl Table {
         };
         Ok(files.into_iter().filter(is_orphan).collect())
     }
+}
+
+fn registered(job: &Job, format: TableFormat) -> Result<RegisteredLog> {
+    let output = &job.file.output;
+    let registrar = job.registrar.clone().ok_or_else(|| Error::NotReady {
+        what: format!(
+            "the table of job {} is of format {}, which is spoken in Python",
+            job.file.name,
+            format.name()
+        ),
+        fix: "use `kappaflow` or its Python package, not this binary".into(),
+    })?;
+    let resolved = output.options.iter().map(|(name, value)| {
+        let value = resolve_reference(value, &job.dir);
+        let value = value.map_err(|e| job.error(format!("output.options.{name:?}"), e))?;
+        Ok((name.clone(), value))
+    });
+    Ok(RegisteredLog {
+        registrar,
+        format,
+        place: job.table().to_string_lossy().into_owned(),
+        options: resolved.collect::<Result<_>>()?,
+        partition_key: output.partition_key.clone(),
+    })
 }
 
 /// Runs calls of a table from within an asynchronous runtime.

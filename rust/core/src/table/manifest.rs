@@ -16,6 +16,9 @@ pub struct Manifest {
     pub format: u32,
     /// The commit that made this version.
     pub commit: String,
+    /// The commit that made the version before.
+    #[serde(default)]
+    pub parent: Option<String>,
     pub created_ms: i64,
     #[serde(flatten)]
     pub state: TableState,
@@ -28,10 +31,11 @@ struct Format {
 }
 
 impl Manifest {
-    pub fn new(state: TableState, commit: &str) -> Self {
+    pub fn new(state: TableState, commit: &str, parent: Option<&str>) -> Self {
         Self {
             format: FORMAT,
             commit: commit.to_owned(),
+            parent: parent.map(str::to_owned),
             created_ms: crate::store::now_ms(),
             state,
         }
@@ -62,6 +66,8 @@ impl Manifest {
 pub struct Change<'a> {
     pub added: &'a [DataFile],
     pub removed: &'a [DataFile],
+    /// Whether rows come or go, or only other files hold them.
+    pub data_change: bool,
 }
 
 /// The log of a table's versions. Calls block.
@@ -82,6 +88,11 @@ pub trait CommitLog: Send + Sync {
         manifest: &Manifest,
         change: &Change<'_>,
     ) -> Result<bool, CommitError>;
+
+    /// Whether files are removed by the format's own means, as Delta's `VACUUM`, which knows who still reads them.
+    fn keeps_files(&self) -> bool {
+        false
+    }
 }
 
 type Create = dyn Fn(&Storage, &str, &str) -> std::io::Result<bool> + Send + Sync;

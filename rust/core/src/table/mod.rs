@@ -10,6 +10,7 @@ mod files;
 mod folder;
 mod identities;
 mod manifest;
+mod registered;
 mod seen;
 mod storage;
 
@@ -29,6 +30,7 @@ pub(crate) use files::{Files, Shape};
 pub(crate) use identities::fields as identity_fields;
 pub use identities::{Row, read_identities};
 pub use manifest::{Change, CommitLog, FORMAT, Manifest, ManifestLog};
+pub use registered::Registrar;
 pub use seen::{Seen, SeenSplit, rebuild};
 pub use storage::{Entry, NewFile, Storage};
 
@@ -91,11 +93,12 @@ pub struct TableState {
 }
 
 impl TableState {
-    /// The files of one job, or of all: what readers see, and what waits to be published.
+    /// The files of one job, or of all: what readers see, and what waits to be published. Those that others have rewritten
+    /// may have rows of any job.
     pub fn files_of(&self, job: Option<JobId>) -> impl Iterator<Item = &DataFile> {
         let job = job.map(|j| j.to_string());
         let all = self.files.iter().chain(&self.staged);
-        all.filter(move |f| job.as_ref().is_none_or(|j| *j == f.job))
+        all.filter(move |f| f.job.is_empty() || job.as_ref().is_none_or(|j| *j == f.job))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kappaflow_core::Context;
+use kappaflow_core::land::{LandOptions, land};
 use kappaflow_core::reconcile::{LedgerReport, reconcile};
 use kappaflow_core::table::Table;
+use kappaflow_core::{Context, Error};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::world::{World, row};
@@ -140,4 +141,17 @@ async fn a_backfill_replaces_the_partitions_that_it_has_once_it_is_explained() {
     assert_eq!((report.landed, report.explained), (1_000, true));
     assert!(report.notes.iter().any(|n| n.contains("has replaced rows")));
     assert_eq!(seen(&first), both);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_format_that_nobody_speaks_is_named() {
+    let w = World::with("spoken", "format = 'delta'").await;
+    let refused = land(&w.session, LandOptions::default(), &Context::default()).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }));
+    assert!(
+        error
+            .to_string()
+            .contains("is of format delta, which is spoken in Python")
+    );
 }
