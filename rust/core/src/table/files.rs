@@ -75,6 +75,8 @@ pub struct Files<'t> {
     open: BTreeMap<Values, Open>,
     /// Whole files that no commit names yet.
     done: Vec<DataFile>,
+    /// Bytes of the files that no commit names yet: of whole ones, and of those that are open as far as they are written.
+    bytes: u64,
 }
 
 struct Open {
@@ -133,6 +135,7 @@ impl<'t> Files<'t> {
             order,
             open: BTreeMap::new(),
             done: Vec::new(),
+            bytes: 0,
         })
     }
 
@@ -171,6 +174,9 @@ impl<'t> Files<'t> {
                 self.close(&values)?;
             }
         }
+        let open = self.open.values().map(|o| o.writer.bytes_written() as u64);
+        let done = self.done.iter().map(|data| data.bytes);
+        self.bytes = done.sum::<u64>() + open.sum::<u64>();
         Ok(())
     }
 
@@ -333,10 +339,9 @@ impl<'t> Files<'t> {
         Ok(bytes)
     }
 
-    /// Bytes of the files that no commit names yet: of whole ones, and of those that are open as far as they are written.
+    /// Bytes of the files that no commit names yet, as of the last batch.
     pub fn bytes(&self) -> u64 {
-        let open = self.open.values().map(|o| o.writer.bytes_written() as u64);
-        self.done.iter().map(|data| data.bytes).sum::<u64>() + open.sum::<u64>()
+        self.bytes
     }
 
     /// Ends all files and gives them, for a commit. They are still removed unless [`Files::keep`] is called.
@@ -358,6 +363,7 @@ impl<'t> Files<'t> {
     /// The commit is in, or may be in: the files stay.
     pub fn keep(&mut self) {
         self.done.clear();
+        self.bytes = 0;
     }
 }
 
