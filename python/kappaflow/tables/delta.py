@@ -186,8 +186,15 @@ def _files(table: "DeltaTable") -> Iterable[dict[str, Any]]:
             "path": unquote(str(action["path"])),
             "rows": action["num_records"],
             "bytes": action["size_bytes"],
-            "partition": {name: None if value is None else str(value) for name, value in partition.items()},
+            "partition": {name: _text(value) for name, value in partition.items()},
         }
+
+
+def _text(value: object) -> str | None:
+    """A partition's value as the core writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None else str(value)
 
 
 @contextmanager

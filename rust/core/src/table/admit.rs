@@ -132,12 +132,20 @@ pub struct Published {
 
 /// Puts a job's rows in the place of others': all of them, or those of the partitions that it has rows in. `None` if that
 /// is done.
-pub fn publish(state: &TableState, job: JobId, mode: OutputMode, now_ms: i64) -> Option<Published> {
+///
+/// # Errors
+/// [`CommitError::Refused`] if a file that would be replaced may hold rows of the job itself.
+pub fn publish(
+    state: &TableState,
+    job: JobId,
+    mode: OutputMode,
+    now_ms: i64,
+) -> Result<Option<Published>, CommitError> {
     let job = job.to_string();
     let (added, staged): (Vec<_>, Vec<_>) =
         state.staged.iter().cloned().partition(|f| f.job == job);
     if mode == OutputMode::Append || (added.is_empty() && state.published.contains_key(&job)) {
-        return None;
+        return Ok(None);
     }
     let replaces = |file: &DataFile| {
         let here = || added.iter().any(|f| f.partition == file.partition);
@@ -145,6 +153,11 @@ pub fn publish(state: &TableState, job: JobId, mode: OutputMode, now_ms: i64) ->
     };
     let (removed, mut files): (Vec<_>, Vec<_>) =
         state.files.iter().cloned().partition(|f| replaces(f));
+    if state.published.contains_key(&job) && removed.iter().any(|f| f.job.is_empty()) {
+        return Err(refused(
+            "others have rewritten files that may hold rows which this job has published before, and what came since can't replace those around them: land this job's rest as another job, under a new name or param",
+        ));
+    }
     files.extend(added.iter().cloned());
     let mut next = TableState {
         version: state.version + 1,
@@ -155,14 +168,21 @@ pub fn publish(state: &TableState, job: JobId, mode: OutputMode, now_ms: i64) ->
     next.published.insert(job.clone(), next.version);
     for file in &removed {
         next.removed.insert(file.path.clone(), now_ms);
-        next.replaced.insert(file.job.clone(), job.clone());
+        if file.job.is_empty() {
+            // It may have held rows of any that has landed here.
+            let landed = state.offsets.keys().filter_map(|key| key.split('/').next());
+            let all = landed.map(|other| (other.to_owned(), job.clone()));
+            next.replaced.extend(all);
+        } else {
+            next.replaced.insert(file.job.clone(), job.clone());
+        }
     }
     next.replaced.remove(&job);
-    Some(Published {
+    Ok(Some(Published {
         state: next,
         added,
         removed,
-    })
+    }))
 }
 
 /// A table in which files stand for others with the same rows. `None` if one of those is no more.

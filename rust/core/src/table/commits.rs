@@ -153,7 +153,7 @@ impl Table {
     pub fn publish(&self, job: JobId, mode: OutputMode) -> Result<Option<u64>, CommitError> {
         for _ in 0..TRIES {
             let (state, parent) = self.newest()?;
-            let Some(published) = publish(&state, job, mode, now_ms()) else {
+            let Some(published) = publish(&state, job, mode, now_ms())? else {
                 return Ok(None);
             };
             let manifest = Manifest::new(published.state, &unique_name(), parent.as_deref());

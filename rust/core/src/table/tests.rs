@@ -400,6 +400,18 @@ fn rows_that_replace_others_show_at_once_and_only_there() {
     table.commit(&request).unwrap();
     assert_eq!(table.publish(two, replace), Ok(Some(6)));
     assert_eq!(days(&table).iter().filter(|d| d.0 == 2).count(), 4);
+    // Nor rows of its own that others have put into files of theirs, as far as one can know.
+    let mut state = table.state().unwrap();
+    state.staged.clone_from(&state.files);
+    state.files.truncate(1);
+    state.files[0].job.clear();
+    let mixed = admit::publish(&state, two, OutputMode::NewVersion, 0);
+    assert!(matches!(mixed, Err(CommitError::Refused { .. })));
+    state.published.clear();
+    let whole = admit::publish(&state, two, OutputMode::NewVersion, 0);
+    let whole = whole.unwrap().unwrap();
+    assert_eq!(whole.removed.len(), 1);
+    assert!(whole.state.replaced.contains_key(&one.to_string()));
     // A new version has its own job's rows alone, though these be none.
     assert_eq!(table.publish(three, OutputMode::NewVersion), Ok(Some(7)));
     assert_eq!(days(&table), []);
