@@ -17,8 +17,8 @@ from tests.integration.crashing import Crash, build, points
 
 pytestmark = pytest.mark.integration
 
-ROWS = 12_000
-"""Enough for three commits of the least size."""
+ROWS = 24_000
+"""Enough for three commits of the least size, or four: a batch may be on its way to the files when one is due."""
 SAMPLE = 12
 """So many steps of each kind are tried, or all: `make crash-points`."""
 
@@ -55,8 +55,12 @@ def steps(answers: Answers, library: Path) -> list[str]:
     crash = Crash(answers, "whole", library)
     done = crash.run()
     assert done.returncode == 0, done.stderr
-    assert len(list(crash.directory.glob("_kappaflow/*.json"))) == 3
+    assert versions(crash.directory) in (3, 4)
     return crash.steps
+
+
+def versions(table: Path) -> int:
+    return len(list(table.glob("_kappaflow/*.json")))
 
 
 def chosen(points: list[int]) -> list[int]:
@@ -104,8 +108,8 @@ def test_a_lander_may_stop_at_every_step(
     with ThreadPoolExecutor(2) as pool:
         met = list(pool.map(lambda crash: tried(crash, written), crashes))
     print(f"{how}: {sum(met)} of {len(met)} steps were met, of {len(steps)} that a lander does")
-    # Records come in another order each time, and the last file may have a write less.
-    assert sum(met) >= len(met) - 2
+    # Records come in another order each time, and of four commits one may be too few to come about again.
+    assert sum(met) >= len(met) * 2 // 3
 
 
 @pytest.mark.timeout(1_200)
@@ -131,7 +135,7 @@ def test_a_compaction_may_stop_at_every_step(
 
     whole = compaction(0)
     assert whole.run().returncode == 0
-    assert len(list(whole.directory.glob("_kappaflow/*.json"))) > 3, "it compacts nothing"
+    assert versions(whole.directory) > versions(answers.dir / "whole"), "it compacts nothing"
     with ThreadPoolExecutor(2) as pool:
         met = list(pool.map(tried, chosen(points(whole.steps, how))))
     print(f"{how}: {sum(met)} of {len(met)} steps were met, of {len(whole.steps)} that a compaction does")

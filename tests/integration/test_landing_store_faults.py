@@ -36,9 +36,9 @@ def landed(job: Path) -> list[int]:
     return list(found["n"])
 
 
-def test_a_store_that_is_throttled_takes_every_row_once(
-    regions: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3, str, dict[str, str]]]:
+    """An S3 server, a place in it, and the options that a job gives."""
     server = S3(tmp_path / "s3", print)
     server.launch(None, set())
     try:
@@ -50,20 +50,48 @@ def test_a_store_that_is_throttled_takes_every_row_once(
         monkeypatch.setenv("LAKE_SECRET", options["aws_secret_access_key"])
         options["aws_secret_access_key"] = "env:LAKE_SECRET"
         (tmp_path / "job").mkdir()
-        with landing_in(url, options, tmp_path / "job", regions["east"]) as workers:
-            job = workers.replay.job
-            # What is tried again gets through.
-            server.fail(4)
-            assert kappaflow.land(job)["landed"] == ROWS
-            server.fail(4)
-            kappaflow.compact_table(job)
-            server.fail(4)
-            assert landed(job) == list(range(ROWS))
-            assert kappaflow.land(job)["landed"] == 0
-            ledger = kappaflow.reconcile(job)
-            assert (ledger["landed"], ledger["duplicated"]) == (ROWS, 0)
+        yield server, url, options
     finally:
         server.stop(20)
+
+
+def test_a_store_that_is_throttled_takes_every_row_once(
+    regions: dict[str, str], tmp_path: Path, lake: tuple[S3, str, dict[str, str]]
+) -> None:
+    server, url, options = lake
+    with landing_in(url, options, tmp_path / "job", regions["east"]) as workers:
+        job = workers.replay.job
+        # What is tried again gets through.
+        server.fail(4)
+        assert kappaflow.land(job)["landed"] == ROWS
+        server.fail(4)
+        kappaflow.compact_table(job)
+        server.fail(4)
+        assert landed(job) == list(range(ROWS))
+        assert kappaflow.land(job)["landed"] == 0
+        ledger = kappaflow.reconcile(job)
+        assert (ledger["landed"], ledger["duplicated"]) == (ROWS, 0)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_puts_that_are_done_but_answered_too_late_are_not_done_twice(
+    regions: dict[str, str], tmp_path: Path, lake: tuple[S3, str, dict[str, str]], every: int
+) -> None:
+    server, url, options = lake
+    # A commit is three PUTs: with 2 the sidecar's and the manifest's answers are late, with 3 the manifest's.
+    options["timeout"] = "1 second"
+    with landing_in(url, options, tmp_path / "job", regions["east"]) as workers:
+        job = workers.replay.job
+        server.slow(every, 2_500)
+        done = kappaflow.land(job)
+        assert done["landed"] == ROWS
+        assert (done["version"], done["orphans"]) == (sum(r["commits"] for r in done["regions"]), 0)
+        kappaflow.compact_table(job)
+        server.slow(0, 0)
+        assert landed(job) == list(range(ROWS))
+        assert kappaflow.land(job)["landed"] == 0
+        ledger = kappaflow.reconcile(job)
+        assert (ledger["landed"], ledger["duplicated"], ledger["explained"]) == (ROWS, 0, True)
 
 
 def test_an_hdfs_that_dies_and_comes_back_has_every_row_once(regions: dict[str, str], tmp_path: Path) -> None:

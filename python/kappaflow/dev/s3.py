@@ -1,4 +1,4 @@
-"""The stack's S3 server: moto, in memory, with one bucket; it can be told to answer 503 for a while."""
+"""The stack's S3 server: moto, in memory, with one bucket; it can be told to answer 503, or late, for a while."""
 
 import importlib.util
 import json
@@ -61,11 +61,18 @@ class S3(Server):
 
     def fail(self, requests: int) -> None:
         """Lets the next requests be answered by 503 `SlowDown`, as S3 does when it has too many."""
+        self._tell({"fail": requests})
+
+    def slow(self, every: int, ms: int) -> None:
+        """Lets each so many-th PUT from now on be answered so much later than it is done; 0 ends that."""
+        self._tell({"slow_every": every, "slow_ms": ms})
+
+    def _tell(self, order: dict[str, int]) -> None:
         record = self._record()
         if record is None:
             raise DevStackError(f"no S3 server in {self.root.parent}: run `kappaflow dev up --s3` first.")
         try:
-            _call(record.port, "POST", {"fail": requests})
+            _call(record.port, "POST", order)
         except (OSError, ValueError) as error:
             raise DevStackError(f"the S3 server at {self.url(record)} does not answer ({error}).") from error
 

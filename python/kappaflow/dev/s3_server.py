@@ -1,8 +1,9 @@
-"""The process of the S3 server: moto's application with a page of our own, by which it is known and told to fail."""
+"""The process of the S3 server: moto's application with a page of our own, by which it is known, and told to fail."""
 
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,12 +15,13 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Named:
-    """An application that tells its name at one path, and answers 503 as often as it was told there."""
+    """An application that tells its name at one path, and answers 503, or late, as often as it was told there."""
 
     def __init__(self, name: str, inner: Wsgi) -> None:
         self._name = name
         self._inner = inner
         self._to_fail = 0
+        self._slow_every = self._slow_ms = self._puts = 0
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -28,7 +30,7 @@ class Named:
             if environ["REQUEST_METHOD"] == "POST":
                 body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 with self._lock:
-                    self._to_fail = int(json.loads(body)["fail"])
+                    self._told(json.loads(body))
             start_response("200 OK", [("Content-Type", "application/json")])
             return [json.dumps({"name": self._name, "to_fail": self._to_fail}).encode()]
         with self._lock:
@@ -36,7 +38,25 @@ class Named:
         if fails:
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [_BUSY]
-        return self._inner(environ, start_response)
+        return self._answer(environ, start_response)
+
+    def _told(self, order: dict[str, int]) -> None:
+        self._to_fail = order.get("fail", self._to_fail)
+        self._slow_every = order.get("slow_every", self._slow_every)
+        self._slow_ms = order.get("slow_ms", self._slow_ms)
+        self._puts = 0
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        answer = self._inner(environ, start_response)
+        if environ["REQUEST_METHOD"] != "PUT":
+            return answer
+        with self._lock:
+            self._puts += 1
+            slow = self._slow_every > 0 and self._puts % self._slow_every == 0
+        if slow:
+            # What was put is there by now.
+            time.sleep(self._slow_ms / 1_000)
+        return answer
 
 
 def main() -> None:

@@ -200,6 +200,10 @@ class DevStack:
         """Lets the S3 server answer the next requests by 503 `SlowDown`, as S3 does when it has too many."""
         self._servers.s3.fail(requests)
 
+    def s3_slow(self, every: int, ms: int) -> None:
+        """Lets each so many-th PUT from now on be answered so much later than it is done; 0 ends that."""
+        self._servers.s3.slow(every, ms)
+
     def status(self) -> list[RegionStatus]:
         """How each region is now. Asks each running Kafka; changes nothing."""
         state = status.recovered(self.directory, load_state(self.directory))

@@ -235,7 +235,7 @@ impl Lander<'_> {
             }
             let committed = self.table.commit(&request);
             if matches!(committed, Ok(_) | Err(CommitError::Ambiguous { .. })) {
-                self.intake.writer.keep();
+                self.intake.writer.keep()?;
             }
             self.landing.version = committed.map_err(Ended::Commit)?.version;
             self.landing.commits += 1;

@@ -43,7 +43,7 @@ pub struct Intake<'a> {
     /// Where the drain began.
     pub starts: &'a BTreeMap<i32, Position>,
     pub families: Families<Held>,
-    pub writer: Writer<'a>,
+    pub writer: Writer,
     pub letters: Letters<'a>,
     /// Schemas whose answers can't be read, and why.
     pub unreadable: HashMap<SchemaKey, String>,

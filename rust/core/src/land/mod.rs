@@ -3,6 +3,7 @@
 
 mod drain;
 pub mod families;
+mod file_thread;
 mod group;
 mod intake;
 mod letters;

@@ -1,6 +1,7 @@
 //! Answers to rows: decoded by the schema they were written with, as columns of the egress schema, with whose they are.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::builder::{ArrayBuilder, Int32Builder, Int64Builder};
@@ -11,6 +12,7 @@ use kappaflow_avro::framing::SchemaKey;
 use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
 
 use super::families::At;
+use super::file_thread::FileThread;
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, JobId};
 use crate::table::{DataFile, Files, Shape, Storage, identity_fields};
@@ -21,8 +23,8 @@ const BATCH_ROWS: usize = 8_192;
 const BATCH_BYTES: usize = 16 << 20;
 
 /// Decodes answers and writes them, commit by commit.
-pub struct Writer<'t> {
-    storage: &'t Storage,
+pub struct Writer {
+    table: PathBuf,
     job: JobId,
     schema: SchemaRef,
     egress: AvroSchema,
@@ -30,7 +32,7 @@ pub struct Writer<'t> {
     lanes: BTreeMap<SchemaKey, Lane>,
     /// Rows and bytes decoded since the last batch.
     pending: (usize, usize),
-    files: Files<'t>,
+    files: FileThread,
     /// Rows given so far.
     pub rows: u64,
 }
@@ -54,10 +56,10 @@ pub struct Answer<'a> {
     pub datum: &'a [u8],
 }
 
-impl<'t> Writer<'t> {
+impl Writer {
     /// # Errors
     /// [`Error::Schema`] if the egress schema has a type that no column is made of, or a field with a reserved name.
-    pub fn new(storage: &'t Storage, egress: &AvroSchema, shape: Shape) -> Result<Self> {
+    pub fn new(storage: &Storage, egress: &AvroSchema, shape: Shape) -> Result<Self> {
         let wrong = |reason: String| Error::Schema {
             what: format!("egress {}", egress.full_name()),
             reason,
@@ -74,13 +76,15 @@ impl<'t> Writer<'t> {
             fields.push(field);
         }
         let schema = Arc::new(Schema::new(fields));
+        let (table, job) = (storage.location().to_path_buf(), shape.job);
+        let files = Files::new(storage, Arc::clone(&schema), shape)?;
         Ok(Self {
-            storage,
-            job: shape.job,
+            files: FileThread::start(table.clone(), files)?,
+            table,
+            job,
             egress: egress.clone(),
             lanes: BTreeMap::new(),
             pending: (0, 0),
-            files: Files::new(storage, Arc::clone(&schema), shape)?,
             schema,
             rows: 0,
         })
@@ -187,7 +191,7 @@ impl<'t> Writer<'t> {
             .map(|lane| lane.batch(&job, &schema));
         let batches: std::result::Result<Vec<_>, String> = batches.collect();
         batches.map_err(|reason| Error::Table {
-            table: self.storage.location().to_path_buf(),
+            table: self.table.clone(),
             reason: format!("can't make a batch: {reason}"),
         })
     }
@@ -214,8 +218,11 @@ impl<'t> Writer<'t> {
     }
 
     /// The commit is in, or may be in: the files stay.
-    pub fn keep(&mut self) {
-        self.files.keep();
+    ///
+    /// # Errors
+    /// [`Error::Table`] if the thread that writes files is gone.
+    pub fn keep(&mut self) -> Result<()> {
+        self.files.keep()
     }
 }
 

@@ -24,6 +24,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 const GAP_BYTES: u64 = 1 << 20;
 
 /// Where a file is.
+#[derive(Clone)]
 pub enum Place {
     Local(PathBuf),
     Remote(Remote),

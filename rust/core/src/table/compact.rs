@@ -194,7 +194,7 @@ fn copy(
     file: &DataFile,
     opened: Opened,
     schema: &SchemaRef,
-    files: &mut Files<'_>,
+    files: &mut Files,
     ctx: &Context,
 ) -> Result<u64> {
     let failed = |reason: String| Error::Table {

@@ -63,8 +63,8 @@ impl Shape {
 type Values = Vec<Option<String>>;
 
 /// Writes data files, commit by commit. Dropped before a commit, that one's files are removed.
-pub struct Files<'t> {
-    storage: &'t Storage,
+pub struct Files {
+    storage: Storage,
     shape: Shape,
     file_bytes: u64,
     schema: SchemaRef,
@@ -94,10 +94,10 @@ impl Open {
     }
 }
 
-impl<'t> Files<'t> {
+impl Files {
     /// # Errors
     /// [`Error::Schema`] if there is no such column, or it can't be in a partition key.
-    pub fn new(storage: &'t Storage, schema: SchemaRef, shape: Shape) -> Result<Self> {
+    pub fn new(storage: &Storage, schema: SchemaRef, shape: Shape) -> Result<Self> {
         let column = |key: &str, name: &String| {
             schema.index_of(name).map_err(|_| Error::Schema {
                 what: "of answers".into(),
@@ -123,7 +123,7 @@ impl<'t> Files<'t> {
             }
         }
         Ok(Self {
-            storage,
+            storage: storage.clone(),
             file_bytes: FILE_BYTES.min(shape.commit_bytes),
             properties: properties(&order).map_err(|e| Error::Table {
                 table: storage.location().to_path_buf(),
@@ -367,7 +367,7 @@ impl<'t> Files<'t> {
     }
 }
 
-impl Drop for Files<'_> {
+impl Drop for Files {
     fn drop(&mut self) {
         // No commit names them; one that can't be removed is an orphan, as after a kill.
         for (_, open) in std::mem::take(&mut self.open) {

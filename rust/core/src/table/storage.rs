@@ -21,6 +21,7 @@ const PART_BYTES: usize = 16 << 20;
 const PARTS: usize = 4;
 
 /// See the module.
+#[derive(Clone)]
 pub struct Storage {
     place: Place,
     shown: PathBuf,
