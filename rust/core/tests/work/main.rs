@@ -237,12 +237,15 @@ async fn every_record_gets_its_verdict() {
     check_counts(&worked.unwrap());
     assert_eq!(watched.unwrap().records, ROWS as u64);
     assert_eq!(check(&session, KILLED).await, 0);
+    // Its processes leave by themselves: what they do at their end is done. The one that a record killed may not be there
+    // again when the other has done the rest.
+    let left = || std::fs::read_to_string(dir.path().join("left")).unwrap();
+    let first = left().lines().count();
+    assert!((1..=2).contains(&first), "{}", left());
     // Again: there is nothing to do, and that is found out at once.
     let again = work(&session, options(), &ctx).await.unwrap();
     assert_eq!(again.read, 0, "{again:?}");
-    // Its processes leave by themselves: what they do at their end is done.
-    let left = std::fs::read_to_string(dir.path().join("left")).unwrap();
-    assert_eq!(left.lines().count(), 2 + 2, "{left}");
+    assert_eq!(left().lines().count(), first + 2, "{}", left());
 }
 
 #[tokio::test(flavor = "multi_thread")]
