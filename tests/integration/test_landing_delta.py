@@ -87,7 +87,7 @@ def test_a_commit_whose_answer_is_lost_is_in_once(
         assert [row["n"] for row in rows(tmp_path / "landed")] == list(range(ROWS))
         assert kappaflow.land(job)["landed"] == 0
 
-        def lost(place: str, options: Mapping[str, str]) -> Any:
+        def lost(asked: Mapping[str, Any]) -> Any:
             raise OSError("the store is away")
 
         monkeypatch.setattr(delta, "head", lost)

@@ -12,12 +12,13 @@ from kappaflow.sources.spec import Spec, wheel
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import DataScan, FileScanTask, Table
 
 _COMPACT = "Compact the table (rewrite its data files)"
 # How pyiceberg names what leads to storage, and how object_store does.
-_STORAGE = {
+STORAGE = {
     "s3.endpoint": "aws_endpoint",
     "s3.region": "aws_region",
     "s3.access-key-id": "aws_access_key_id",
@@ -103,7 +104,7 @@ def _plan(spec: Spec, table: "Table", name: str, snapshot_id: int) -> Plan:
             task.file.file_path.removeprefix("file://"),
             task.file.file_size_in_bytes,
             task.file.record_count,
-            _partition(table, task),
+            identities(table, task.file),
         )
         for task in tasks
     ]
@@ -169,17 +170,17 @@ def _changed_inside(schema: "Schema", all_schemas: "Sequence[Schema]") -> list[s
     return [field.name for field in schema.fields if len(shapes.get(field.field_id, ())) > 1]
 
 
-def _partition(table: "Table", task: "FileScanTask") -> dict[str, str | None]:
+def identities(table: "Table", file: "DataFile") -> dict[str, str | None]:
     """The values of the columns that the file is partitioned by as they are; transformed ones say little."""
     from pyiceberg.transforms import IdentityTransform
 
-    spec = table.specs()[task.file.spec_id]
+    spec = table.specs()[file.spec_id]
     schema = table.schema()
     found: dict[str, str | None] = {}
     for at, field in enumerate(spec.fields):
         column = schema.find_column_name(field.source_id)
         if isinstance(field.transform, IdentityTransform) and column is not None:
-            value = task.file.partition[at]
+            value = file.partition[at]
             kind = schema.find_type(field.source_id)
             found[column] = None if value is None else field.transform.to_human_string(kind, value)
     return found
@@ -234,7 +235,7 @@ def _comparison(condition: Condition) -> "BooleanExpression":
 def _storage(spec: Spec) -> dict[str, str]:
     """The catalog's properties that lead to storage, under object_store's names; secrets stay references."""
     properties = spec.options("catalog")
-    found = {ours: properties[theirs] for theirs, ours in _STORAGE.items() if theirs in properties}
+    found = {ours: properties[theirs] for theirs, ours in STORAGE.items() if theirs in properties}
     if found.get("aws_endpoint", "").startswith("http://"):
         found["aws_allow_http"] = "true"
     return found

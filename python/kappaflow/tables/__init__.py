@@ -1,9 +1,11 @@
-"""Landed tables of formats that others know: how the core asks for them. See `kappaflow.tables.delta`."""
+"""Landed tables of formats that others know: how the core asks for them. See `kappaflow.tables.delta` and `.iceberg`."""
 
 import json
+from importlib import import_module
 from typing import Any
 
 from kappaflow.errors import TableError
+from kappaflow.tables.asked import WHEELS, told
 
 __all__ = ["call"]
 
@@ -11,11 +13,8 @@ __all__ = ["call"]
 def call(request: str) -> str:
     """Answer one request of the core, both JSON: `head` gives what the table is, `commit` says whether it is in."""
     asked: dict[str, Any] = json.loads(request)
-    if asked["format"] != "delta":
+    if asked["format"] not in WHEELS:
         raise TableError(f"tables of format {asked['format']!r} can't be spoken to here")
-    from kappaflow.tables import delta
-
-    place, options = asked["place"], asked["options"]
-    if asked["action"] == "head":
-        return json.dumps(delta.head(place, options))
-    return json.dumps(delta.commit(place, options, asked["commit"]))
+    with told(asked):
+        speaker = import_module(f"kappaflow.tables.{asked['format']}")
+        return json.dumps(speaker.head(asked) if asked["action"] == "head" else speaker.commit(asked))

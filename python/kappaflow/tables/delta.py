@@ -7,48 +7,40 @@ blindly: one that lost a race looks at the table anew.
 import json
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from kappaflow.errors import TableError
+from kappaflow.tables.asked import TRIES, Entry, columns, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pyarrow as pa
     from deltalake import DeltaTable, Schema
 
 APP = "kappaflow"
-# Looks at a table that others keep committing to.
-TRIES = 20
-
-Entry = Mapping[str, Any]
 
 
-def head(place: str, options: Mapping[str, str]) -> dict[str, Any] | None:
+def head(asked: Entry) -> dict[str, Any] | None:
     """The newest version: the number of our commit that it names, and its files. None if there is no table yet."""
-    with told(place, options):
-        table = _open(place, options)
+    with told(asked):
+        table = _open(asked["place"], asked["options"])
         if table is None:
             return None
         return {"pointer": table.transaction_version(APP), "files": list(_files(table))}
 
 
-def commit(place: str, options: Mapping[str, str], entry: Entry) -> bool:
+def commit(asked: Entry) -> bool:
     """Make the next version. False if the newest names another commit of ours than is expected."""
-    import pyarrow as pa
-
-    columns = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(entry["schema"])))
-    with told(place, options):
+    place, options, entry = asked["place"], asked["options"], asked["commit"]
+    with told(asked):
         for _ in range(TRIES):
             table = _open(place, options)
             if (None if table is None else table.transaction_version(APP)) != entry["expected"]:
                 return False
             if table is None:
-                if _create(place, options, entry, columns):
+                if _create(place, options, entry, columns(asked)):
                     return True
-            elif _append(table, entry, columns):
+            elif _append(table, entry, columns(asked)):
                 return True
     raise TableError(f"table {place}: {TRIES} commits of others came in between")
 
@@ -195,20 +187,3 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return None if value is None else str(value)
-
-
-@contextmanager
-def told(place: str, options: Mapping[str, str]) -> "Iterator[None]":
-    """Errors of the wheel as TableError, without secrets of the options."""
-    try:
-        yield
-    except TableError:
-        raise
-    except ImportError as error:
-        raise TableError("a Delta table needs the wheel deltalake: pip install 'kappaflow[delta]'") from error
-    except Exception as error:
-        text = str(error)
-        for name, value in options.items():
-            if any(word in name for word in ("key", "secret", "token", "password")) and len(value) > 3:
-                text = text.replace(value, "…")
-        raise TableError(f"table {place}: {type(error).__name__}: {text}") from None

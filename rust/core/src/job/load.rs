@@ -71,6 +71,8 @@ impl Job {
         file.output.path = format!("{path}-landed");
         file.output.options.clear();
         file.output.format = TableFormat::Parquet;
+        file.output.table = None;
+        file.output.catalog.clear();
         file.output.mode = OutputMode::Append;
         file.output.metrics = None;
         file.source = Source::of_files(path, file.source.split_rows);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::place;
+use super::{place, secret};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -17,9 +17,16 @@ pub struct Output {
     /// from the environment (`AWS_REGION`, …). A secret is a reference (`env:NAME`, `file:PATH`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-    /// What the table is to its readers. Delta is written in Python, by the extra `delta`.
+    /// What the table is to its readers. Delta and Iceberg are written in Python, by the extras `delta` and `iceberg`.
     #[serde(default)]
     pub format: TableFormat,
+    /// `iceberg`: the table's name in the catalog, as `lake.flights`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// `iceberg`: the properties of the catalog, as pyiceberg names them; a secret is a reference (`env:NAME`,
+    /// `file:PATH`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub catalog: BTreeMap<String, String>,
     /// What becomes of the rows that other jobs have in the table. All but `append` show a job's rows to readers at once,
     /// when `reconcile` has explained every row.
     #[serde(default)]
@@ -56,6 +63,8 @@ pub enum TableFormat {
     Parquet,
     /// A Delta table.
     Delta,
+    /// A table of an Iceberg catalog.
+    Iceberg,
 }
 
 impl TableFormat {
@@ -63,6 +72,7 @@ impl TableFormat {
         match self {
             Self::Parquet => "parquet",
             Self::Delta => "delta",
+            Self::Iceberg => "iceberg",
         }
     }
 }
@@ -101,6 +111,28 @@ impl Output {
     pub fn check(&self) -> Result<(), (String, String)> {
         let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
         place::check(&self.path, &self.options)?;
+        secret::check_named(&self.catalog)
+            .map_err(|(key, reason)| (format!("catalog.{key:?}"), reason))?;
+        match (self.format, &self.table) {
+            (TableFormat::Iceberg, None) => {
+                return wrong(
+                    "table",
+                    "is missing: format iceberg needs the table's name in the catalog",
+                );
+            }
+            (TableFormat::Iceberg, Some(name)) if !name.contains('.') => {
+                return wrong(
+                    "table",
+                    "has no namespace, expected one, as in 'lake.flights'",
+                );
+            }
+            (TableFormat::Iceberg, _) => {}
+            (_, Some(_)) => return wrong("table", "is of format iceberg only"),
+            (_, None) if !self.catalog.is_empty() => {
+                return wrong("catalog", "is of format iceberg only");
+            }
+            _ => {}
+        }
         for (key, value) in [
             ("commit_mib", self.commit_mib.into()),
             ("commit_ms", self.commit_ms),

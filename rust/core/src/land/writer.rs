@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::builder::{ArrayBuilder, Int32Builder, Int64Builder};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_cast::display::FormatOptions;
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use kappaflow_avro::framing::SchemaKey;
 use kappaflow_avro::{AvroSchema, Decoder, ResolutionError};
@@ -15,7 +17,7 @@ use super::families::At;
 use super::file_thread::FileThread;
 use crate::error::{Error, Result};
 use crate::identity::{EgressIdentity, JobId};
-use crate::table::{DataFile, Files, Shape, Storage, identity_fields};
+use crate::table::{DataFile, Files, Shape, Storage, held, identity_fields};
 
 /// Rows decoded before they go to the files.
 const BATCH_ROWS: usize = 8_192;
@@ -65,7 +67,12 @@ impl Writer {
             reason,
         };
         let decoder = Decoder::new(egress).map_err(|e| wrong(e.to_string()))?;
-        let mut fields = decoder.arrow_schema().fields().to_vec();
+        let mut fields: Vec<FieldRef> = Vec::new();
+        for field in decoder.arrow_schema().fields() {
+            let kind = held(field.data_type(), shape.format)
+                .map_err(|e| wrong(format!("field {}: {e}", field.name())))?;
+            fields.push(Arc::new(Field::clone(field).with_data_type(kind)));
+        }
         for field in identity_fields() {
             if fields.iter().any(|f| f.name() == field.name()) {
                 return Err(wrong(format!(
@@ -229,7 +236,20 @@ impl Writer {
 impl Lane {
     fn batch(&mut self, job: &str, schema: &SchemaRef) -> std::result::Result<RecordBatch, String> {
         let answers = self.decoder.flush().map_err(|e| e.to_string())?;
-        let mut columns = answers.columns().to_vec();
+        const EXACT: CastOptions<'_> = CastOptions {
+            safe: false,
+            format_options: FormatOptions::new(),
+        };
+        let held = answers.columns().iter().zip(schema.fields());
+        let held = held.map(
+            |(column, field)| match column.data_type() == field.data_type() {
+                true => Ok(Arc::clone(column)),
+                // A value that there is no room for is an error, not null.
+                false => cast_with_options(column, field.data_type(), &EXACT),
+            },
+        );
+        let mut columns: Vec<ArrayRef> =
+            held.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
         let jobs = StringArray::from_iter_values(std::iter::repeat_n(job, answers.num_rows()));
         columns.push(Arc::new(jobs));
         for builder in &mut self.numbers {

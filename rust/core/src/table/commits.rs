@@ -1,6 +1,6 @@
 //! The table itself: commits are tried on the newest version until one is in, or can't be.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::admit::{admit, apply, publish, replace};
@@ -255,16 +255,21 @@ fn registered(job: &Job, format: TableFormat) -> Result<RegisteredLog> {
         ),
         fix: "use `kappaflow` or its Python package, not this binary".into(),
     })?;
-    let resolved = output.options.iter().map(|(name, value)| {
-        let value = resolve_reference(value, &job.dir);
-        let value = value.map_err(|e| job.error(format!("output.options.{name:?}"), e))?;
-        Ok((name.clone(), value))
-    });
+    let resolved = |key: &str, given: &BTreeMap<String, String>| -> Result<_> {
+        let resolved = given.iter().map(|(name, value)| {
+            let value = resolve_reference(value, &job.dir);
+            let value = value.map_err(|e| job.error(format!("output.{key}.{name:?}"), e))?;
+            Ok((name.clone(), value))
+        });
+        resolved.collect()
+    };
     Ok(RegisteredLog {
         registrar,
         format,
         place: job.table().to_string_lossy().into_owned(),
-        options: resolved.collect::<Result<_>>()?,
+        options: resolved("options", &output.options)?,
+        table: output.table.clone(),
+        catalog: resolved("catalog", &output.catalog)?,
         partition_key: output.partition_key.clone(),
     })
 }

@@ -20,7 +20,7 @@ use super::folder::folder;
 use super::{DataFile, NewFile, Storage};
 use crate::error::{Error, Result};
 use crate::identity::JobId;
-use crate::job::Output;
+use crate::job::{Output, TableFormat};
 
 /// Bytes of an open row group that make it go out, unless a file is to have less.
 const ROW_GROUP_BYTES: u64 = 32 << 20;
@@ -36,6 +36,7 @@ const OPEN_FILES: usize = 500;
 pub struct Shape {
     pub job: JobId,
     pub region: String,
+    pub format: TableFormat,
     /// Columns that each file has one value of.
     pub partition_key: Vec<String>,
     /// Columns by which the rows of a row group are in order.
@@ -51,6 +52,7 @@ impl Shape {
         Self {
             job,
             region: region.to_owned(),
+            format: output.format,
             partition_key: output.partition_key.clone(),
             sort_by: output.sort_by.clone(),
             memory_bytes: (output.memory_mib as usize) << 20,
@@ -125,7 +127,7 @@ impl Files {
         Ok(Self {
             storage: storage.clone(),
             file_bytes: FILE_BYTES.min(shape.commit_bytes),
-            properties: properties(&order).map_err(|e| Error::Table {
+            properties: properties(&order, shape.format).map_err(|e| Error::Table {
                 table: storage.location().to_path_buf(),
                 reason: e.to_string(),
             })?,
@@ -388,7 +390,7 @@ fn is_key(of: &DataType) -> bool {
     }
 }
 
-fn properties(order: &[usize]) -> parquet::errors::Result<WriterProperties> {
+fn properties(order: &[usize], format: TableFormat) -> parquet::errors::Result<WriterProperties> {
     let order = order.iter().map(|index| SortingColumn {
         // Of a flat column: sorting is by those only.
         column_idx: i32::try_from(*index).unwrap_or(i32::MAX),
@@ -399,6 +401,8 @@ fn properties(order: &[usize]) -> parquet::errors::Result<WriterProperties> {
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_created_by(concat!("kappaflow ", env!("CARGO_PKG_VERSION")).to_owned())
+        // The parts of lists and maps are named as the specification has it: Iceberg's readers find them by name.
+        .set_coerce_types(format == TableFormat::Iceberg)
         .set_sorting_columns((!order.is_empty()).then_some(order))
         .build())
 }

@@ -3,6 +3,7 @@
 
 mod admit;
 mod clean;
+mod columns;
 mod commits;
 mod compact;
 mod export;
@@ -23,6 +24,7 @@ use crate::error::Error;
 use crate::identity::JobId;
 
 pub use clean::{CleanSummary, clean};
+pub(crate) use columns::held;
 pub use commits::{DATA, Table, blocking};
 pub use compact::{CompactSummary, compact};
 pub use export::{ExportSummary, export};

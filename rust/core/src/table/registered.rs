@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::manifest::{self, Change, CommitLog, DIR, Manifest};
-use super::{CommitError, DataFile, Storage, TableState, identity_fields};
+use super::{CommitError, DataFile, Storage, TableState, held, identity_fields};
 use crate::error::Result;
 use crate::job::TableFormat;
 use crate::snapshot::hex;
@@ -37,6 +37,9 @@ pub struct RegisteredLog {
     pub place: String,
     /// Of the object store, with its secrets.
     pub options: BTreeMap<String, String>,
+    /// Its name in a catalog, and what leads to that, with its secrets: of formats that have one.
+    pub table: Option<String>,
+    pub catalog: BTreeMap<String, String>,
     pub partition_key: Vec<String>,
 }
 
@@ -85,7 +88,8 @@ fn name(version: u64, pointer: u64) -> String {
 impl RegisteredLog {
     fn call(&self, action: &str, commit: Option<&Commit<'_>>) -> Result<String> {
         let request = json!({
-            "action": action, "format": self.format, "place": self.place, "options": self.options, "commit": commit,
+            "action": action, "format": self.format, "place": self.place, "options": self.options,
+            "table": self.table, "catalog": self.catalog, "commit": commit,
         });
         (self.registrar.0)(&request.to_string())
     }
@@ -147,7 +151,7 @@ impl CommitLog for RegisteredLog {
             removed: change.removed,
             data_change: change.data_change,
             partition_key: &self.partition_key,
-            schema: schema(&manifest.state).map_err(refused)?,
+            schema: schema(&manifest.state, self.format).map_err(refused)?,
         };
         let told = self.call("commit", Some(&commit));
         match told.as_deref() {
@@ -195,7 +199,7 @@ fn live(state: &TableState, files: Vec<LiveFile>) -> Vec<DataFile> {
 
 /// The table's columns, plain: what is an enum in Avro is text. Those of answers may be null, since files of an earlier
 /// schema lack some.
-fn schema(state: &TableState) -> Result<String, String> {
+fn schema(state: &TableState, format: TableFormat) -> Result<String, String> {
     let text = state.schema.as_deref().unwrap_or_default();
     let avro = AvroSchema::parse(text).map_err(|e| e.to_string())?;
     let answers = Decoder::new(&avro)
@@ -205,7 +209,7 @@ fn schema(state: &TableState) -> Result<String, String> {
     for field in answers.fields() {
         let plain = match field.data_type() {
             DataType::Dictionary(_, values) => values.as_ref().clone(),
-            other => other.clone(),
+            other => held(other, format)?,
         };
         fields.push(Arc::new(Field::new(field.name(), plain, true)));
     }
@@ -270,6 +274,8 @@ mod tests {
             format: TableFormat::Delta,
             place: "lake".into(),
             options: BTreeMap::new(),
+            table: None,
+            catalog: BTreeMap::new(),
             partition_key: Vec::new(),
         }
     }
