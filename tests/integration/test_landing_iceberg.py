@@ -13,7 +13,11 @@ import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.transforms import BucketTransform
+from pyiceberg.types import LongType, NestedField
 
 import kappaflow
 from kappaflow.errors import JobFileError, KappaFlowError, TableError
@@ -159,9 +163,7 @@ def test_a_commit_is_made_on_what_was_looked_at_or_not_at_all(
 
 
 def test_a_backfill_replaces_partitions_and_columns_come(regions: dict[str, str], tmp_path: Path) -> None:
-    said = output(
-        tmp_path, str(tmp_path / "lake"), 'mode = "replace_partitions"\npartition_key = ["note"]'
-    )
+    said = output(tmp_path, str(tmp_path / "lake"), 'mode = "replace_partitions"\npartition_key = ["note"]')
     for number, name in enumerate(["one", "two"]):
         (tmp_path / name).mkdir()
         with replaying(tmp_path / name, regions["east"], ROWS, said) as workers:
@@ -264,7 +266,24 @@ def test_what_iceberg_or_the_table_can_not_hold_is_refused(regions: dict[str, st
         with pytest.raises(TableError, match=r"lies in .*-elsewhere, and output.path is"):
             kappaflow.land(job)
         catalog.drop_table(NAME)
+        columns = Schema(NestedField(1, "n", LongType()))
+        by_n = PartitionSpec(PartitionField(1, 1000, BucketTransform(4), "n_bucket"))
+        catalog.create_table(NAME, columns, location=place, partition_spec=by_n)
+        with pytest.raises(
+            TableError, match=r"is partitioned by \['bucket\[4\]\(n\)'\], and output.partition_key is \[\]"
+        ):
+            kappaflow.land(job)
+        catalog.drop_table(NAME)
         assert kappaflow.land(job)["landed"] == ROWS
+
+        # Files of others may lie anywhere; those that readers here could not find are named.
+        found = table(tmp_path)
+        with found.transaction() as making:
+            making.set_properties({"write.data.path": f"file://{tmp_path}/other"})
+        found = table(tmp_path)
+        found.overwrite(found.scan().to_arrow())
+        with pytest.raises(TableError, match=rf"has a file outside of .*/landed: file://{tmp_path}/other/"):
+            kappaflow.land(job)
         text = job.read_text()
         job.write_text(text.replace('format = "iceberg"', 'format = "delta"'))
         with pytest.raises(JobFileError, match=r"output\.table.*is of format iceberg only"):

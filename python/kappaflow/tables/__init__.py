@@ -1,4 +1,4 @@
-"""Landed tables of formats that others know: how the core asks for them. See `kappaflow.tables.delta` and `.iceberg`."""
+"""Landed tables of formats that others know: how the core asks for them. See its modules `delta`, `iceberg`."""
 
 import json
 from importlib import import_module

@@ -33,7 +33,9 @@ def told(asked: Entry) -> Iterator[None]:
         raise
     except ImportError as error:
         kind, wheel = asked["format"], WHEELS[asked["format"]]
-        raise TableError(f"tables of format {kind} need the wheel {wheel}: pip install 'kappaflow[{kind}]' ({error})") from error
+        raise TableError(
+            f"tables of format {kind} need the wheel {wheel}: pip install 'kappaflow[{kind}]' ({error})"
+        ) from error
     except Exception as error:
         text = str(error)
         for name, value in [*asked["options"].items(), *asked["catalog"].items()]:

@@ -6,7 +6,7 @@ table anew. A property outlives the snapshots that expire.
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from kappaflow.errors import TableError
@@ -27,7 +27,7 @@ NO_RETRIES = {"commit.retry.num-retries": "0"}
 
 
 def head(asked: Entry) -> dict[str, Any] | None:
-    """The current snapshot: the number of our commit that the table names, and its files. None: there is no table yet."""
+    """The current snapshot: the number of our commit that the table names, and its files. None: no table yet."""
     with told(asked), _catalog(asked) as catalog:
         table = _load(catalog, asked)
         if table is None:
@@ -80,7 +80,7 @@ def _catalog(asked: Entry) -> "Iterator[Catalog]":
 
 
 def _storage(options: Mapping[str, str]) -> dict[str, str]:
-    """The options that lead to storage, as pyiceberg names them; object_store knows them with and without the prefix."""
+    """The options that lead to storage, as pyiceberg names them; object_store knows each with a prefix and without."""
     given = {re.sub("^(aws|azure_storage)_", "", name.lower()): value for name, value in options.items()}
     short = {theirs: re.sub("^(aws|azure_storage)_", "", ours) for theirs, ours in STORAGE.items()}
     return {theirs: given[name] for theirs, name in short.items() if name in given}
@@ -106,20 +106,17 @@ def _create(catalog: "Catalog", asked: Entry) -> None:
     from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 
     namespace = catalog.namespace_from(asked["table"])
-    try:
+    with suppress(NamespaceAlreadyExistsError):
         catalog.create_namespace_if_not_exists(namespace)
-    except NamespaceAlreadyExistsError:
-        pass
     place = asked["place"]
-    try:
-        with catalog.create_table_transaction(
-            asked["table"], columns(asked), location=f"file://{place}" if place.startswith("/") else place
-        ) as making:
-            with making.update_spec() as spec:
-                for name in asked["commit"]["partition_key"]:
-                    spec.add_identity(name)
-    except TableAlreadyExistsError:
-        pass
+    location = f"file://{place}" if place.startswith("/") else place
+    with (
+        suppress(TableAlreadyExistsError),
+        catalog.create_table_transaction(asked["table"], columns(asked), location) as making,
+        making.update_spec() as spec,
+    ):
+        for name in asked["commit"]["partition_key"]:
+            spec.add_identity(name)
 
 
 def _append(table: "Table", asked: Entry) -> bool:
