@@ -1,6 +1,7 @@
 //! What a table leaves behind: files of landers that were killed, files that were replaced, manifests and sidecars of
 //! versions long past.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::store::now_ms;
 
 const STAGE: &str = "clean";
 /// So many versions are kept, however old: a lander that stood still finds that others have gone on.
-const KEPT_VERSIONS: usize = 100;
+const KEPT_VERSIONS: u64 = 100;
 
 /// What a clean-up removed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -55,16 +56,18 @@ pub fn clean(table: &Table, older_than: Duration, ctx: &Context) -> Result<Clean
     let orphans = table.orphans()?;
     let state = table.state()?;
     let files = storage.list(super::DATA)?;
+    let bytes: HashMap<&str, u64> = files.iter().map(|f| (f.name.as_str(), f.bytes)).collect();
     let mut gone = Vec::new();
     let keeps_files = table.keeps_files();
     for (name, at_ms) in &state.removed {
+        let there = bytes.get(name.as_str());
         if *at_ms < before_ms && !keeps_files {
             remove(name)?;
             done.replaced += 1;
-            done.bytes += files
-                .iter()
-                .find(|f| f.name == *name)
-                .map_or(0, |f| f.bytes);
+            done.bytes += there.unwrap_or(&0);
+            gone.push(name.clone());
+        } else if keeps_files && there.is_none() {
+            // The format's own means have removed it.
             gone.push(name.clone());
         }
     }
@@ -77,11 +80,12 @@ pub fn clean(table: &Table, older_than: Duration, ctx: &Context) -> Result<Clean
         done.bytes += orphan.bytes;
     }
 
-    let mut kept: Vec<String> = versions(storage)?
+    // By number: of commits that failed there may be any count, and the newest is among the first of them.
+    let mut kept: HashSet<String> = versions(storage)?
         .into_iter()
+        .filter(|(version, _)| version + KEPT_VERSIONS > state.version)
         .map(|(_, name)| name)
         .collect();
-    kept.drain(..kept.len().saturating_sub(KEPT_VERSIONS));
     kept.extend(state.seen.iter().map(|name| format!("{DIR}/{name}")));
     for other in storage.list(DIR)?.iter().filter(is_old) {
         if !kept.contains(&other.name) {

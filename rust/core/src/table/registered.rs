@@ -230,7 +230,9 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::context::Context;
     use crate::files::unique_name;
+    use crate::table::{Table, clean};
 
     const EGRESS: &str = r#"{"type":"record","name":"A","fields":[{"name":"x","type":"int"}]}"#;
 
@@ -334,5 +336,42 @@ mod tests {
             gone.contains("whose manifest is not in _kappaflow"),
             "{gone}"
         );
+    }
+
+    #[test]
+    fn a_clean_up_leaves_the_manifest_that_the_log_names_however_many_commits_failed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::on_disk(dir.path());
+        let newest = Arc::default();
+        let change = Change {
+            added: &[],
+            removed: &[],
+            data_change: true,
+        };
+        let append =
+            |does, manifest: &Manifest| log(&newest, does).append(&storage, manifest, &change);
+        let mut first = next(1, None);
+        // Two that the format has been told to remove.
+        for name in ["data/gone.parquet", "data/there.parquet"] {
+            first.state.removed.insert(name.into(), 0);
+            storage.put(name, b"rows".to_vec()).unwrap();
+        }
+        assert_eq!(append(Log::Takes, &first), Ok(true));
+        for _ in 0..150 {
+            append(Log::Fails, &next(2, Some(&first.commit))).unwrap_err();
+        }
+        // A file is old from the next millisecond on.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let table = Table::new(storage.clone(), Box::new(log(&newest, Log::Takes)));
+        let ctx = Context::default();
+        clean(&table, std::time::Duration::ZERO, &ctx).unwrap();
+        let state = table.state().unwrap();
+        assert_eq!((state.version, state.removed.len()), (1, 2));
+        // One is removed by the format's own means, and forgotten then.
+        storage.remove("data/gone.parquet").unwrap();
+        clean(&table, std::time::Duration::ZERO, &ctx).unwrap();
+        let state = table.state().unwrap();
+        let left: Vec<_> = state.removed.keys().map(String::as_str).collect();
+        assert_eq!((state.version, left), (2, vec!["data/there.parquet"]));
     }
 }
