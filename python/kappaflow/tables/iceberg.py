@@ -68,15 +68,26 @@ def commit(asked: Entry) -> bool:
 
 @contextmanager
 def _catalog(asked: Entry) -> "Iterator[Catalog]":
-    from pyiceberg.catalog import load_catalog
-
     # What the catalog itself says of the storage comes first.
     properties = {**_storage(asked["options"]), **asked["catalog"]}
-    catalog = load_catalog(properties.pop("name", None), **properties)
+    catalog = _load_catalog(properties.pop("name", None), properties)
     try:
         yield catalog
     finally:
         catalog.close()
+
+
+def _load_catalog(name: str | None, properties: dict[str, str]) -> "Catalog":
+    """A SQL catalog makes its two tables when it is first loaded; of two that do so at once one fails, and looks again."""
+    from pyiceberg.catalog import load_catalog
+
+    for _ in range(2):
+        try:
+            return load_catalog(name, **properties)
+        except Exception as error:
+            if "already exists" not in str(error):
+                raise
+    return load_catalog(name, **properties)
 
 
 def _storage(options: Mapping[str, str]) -> dict[str, str]:

@@ -249,3 +249,19 @@ async fn counters_only_grow_whoever_asks() {
     }
     assert_eq!(seen, (1..=10).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_new_store_is_made_by_many_at_once() {
+    for _ in 0..50 {
+        let dir = tempfile::TempDir::new().unwrap();
+        let openings: Vec<_> = (0..8)
+            .map(|_| {
+                let dir = dir.path().to_path_buf();
+                tokio::spawn(async move { Store::open("sqlite:store.db", &dir).await })
+            })
+            .collect();
+        for opening in openings {
+            opening.await.unwrap().unwrap();
+        }
+    }
+}

@@ -11,7 +11,7 @@ mod splits;
 
 use std::path::Path;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
@@ -28,6 +28,8 @@ pub use regions::{Placement, RegionRow};
 pub use splits::{SplitRow, SplitState};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
+/// How long one waits for another that writes.
+const BUSY: Duration = Duration::from_secs(60);
 
 /// An open store. Cheap to clone.
 #[derive(Clone)]
@@ -64,10 +66,8 @@ impl Store {
             // A receipt that a crash of the machine could take back would be a lie.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(60));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(2)
-            .connect_with(options)
+            .busy_timeout(BUSY);
+        let pool = connect(options)
             .await
             .map_err(|e| error("open", e.to_string()))?;
         let store = Self {
@@ -131,6 +131,28 @@ impl Store {
         .await
         .map_err(self.failed("count"))
     }
+}
+
+/// Connects, also where others make the same file at this moment: of two connections that switch it to WAL at once
+/// SQLite refuses one as busy without waiting, since both read and neither could write.
+async fn connect(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let begun = Instant::now();
+    loop {
+        let pool = SqlitePoolOptions::new().max_connections(2);
+        match pool.connect_with(options.clone()).await {
+            Err(e) if is_busy(&e) && begun.elapsed() < BUSY => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// Whether a code of SQLite, whose lowest byte is what its extended codes have in common, says `SQLITE_BUSY`.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == 5)
 }
 
 /// Milliseconds since the Unix epoch.
