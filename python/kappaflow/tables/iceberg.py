@@ -78,7 +78,7 @@ def _catalog(asked: Entry) -> "Iterator[Catalog]":
 
 
 def _load_catalog(name: str | None, properties: dict[str, str]) -> "Catalog":
-    """A SQL catalog makes its two tables when it is first loaded; of two that do so at once one fails, and looks again."""
+    """A SQL catalog makes its two tables when first loaded; of two that do so at once one fails, and looks again."""
     from pyiceberg.catalog import load_catalog
 
     for _ in range(2):
