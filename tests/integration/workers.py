@@ -17,8 +17,8 @@ from tests.integration.stock import eventually
 IN_FLIGHT = 400
 """As many records as a worker holds at most, by the job file."""
 OPEN = IN_FLIGHT + 400
-"""As many as one has called that are not committed: those it holds, and those it answered in the half second since its
-last commit, by 8 calls at once of 5 ms and what they cost."""
+"""As many as one may have called that can't be committed while the broker is away: those it holds, and those it
+answered in the half second since its last commit, by 8 calls at once of 5 ms and what they cost."""
 
 
 class Workers:
