@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
                     "kappaflow_provider.operators.spark_ingress",
                     "kappaflow_provider.operators.service",
                     "kappaflow_provider.operators.egress",
+                    "kappaflow_provider.operators.spark_egress",
                     "kappaflow_provider.operators.reconcile",
                     "kappaflow_provider.operators.metrics",
                     "kappaflow_provider.operators.compact",

@@ -1,8 +1,10 @@
-"""A publish's receipt, as a task's log tells it."""
+"""What a publish or a landing has done, as a task's log tells it."""
 
 import logging
 from collections.abc import Mapping
 from typing import Any
+
+from kappaflow_provider.progress import in_words
 
 log = logging.getLogger(__name__)
 
@@ -20,3 +22,10 @@ def log_receipt(child: str | None, receipt: Mapping[str, Any]) -> None:
     )
     for reject in receipt["rejects"]:
         log.warning("rejected %s rows: %s: %s", reject["count"], reject["field"], reject["reason"])
+
+
+def log_landing(region: str | None, summary: Mapping[str, Any]) -> None:
+    """A line of counts, and one of the table. region: `None` stands for all of them."""
+    log.info("%s: %s", region or "all regions", in_words(summary))
+    if "table" in summary:
+        log.info("the table is %s, its version %s", summary["table"], summary["version"])

@@ -13,8 +13,9 @@ class Progress(TypedDict):
     total: int | None
     note: str
     figures: dict[str, float]
-    """Further numbers by name, for metrics: a publish has `rows_per_s`, `bytes_per_s`, `lag_records`, `held_back`
-    (1 while a limit holds it back) and `pacing_waited_s`."""
+    """Further numbers by name, for metrics. A landing: `rows`, `bytes` and `files` written, `lag_records` to its end.
+    A publish: `rows_per_s`, `bytes_per_s`, `lag_records`, `held_back` (1 while a limit holds it back) and
+    `pacing_waited_s`."""
 
 
 OnProgress = Callable[[Progress], object]

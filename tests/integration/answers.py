@@ -53,7 +53,7 @@ version = "1"
 callable = "nobody:nothing"
 transactional = {transactional}
 [output]
-path = "${{table}}"
+path = "{place}${{table}}"
 commit_mib = 1
 {output}
 [[regions]]
@@ -127,6 +127,7 @@ class Answers:
         *,
         split_rows: int = 5_000,
         output: str = "",
+        place: str = "",
         transactional: bool = False,
     ) -> None:
         directory.mkdir(exist_ok=True)
@@ -145,6 +146,7 @@ class Answers:
                 split_rows=split_rows,
                 partitions=PARTITIONS,
                 output=output,
+                place=place,
                 transactional=str(transactional).lower(),
             )
         )

@@ -103,10 +103,10 @@ class Case:
         assert len(found) == (self.rows if rows is None else rows)
         return set(found.values()) == {1}
 
-    def driver(self, master: str, out: Path, **conf: str) -> subprocess.Popen[bytes]:
+    def driver(self, master: str, out: Path, stage: str = "publish", **conf: str) -> subprocess.Popen[bytes]:
         settings = SETTINGS | {name.replace("_", "."): value for name, value in conf.items()}
         words = [f"{name}={value}" for name, value in settings.items()]
-        command = [sys.executable, str(DRIVER), master, str(self.job), str(out), *words]
+        command = [sys.executable, str(DRIVER), stage, master, str(self.job), str(out), *words]
         self.drivers.append(start(command, self.dir / "driver.log"))
         return self.drivers[-1]
 

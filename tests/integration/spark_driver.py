@@ -1,4 +1,4 @@
-"""A Spark driver of the tests, in a process of its own: `spark_driver.py MASTER JOB OUT [CONF=VALUE …]`."""
+"""A Spark driver of the tests, in a process of its own: `spark_driver.py STAGE MASTER JOB OUT [CONF=VALUE …]`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from kappaflow.errors import KappaFlowError
-from kappaflow.spark import publish
+from kappaflow.spark import land, publish
 from kappaflow.types import Progress
 
 
@@ -17,18 +17,19 @@ def say(progress: Progress) -> None:
 
 
 def main() -> None:
-    master, job, out, *conf = sys.argv[1:]
+    stage, master, job, out, *conf = sys.argv[1:]
     builder = SparkSession.builder.master(master)
     for setting in conf:
         name, _, value = setting.partition("=")
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
     try:
-        published = publish(spark, job, lease_ms=5_000, on_progress=say)
-        result = {
-            "total": published.total,
-            "receipts": [row.asDict(True) for row in published.receipts.collect()],
-        }
+        if stage == "land":
+            result = land(spark, job, on_progress=say)
+        else:
+            published = publish(spark, job, lease_ms=5_000, on_progress=say)
+            receipts = [row.asDict(True) for row in published.receipts.collect()]
+            result = {"total": published.total, "receipts": receipts}
     except KappaFlowError as error:
         traceback.print_exc()
         result = {"error": error.kind, "message": str(error)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kappaflow_provider.operators.base import KappaFlowOperator
-from kappaflow_provider.progress import in_words
+from kappaflow_provider.receipts import log_landing
 from kappaflow_provider.xcom import small
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ class KafkaEgressOperator(KappaFlowOperator):
                 params=params,
                 on_progress=self.progress(),
             )
+        log_landing(self.region, summary)
         result: dict[str, Any] = small(summary)
-        self.log.info("%s: %s", self.region or "all regions", in_words(summary))
-        if "table" in summary:
-            self.log.info("the table is %s, its version %s", summary["table"], summary["version"])
         return result

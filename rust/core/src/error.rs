@@ -101,15 +101,15 @@ pub enum Error {
     },
     /// More answers can't be landed than the job allows.
     #[error(
-        "more than output.max_dead_letters = {limit} egress records can't be landed: {summary}; the last is {last}. They are in topic {topic}, the last is not, and what could be landed before the last commit is landed. Mend what wrote them or the job's schema.egress, or raise the limit, and land again: it goes on from here"
+        "more than output.max_dead_letters = {limit} egress records can't be landed: {summary}. They are in topic {topic}{so_far}. Mend what wrote them or the job's schema.egress, or raise the limit, and land again: it goes on from here"
     )]
     TooManyDeadLetters {
         limit: u64,
         /// How many for which reason.
         summary: String,
-        /// `topic/partition/offset: reason` of the first that is one too many.
-        last: String,
         topic: String,
+        /// What is there, and what is landed.
+        so_far: String,
     },
     /// Nobody takes what is published, though it must not get further ahead.
     #[error(

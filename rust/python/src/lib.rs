@@ -16,6 +16,7 @@ mod fleet;
 mod planner;
 mod reader;
 mod remote;
+mod remote_land;
 mod schema;
 mod stages;
 mod stream;
@@ -32,5 +33,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     upkeep::add(module)?;
     decoder::add(module)?;
     stream::add(module)?;
-    remote::add(module)
+    remote::add(module)?;
+    remote_land::add(module)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::message::{BorrowedMessage, Message};
+use roaring::RoaringBitmap;
 use tokio_util::sync::CancellationToken;
 
 use super::families::{Duplicates, Families};
@@ -17,7 +18,9 @@ use crate::context::{Context, Progress};
 use crate::error::{Error, Result};
 use crate::files::unique_name;
 use crate::kafka::{PartitionRange, follow_ranges};
-use crate::table::{Advance, CommitError, CommitRequest, Position, Seen, Table, offset_key};
+use crate::table::{
+    Advance, CommitError, CommitRequest, Position, Seen, Storage, Table, offset_key,
+};
 
 /// Payload bytes of incomplete families that are held in memory.
 const HELD_BYTES: usize = 256 << 20;
@@ -58,21 +61,72 @@ pub(super) fn drain(
     if let Some(share) = share {
         ranges.retain(|range| share.partitions.contains(&range.partition));
     }
-    let seen = table.seen(&state)?;
-    let landed = seen.of(plan.job).map(|(s, seen)| (s, seen.landed.clone()));
     landing.version = state.version;
+    let begin = Begin {
+        starts,
+        ranges,
+        landed: table.seen(&state)?.landed(plan.job),
+        stop: share.map(|share| share.gone.clone()),
+    };
+    let (storage, commits) = (table.storage(), &mut &*table);
+    read(plan, storage, begin, commits, ctx, landing)
+}
+
+/// Where a drain begins, and what it reads.
+pub(super) struct Begin {
+    pub starts: BTreeMap<i32, Position>,
+    pub ranges: Vec<PartitionRange>,
+    /// The job's inputs that are landed, by split.
+    pub landed: Vec<(u32, RoaringBitmap)>,
+    /// Ends it early; what was read is committed.
+    pub stop: Option<CancellationToken>,
+}
+
+/// Takes what a drain lands.
+pub(super) trait Commits {
+    /// The table's version with it.
+    ///
+    /// # Errors
+    /// The table's.
+    fn commit(&mut self, request: CommitRequest) -> Result<u64, CommitError>;
+}
+
+impl Commits for &Table {
+    fn commit(&mut self, request: CommitRequest) -> Result<u64, CommitError> {
+        Table::commit(self, &request).map(|committed| committed.version)
+    }
+}
+
+/// Lands what ranges have into files of a storage.
+///
+/// # Errors
+/// As [`drain`].
+pub(super) fn read(
+    plan: &Plan,
+    storage: &Storage,
+    begin: Begin,
+    commits: &mut dyn Commits,
+    ctx: &Context,
+    landing: &mut RegionLanding,
+) -> Result<(), Ended> {
+    let Begin {
+        starts,
+        ranges,
+        landed,
+        stop,
+    } = begin;
     let total = match plan.until {
         LandUntil::Now => Some(ranges.iter().map(|r| r.end.abs_diff(r.start)).sum()),
         LandUntil::Stopped => None,
     };
     let mut lander = Lander {
         plan,
-        table,
+        commits,
         intake: Intake {
             plan,
             starts: &starts,
             families: Families::new(landed, HELD_BYTES),
-            writer: Writer::new(table.storage(), &plan.egress, plan.shape.clone())?,
+            writer: Writer::new(storage, &plan.egress, plan.shape.clone())?,
             letters: Letters::new(plan, ctx),
             unreadable: HashMap::new(),
             records: 0,
@@ -89,7 +143,6 @@ pub(super) fn drain(
     };
     lander.report();
     let reading = ctx.scope();
-    let stop = share.map(|share| share.gone.clone());
     let read = follow_ranges(
         &plan.cluster,
         &plan.topic.name,
@@ -133,7 +186,7 @@ struct Counted {
 
 struct Lander<'a> {
     plan: &'a Plan,
-    table: &'a Table,
+    commits: &'a mut dyn Commits,
     intake: Intake<'a>,
     /// What the table says.
     committed: BTreeMap<i32, Position>,
@@ -171,13 +224,28 @@ impl Lander<'_> {
 
     fn report(&mut self) {
         self.reported = Instant::now();
+        let counts = &self.landing.counts;
+        let bytes = counts.bytes + self.intake.writer.bytes();
+        let mut figures = BTreeMap::from([
+            ("rows", self.intake.writer.rows as f64),
+            ("bytes", bytes as f64),
+            ("files", counts.files as f64),
+        ]);
+        let lag = self
+            .total
+            .map(|all| all.saturating_sub(self.intake.records));
+        figures.extend(lag.map(|lag| ("lag_records", lag as f64)));
         self.ctx.report(Progress {
             stage: STAGE,
             label: self.landing.region.clone(),
             done: self.intake.records,
             total: self.total,
-            note: String::new(),
-            figures: BTreeMap::new(),
+            note: format!(
+                "{:.1} MB, {} files committed",
+                bytes as f64 / 1e6,
+                counts.files
+            ),
+            figures,
         });
     }
 
@@ -233,14 +301,14 @@ impl Lander<'_> {
             if self.plan.until == LandUntil::Now {
                 self.ctx.check(STAGE)?;
             }
-            let committed = self.table.commit(&request);
+            let committed = self.commits.commit(request);
             if matches!(committed, Ok(_) | Err(CommitError::Ambiguous { .. })) {
                 self.intake.writer.keep()?;
             }
-            self.landing.version = committed.map_err(Ended::Commit)?.version;
+            self.landing.version = committed.map_err(Ended::Commit)?;
             self.landing.commits += 1;
-            self.landing.files += count;
-            self.landing.bytes += bytes;
+            self.landing.counts.files += count;
+            self.landing.counts.bytes += bytes;
         }
         self.count(duplicates, &ends);
         Ok(())
@@ -250,12 +318,13 @@ impl Lander<'_> {
     fn count(&mut self, duplicates: Duplicates, ends: &BTreeMap<i32, Position>) {
         let (landing, counted) = (&mut *self.landing, &self.counted);
         landing.records += self.intake.records - counted.records;
-        landing.foreign += self.intake.foreign - counted.foreign;
-        landing.landed += self.intake.writer.rows - counted.rows;
-        landing.inputs += self.intake.families.inputs - counted.inputs;
-        landing.dead_lettered += self.intake.letters.count - counted.dead_lettered;
-        landing.duplicates += duplicates - counted.duplicates;
-        landing.incomplete = self.intake.families.incomplete();
+        let counts = &mut landing.counts;
+        counts.foreign += self.intake.foreign - counted.foreign;
+        counts.landed += self.intake.writer.rows - counted.rows;
+        counts.inputs += self.intake.families.inputs - counted.inputs;
+        counts.dead_lettered += self.intake.letters.count - counted.dead_lettered;
+        counts.duplicates += duplicates - counted.duplicates;
+        counts.incomplete = self.intake.families.incomplete();
         for (partition, to) in ends {
             let found = landing
                 .offsets

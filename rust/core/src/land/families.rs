@@ -60,7 +60,7 @@ struct Open<P> {
 }
 
 /// Counts of duplicate records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Duplicates {
     /// The same offset was read by an earlier drain already.
     pub re_read: u64,

@@ -135,8 +135,10 @@ impl<'a> Letters<'a> {
         Err(Error::TooManyDeadLetters {
             limit: self.plan.max_dead_letters,
             summary: summary.join("; "),
-            last: format!("{origin}: {reason}"),
             topic: self.plan.dead_letter.name.clone(),
+            so_far: format!(
+                ", but the last is not, which is {origin}: {reason}; what could be landed before the last commit is landed"
+            ),
         })
     }
 

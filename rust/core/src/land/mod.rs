@@ -8,16 +8,17 @@ mod group;
 mod intake;
 mod letters;
 mod ranges;
+pub mod remote;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kappaflow_avro::AvroSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::context::Context;
@@ -80,6 +81,17 @@ pub struct LandSummary {
     pub table: PathBuf,
     /// The table's version afterwards.
     pub version: u64,
+    #[serde(flatten)]
+    pub counts: LandCounts,
+    /// Data files no commit names: of landers that were killed, or that are at work now.
+    pub orphans: u64,
+    pub regions: Vec<RegionLanding>,
+    pub seconds: f64,
+}
+
+/// What became of records, and how much was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandCounts {
     /// Rows landed now.
     pub landed: u64,
     /// Inputs whose answers these rows are.
@@ -97,26 +109,15 @@ pub struct LandSummary {
     pub files: u64,
     /// Bytes of the files.
     pub bytes: u64,
-    /// Data files no commit names: of landers that were killed, or that are at work now.
-    pub orphans: u64,
-    pub regions: Vec<RegionLanding>,
-    pub seconds: f64,
 }
 
 /// What a land did in one region.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RegionLanding {
     pub region: String,
     pub topic: String,
-    pub landed: u64,
-    pub inputs: u64,
-    pub duplicates: Duplicates,
-    pub incomplete: u64,
-    pub foreign: u64,
-    pub dead_lettered: u64,
-    pub open: u64,
-    pub files: u64,
-    pub bytes: u64,
+    #[serde(flatten)]
+    pub counts: LandCounts,
     /// Records read.
     pub records: u64,
     /// The table's version with this landing.
@@ -128,7 +129,7 @@ pub struct RegionLanding {
 }
 
 /// A partition's part of a landing. All offsets are exclusive ends or starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LandedRange {
     pub partition: i32,
     pub start: i64,
@@ -175,32 +176,18 @@ struct Plan {
 /// [`Error::TooManyDeadLetters`] if more records can't be landed than the job allows; [`Error::Fenced`] if a child job was placed anew; [`Error::Table`] if a commit failed.
 pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Result<LandSummary> {
     let begun = Instant::now();
-    let placed = session.placed(options.region.as_deref()).await?;
-    let mut regions: Vec<String> = placed.iter().filter_map(|c| c.region.clone()).collect();
-    regions.sort();
-    regions.dedup();
     let table = Arc::new(Table::of(&session.job)?);
     let location = table.location().to_path_buf();
-
     let mut tasks = Vec::new();
-    for region in &regions {
-        let plan = plan(session, region, &options).await?;
-        session
-            .store
-            .note(session.id, "land", region, "started", json!({}))
-            .await?;
+    for plan in plans(session, &options).await? {
         let (table, ctx) = (Arc::clone(&table), ctx.clone());
-        tasks.push(tokio::task::spawn_blocking(move || {
-            land_region(&plan, table.as_ref(), &ctx)
-        }));
+        let region = plan.cluster.region.name.clone();
+        let task = move || land_region(&plan, table.as_ref(), &ctx);
+        tasks.push((region, tokio::task::spawn_blocking(task)));
     }
-    let mut summary = LandSummary {
-        job: session.id.to_string(),
-        table: location.clone(),
-        ..LandSummary::default()
-    };
+    let mut landings = Vec::new();
     let mut failed = None;
-    for (region, task) in regions.iter().zip(tasks) {
+    for (region, task) in tasks {
         let done = task.await.unwrap_or_else(|e| {
             Err(Error::Table {
                 table: location.clone(),
@@ -209,12 +196,8 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
         });
         match done {
             Ok(landing) => {
-                let detail = serde_json::to_value(&landing).unwrap_or_default();
-                session
-                    .store
-                    .note(session.id, "land", region, "landed", detail)
-                    .await?;
-                summary.add(landing);
+                note_landed(session, &landing).await?;
+                landings.push(landing);
             }
             // The other regions' landings are awaited, since they commit by themselves.
             Err(e) => failed = failed.or(Some(e)),
@@ -223,26 +206,77 @@ pub async fn land(session: &Session, options: LandOptions, ctx: &Context) -> Res
     if let Some(e) = failed {
         return Err(e);
     }
-    (summary.version, summary.orphans) = blocking(&location, move || {
+    summary(session, table, landings, begun).await
+}
+
+/// The plan of each region that lands, noted as started.
+async fn plans(session: &Session, options: &LandOptions) -> Result<Vec<Plan>> {
+    let placed = session.placed(options.region.as_deref()).await?;
+    let regions: BTreeSet<String> = placed.into_iter().filter_map(|c| c.region).collect();
+    let mut plans = Vec::new();
+    for region in &regions {
+        plans.push(plan(session, region, options).await?);
+        session
+            .store
+            .note(session.id, STAGE, region, "started", json!({}))
+            .await?;
+    }
+    Ok(plans)
+}
+
+async fn note_landed(session: &Session, landing: &RegionLanding) -> Result<()> {
+    let detail = serde_json::to_value(landing).unwrap_or_default();
+    session
+        .store
+        .note(session.id, STAGE, &landing.region, "landed", detail)
+        .await
+}
+
+async fn summary(
+    session: &Session,
+    table: Arc<Table>,
+    landings: Vec<RegionLanding>,
+    begun: Instant,
+) -> Result<LandSummary> {
+    let location = table.location().to_path_buf();
+    let (version, orphans) = blocking(&location, move || {
         Ok((table.state()?.version, table.orphans()?.len() as u64))
     })
     .await?;
-    summary.seconds = begun.elapsed().as_secs_f64();
-    Ok(summary)
+    let mut counts = LandCounts::default();
+    landings.iter().for_each(|l| counts.add(&l.counts));
+    Ok(LandSummary {
+        job: session.id.to_string(),
+        table: location,
+        version,
+        counts,
+        orphans,
+        regions: landings,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
-impl LandSummary {
-    fn add(&mut self, landing: RegionLanding) {
-        self.landed += landing.landed;
-        self.inputs += landing.inputs;
-        self.duplicates += landing.duplicates;
-        self.incomplete += landing.incomplete;
-        self.foreign += landing.foreign;
-        self.dead_lettered += landing.dead_lettered;
-        self.open += landing.open;
-        self.files += landing.files;
-        self.bytes += landing.bytes;
-        self.regions.push(landing);
+impl LandCounts {
+    fn add(&mut self, other: &Self) {
+        self.landed += other.landed;
+        self.inputs += other.inputs;
+        self.duplicates += other.duplicates;
+        self.incomplete += other.incomplete;
+        self.foreign += other.foreign;
+        self.dead_lettered += other.dead_lettered;
+        self.open += other.open;
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
+impl RegionLanding {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            region: plan.cluster.region.name.clone(),
+            topic: plan.topic.name.clone(),
+            ..Self::default()
+        }
     }
 }
 
@@ -283,11 +317,7 @@ async fn plan(session: &Session, region: &str, options: &LandOptions) -> Result<
 }
 
 fn land_region(plan: &Plan, table: &Table, ctx: &Context) -> Result<RegionLanding> {
-    let mut landing = RegionLanding {
-        region: plan.cluster.region.name.clone(),
-        topic: plan.topic.name.clone(),
-        ..RegionLanding::default()
-    };
+    let mut landing = RegionLanding::of(plan);
     let begun = Instant::now();
     match &plan.group {
         None => until_done(plan, table, None, ctx, &mut landing)?,

@@ -39,23 +39,9 @@ pub fn ranges(
     ctx: &Context,
     landing: &mut RegionLanding,
 ) -> Result<Vec<PartitionRange>> {
+    check_topic(plan)?;
     let topic = &plan.topic;
-    let wrong = |partition: Option<i32>, reason: String| Error::Topic {
-        topic: topic.name.clone(),
-        partition,
-        offset: None,
-        reason,
-    };
-    let facts = plan
-        .cluster
-        .topic(&topic.name)?
-        .ok_or_else(|| wrong(None, "is gone: what was not landed yet is lost".into()))?;
-    if (&facts.cluster_id, &facts.topic_id) != (&topic.cluster_id, &topic.topic_id) {
-        return Err(wrong(
-            None,
-            "is not the topic this job began with: it was recreated, and what was not landed yet is lost; run the job under a new name or param".into(),
-        ));
-    }
+    let wrong = |partition: i32, reason| wrong(plan, Some(partition), reason);
     let ends = match plan.until {
         LandUntil::Now if plan.transactional => stable_ends(plan, ctx, landing)?,
         _ => plan.cluster.watermarks(&topic.name, topic.partitions)?,
@@ -64,10 +50,10 @@ pub fn ranges(
         .map(|(partition, _, end)| {
             let at = starts
                 .get(&partition)
-                .ok_or_else(|| wrong(Some(partition), "has no noted start".into()))?;
+                .ok_or_else(|| wrong(partition, "has no noted start".into()))?;
             if end < at.reached {
                 return Err(wrong(
-                    Some(partition),
+                    partition,
                     format!(
                         "ends at offset {end}, but was landed to {} before: the cluster has lost records",
                         at.reached
@@ -84,6 +70,33 @@ pub fn ranges(
             })
         })
         .collect()
+}
+
+/// # Errors
+/// [`Error::Topic`] if it is not the very topic that the job began with.
+pub fn check_topic(plan: &Plan) -> Result<()> {
+    let topic = &plan.topic;
+    let facts = plan.cluster.topic(&topic.name)?.ok_or_else(|| {
+        let reason = "is gone: what was not landed yet is lost";
+        wrong(plan, None, reason.into())
+    })?;
+    match (&facts.cluster_id, &facts.topic_id) == (&topic.cluster_id, &topic.topic_id) {
+        true => Ok(()),
+        false => Err(wrong(
+            plan,
+            None,
+            "is not the topic this job began with: it was recreated, and what was not landed yet is lost; run the job under a new name or param".into(),
+        )),
+    }
+}
+
+fn wrong(plan: &Plan, partition: Option<i32>, reason: String) -> Error {
+    Error::Topic {
+        topic: plan.topic.name.clone(),
+        partition,
+        offset: None,
+        reason,
+    }
 }
 
 /// Log starts and last stable offsets, once no transaction is open that has sent anything by now: that of a worker which
@@ -104,8 +117,8 @@ fn stable_ends(
             .iter()
             .zip(&stable)
             .map(|((_, _, sent), (_, _, stable))| sent.saturating_sub(*stable).max(0));
-        landing.open = open.map(i64::unsigned_abs).sum();
-        if landing.open == 0 || Instant::now() > deadline {
+        landing.counts.open = open.map(i64::unsigned_abs).sum();
+        if landing.counts.open == 0 || Instant::now() > deadline {
             return Ok(stable);
         }
         ctx.check(STAGE)?;
@@ -114,7 +127,10 @@ fn stable_ends(
             label: landing.region.clone(),
             done: 0,
             total: None,
-            note: format!("waiting for open transactions of {} records", landing.open),
+            note: format!(
+                "waiting for open transactions of {} records",
+                landing.counts.open
+            ),
             figures: BTreeMap::new(),
         });
         std::thread::sleep(LOOK_EVERY);

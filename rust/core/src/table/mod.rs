@@ -105,7 +105,7 @@ impl TableState {
 }
 
 /// One lander's advance on one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advance {
     /// What the lander found in the table, or where the job's records begin if there was nothing.
     pub from: Position,

@@ -37,6 +37,19 @@ impl Seen {
             .map(|((_, split), seen)| (*split, seen))
     }
 
+    /// The landed inputs of one job alone, by split.
+    pub fn landed(&self, job: JobId) -> Vec<(u32, RoaringBitmap)> {
+        let of = self.of(job);
+        of.map(|(split, seen)| (split, seen.landed.clone()))
+            .collect()
+    }
+
+    /// Those of one job alone.
+    pub fn alone(mut self, job: JobId) -> Self {
+        self.0.retain(|(of, _), _| *of == job);
+        self
+    }
+
     /// Whether nothing is noted.
     pub fn is_empty(&self) -> bool {
         self.0

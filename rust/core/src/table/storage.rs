@@ -225,6 +225,27 @@ impl Storage {
         }
     }
 
+    /// Makes the directory, where one is needed.
+    ///
+    /// # Errors
+    /// [`Error::Io`]
+    pub fn make(&self) -> Result<()> {
+        match &self.place {
+            Place::Local(root) => {
+                fs::create_dir_all(root).map_err(Error::io("make the directory", root))
+            }
+            Place::Remote(_) => Ok(()),
+        }
+    }
+
+    /// Whether files can be put there without making a directory.
+    pub fn is_made(&self) -> bool {
+        match &self.place {
+            Place::Local(root) => root.is_dir(),
+            Place::Remote(_) => true,
+        }
+    }
+
     /// A place for a new data file in a directory of the table.
     ///
     /// # Errors

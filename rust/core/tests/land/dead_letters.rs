@@ -119,10 +119,14 @@ async fn what_cannot_be_landed_is_told_and_the_others_land() {
 
     let landed = w.land().await;
     assert_eq!(
-        (landed.landed, landed.dead_lettered, landed.foreign),
+        (
+            landed.counts.landed,
+            landed.counts.dead_lettered,
+            landed.counts.foreign
+        ),
         (992, 14, 1)
     );
-    assert_eq!((landed.incomplete, landed.orphans), (0, 0));
+    assert_eq!((landed.counts.incomplete, landed.orphans), (0, 0));
     let letters = letters(&w).await;
     assert_eq!(letters.len(), 14);
     let of = |seq: u32| -> Vec<&Letter> {
@@ -169,7 +173,7 @@ async fn what_cannot_be_landed_is_told_and_the_others_land() {
     );
     let said = "3 records of";
     assert!(report.notes.iter().any(|n| n.starts_with(said)));
-    assert_eq!(w.land().await.dead_lettered, 0);
+    assert_eq!(w.land().await.counts.dead_lettered, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,10 +185,10 @@ async fn letters_of_a_lander_that_died_are_not_sent_again_and_too_many_stop_it()
     w.answer(&w.producer, w.id(0, 100), 1, &[0], 1);
     w.flush();
     // As if it had been killed between the letters and the commit: the table forgets.
-    assert_eq!(w.land().await.dead_lettered, 3);
+    assert_eq!(w.land().await.counts.dead_lettered, 3);
     std::fs::remove_dir_all(w.dir.path().join("landed")).unwrap();
     let again = w.land().await;
-    assert_eq!((again.landed, again.dead_lettered), (1, 3));
+    assert_eq!((again.counts.landed, again.counts.dead_lettered), (1, 3));
     assert_eq!(letters(&w).await.len(), 3);
     assert_eq!(w.table(), [row(0, 100, 0)]);
 

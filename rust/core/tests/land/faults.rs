@@ -37,10 +37,13 @@ async fn interrupted_and_racing_landers_leave_the_same_table() {
     assert_eq!(w.table().len(), 0);
 
     let both = tokio::join!(w.land(), w.land(), w.land());
-    assert_eq!(both.0.landed + both.1.landed + both.2.landed, 1_000);
+    assert_eq!(
+        both.0.counts.landed + both.1.counts.landed + both.2.counts.landed,
+        1_000
+    );
     assert_eq!(w.table().len(), 1_000);
     let once = w.land().await;
-    assert_eq!((once.landed, once.orphans, once.version), (0, 1, 1));
+    assert_eq!((once.counts.landed, once.orphans, once.version), (0, 1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +104,7 @@ async fn answers_of_an_evolved_schema_land_as_the_jobs_columns() {
         w.send(&w.producer, Role::Egress, partition, &headers, &payload);
     }
     w.flush();
-    assert_eq!(w.land().await.landed, 100);
+    assert_eq!(w.land().await.counts.landed, 100);
     let wanted: Vec<[i64; 4]> = (0..100).map(|seq| row(0, seq, 0)).collect();
     assert_eq!(w.table(), wanted);
 }
@@ -155,7 +158,10 @@ async fn a_lander_may_be_killed_at_any_point() {
     w.flush();
     let last = w.land().await;
     eprintln!("{} commits, {} orphans", last.version, last.orphans);
-    assert_eq!((last.incomplete, last.duplicates.re_published), (0, 0));
+    assert_eq!(
+        (last.counts.incomplete, last.counts.duplicates.re_published),
+        (0, 0)
+    );
     let wanted: Vec<[i64; 4]> = (0..1_000)
         .flat_map(|row| (0..20).map(move |child| (row, child)))
         .map(|(n, child)| row(n / 500, n % 500, child))

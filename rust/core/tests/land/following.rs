@@ -36,14 +36,20 @@ async fn a_lander_that_follows_commits_now_and_then_and_when_it_is_told_to_stop(
     cancel.cancel();
     let landed = landing.await.unwrap().unwrap();
     let left = w.land().await;
-    assert_eq!(landed.landed + left.landed, 331);
+    assert_eq!(landed.counts.landed + left.counts.landed, 331);
     assert_eq!(w.table().len(), 331);
-    assert_eq!((landed.inputs + left.inputs, landed.incomplete), (330, 0));
-    assert_eq!(landed.duplicates.re_published, 10);
+    assert_eq!(
+        (
+            landed.counts.inputs + left.counts.inputs,
+            landed.counts.incomplete
+        ),
+        (330, 0)
+    );
+    assert_eq!(landed.counts.duplicates.re_published, 10);
     assert!(landed.regions[0].commits >= 3);
     let records = landed.regions[0].records + left.regions[0].records;
     assert_eq!(records, 200 + 1 + 99 + 1 + 20 + 20);
-    assert_eq!(w.land().await.landed, 0);
+    assert_eq!(w.land().await.counts.landed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,9 +66,12 @@ async fn landers_that_follow_side_by_side_land_each_input_once() {
     for (cancel, landing) in rivals {
         cancel.cancel();
         // The one that keeps coming second may have given way, and says so.
-        landed += landing.await.unwrap().map_or(0, |summary| summary.landed);
+        landed += landing
+            .await
+            .unwrap()
+            .map_or(0, |summary| summary.counts.landed);
     }
     assert!(landed <= 500);
     assert_eq!(w.table().len(), 500);
-    assert_eq!(w.land().await.landed, 0);
+    assert_eq!(w.land().await.counts.landed, 0);
 }

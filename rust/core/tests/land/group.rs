@@ -47,14 +47,14 @@ async fn each_lands_its_share_and_ends_when_all_is_landed() {
     for lander in landers {
         landed.push(lander.await.unwrap().unwrap());
     }
-    assert_eq!(landed.iter().map(|l| l.landed).sum::<u64>(), 1_000);
+    assert_eq!(landed.iter().map(|l| l.counts.landed).sum::<u64>(), 1_000);
     let (one, two) = (advanced(&landed[0]), advanced(&landed[1]));
     assert!(one.is_disjoint(&two), "{one:?} {two:?}");
     assert_eq!(w.table(), all());
     // One alone does it all, and a lander that shares with nobody finds nothing left.
     let (_, alone) = w.lander(shared(LandUntil::Now)).await;
-    assert_eq!(alone.await.unwrap().unwrap().landed, 0);
-    assert_eq!(w.land().await.landed, 0);
+    assert_eq!(alone.await.unwrap().unwrap().counts.landed, 0);
+    assert_eq!(w.land().await.counts.landed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,8 +84,8 @@ async fn those_that_go_on_take_over_what_others_leave() {
     w.until_landed(1_000).await;
     stop_two.cancel();
     let second = two.await.unwrap().unwrap();
-    assert_eq!(first.landed + second.landed, 1_000);
-    assert!(second.landed >= 250);
+    assert_eq!(first.counts.landed + second.counts.landed, 1_000);
+    assert!(second.counts.landed >= 250);
     assert_eq!(w.table(), all());
     assert_eq!(second.orphans, 0);
 }

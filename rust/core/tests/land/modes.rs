@@ -47,7 +47,7 @@ async fn a_thousand_partitions_are_written_within_little_memory() {
     w.flush();
     let landed = w.land().await;
     assert_eq!(
-        (landed.landed, landed.files, landed.orphans),
+        (landed.counts.landed, landed.counts.files, landed.orphans),
         (1_000, 1_000, 0)
     );
     let wanted: Vec<[i64; 4]> = (0..1_000).map(|n| row(n / 500, n % 500, 0)).collect();
@@ -72,7 +72,7 @@ async fn rows_of_a_row_group_are_in_order() {
         w.answer(&w.producer, w.id(0, seq), 1, &[0], 1);
     }
     w.flush();
-    assert_eq!(w.land().await.files, 1);
+    assert_eq!(w.land().await.counts.files, 1);
     let table = Table::of(&w.session.job).unwrap();
     let file = &table.state().unwrap().files[0];
     let file = std::fs::File::open(table.storage().local(&file.path).unwrap()).unwrap();
@@ -103,7 +103,7 @@ async fn a_backfill_replaces_the_partitions_that_it_has_once_it_is_explained() {
         first.answers(split, 0..500, 1);
     }
     first.flush();
-    assert_eq!(first.land().await.landed, 1_000);
+    assert_eq!(first.land().await.counts.landed, 1_000);
     // Landed, and not seen by others yet.
     assert_eq!((first.table().len(), seen(&first).len()), (1_000, 0));
     let report = ledger(&first).await;

@@ -16,7 +16,7 @@ async fn small_files_become_one_and_what_is_left_behind_goes() {
     for part in 0..5 {
         w.answers(0, part * 100..(part + 1) * 100, 1);
         w.flush();
-        assert_eq!(w.land().await.files, 1);
+        assert_eq!(w.land().await.counts.files, 1);
     }
     let wanted: Vec<[i64; 4]> = (0..500).map(|seq| row(0, seq, 0)).collect();
     let ctx = Context::default();
@@ -42,7 +42,7 @@ async fn small_files_become_one_and_what_is_left_behind_goes() {
     assert!(cleaned.others >= 4, "{cleaned:?}");
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
     assert_eq!(w.table(), wanted);
-    assert_eq!(w.land().await.landed, 0);
+    assert_eq!(w.land().await.counts.landed, 0);
 
     let bare = w.dir.path().join("bare");
     let exported = upkeep::export(&w.session, &bare, &ctx).await.unwrap();

@@ -19,7 +19,7 @@ async fn every_answer_lands_once_and_every_row_is_explained() {
     let w = World::new("whole").await;
     // Nothing there yet: a land ends at once, and leaves no version.
     let nothing = w.land().await;
-    assert_eq!((nothing.landed, nothing.version), (0, 0));
+    assert_eq!((nothing.counts.landed, nothing.version), (0, 0));
 
     w.published(0, 470..480).await;
     w.answers(0, 0..400, 1);
@@ -48,14 +48,20 @@ async fn every_answer_lands_once_and_every_row_is_explained() {
     transactional.abort_transaction(WAIT).unwrap();
 
     let first = w.land().await;
-    assert_eq!((first.landed, first.inputs), (400 + 38, 419));
-    assert_eq!((first.incomplete, first.version, first.orphans), (1, 1, 0));
+    assert_eq!((first.counts.landed, first.counts.inputs), (400 + 38, 419));
     assert_eq!(
-        (first.duplicates.re_read, first.duplicates.re_published),
+        (first.counts.incomplete, first.version, first.orphans),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        (
+            first.counts.duplicates.re_read,
+            first.counts.duplicates.re_published
+        ),
         (0, 0)
     );
     let again = w.land().await;
-    assert_eq!((again.landed, again.version), (0, 1));
+    assert_eq!((again.counts.landed, again.version), (0, 1));
 
     let report = reconcile(&w.session, &Context::default()).await.unwrap();
     assert!(!report.explained);
@@ -87,9 +93,15 @@ async fn every_answer_lands_once_and_every_row_is_explained() {
     w.answers(1, 0..500, 1);
     w.flush();
     let second = w.land().await;
-    assert_eq!((second.landed, second.inputs), (2 + 1 + 500, 502));
     assert_eq!(
-        (second.incomplete, second.duplicates.re_published),
+        (second.counts.landed, second.counts.inputs),
+        (2 + 1 + 500, 502)
+    );
+    assert_eq!(
+        (
+            second.counts.incomplete,
+            second.counts.duplicates.re_published
+        ),
         (0, 10 + 1)
     );
     assert_eq!(second.version, 2);
