@@ -1,5 +1,7 @@
 """A table in an object store: landed, queried, reconciled, and replaced by a backfill."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +71,10 @@ def test_a_table_in_a_store_is_landed_asked_and_replaced(
     assert kappaflow.reconcile(first.job)["landed"] == ROWS
     kept = (tmp_path / "one" / ".kappaflow").rglob("*")
     assert all(store.secret.encode() not in path.read_bytes() for path in kept if path.is_file())
+    copies = tmp_path / "one" / ".kappaflow" / "spool" / "data"
+    [old] = copies.iterdir()
+    new = Path(shutil.copy(old, copies / "new.parquet"))
+    os.utime(old, (0, 0))
+    kappaflow.clean_table(first.job, older_than_h=1)
+    assert list(copies.iterdir()) == [new]
+    assert kappaflow.reconcile(first.job)["landed"] == ROWS

@@ -27,7 +27,7 @@ pub struct CleanSummary {
     pub orphans: u64,
     /// Bytes of both.
     pub bytes: u64,
-    /// Manifests, sidecars and temporary files.
+    /// Manifests, sidecars, temporary files, and copies on this machine's disk.
     pub others: u64,
     pub seconds: f64,
 }
@@ -93,6 +93,7 @@ pub fn clean(table: &Table, older_than: Duration, ctx: &Context) -> Result<Clean
             done.others += 1;
         }
     }
+    done.others += storage.clean_spool(before_ms)?;
     done.seconds = begun.elapsed().as_secs_f64();
     Ok(done)
 }

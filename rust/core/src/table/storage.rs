@@ -246,6 +246,27 @@ impl Storage {
         }
     }
 
+    /// Removes files on this machine's disk that are only kept to be read again, or that a killed lander has left, if they
+    /// were written before a time in milliseconds since the Unix epoch. How many.
+    ///
+    /// # Errors
+    /// [`Error::Io`]
+    pub fn clean_spool(&self, before_ms: i64) -> Result<u64> {
+        let failed = |e| Error::io("clean up", &self.spool)(e);
+        let mut found = Vec::new();
+        if matches!(self.place, Place::Remote(_)) {
+            below(&self.spool, ".", &mut found).map_err(failed)?;
+        }
+        found.retain(|entry| entry.modified_ms < before_ms);
+        for entry in &found {
+            match fs::remove_file(self.spool.join(&entry.name)) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed(e)),
+                _ => {}
+            }
+        }
+        Ok(found.len() as u64)
+    }
+
     /// A place for a new data file in a directory of the table.
     ///
     /// # Errors
