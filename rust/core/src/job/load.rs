@@ -322,9 +322,6 @@ fn check(job: &Job) -> Result<()> {
             ),
         ));
     }
-    if file.output.commit_mib == 0 {
-        return Err(job.error("output.commit_mib", "0: expected 1 or more"));
-    }
     if !["none", "lz4", "zstd", "gzip", "snappy"].contains(&file.topics.compression.as_str()) {
         return Err(job.error(
             "topics.compression",

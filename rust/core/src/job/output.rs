@@ -151,3 +151,37 @@ impl Output {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_is_told_by_its_key() {
+        for (toml, key, told) in [
+            ("commit_mib = 0", "commit_mib", "expected at least 1"),
+            ("commit_ms = 0", "commit_ms", "expected at least 1"),
+            ("memory_mib = 0", "memory_mib", "expected at least 1"),
+            (
+                "mode = 'replace_partitions'",
+                "mode",
+                "there is no partition_key",
+            ),
+            ("format = 'iceberg'", "table", "is missing"),
+            (
+                "format = 'iceberg'\ntable = 'prices'",
+                "table",
+                "no namespace",
+            ),
+            ("table = 'lake.prices'", "table", "iceberg only"),
+            ("catalog = {type = 'sql'}", "catalog", "iceberg only"),
+        ] {
+            let output: Output = toml::from_str(&format!("path = 'landed'\n{toml}")).unwrap();
+            let (of, reason) = output.check().unwrap_err();
+            assert_eq!(of, key, "{toml}");
+            assert!(reason.contains(told), "{toml}: {reason}");
+        }
+        let whole = "path = 'landed'\nmode = 'replace_partitions'\npartition_key = ['day']";
+        assert_eq!(toml::from_str::<Output>(whole).unwrap().check(), Ok(()));
+    }
+}
