@@ -45,7 +45,7 @@ class Store:
 @contextmanager
 def s3(_directory: Path) -> Iterator[Store]:
     """By moto."""
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     try:
         host, port = server.get_host_and_port()
