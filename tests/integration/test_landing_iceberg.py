@@ -2,9 +2,10 @@
 
 import datetime
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from kappaflow.tables import iceberg
 from tests.integration import workers as replays
 from tests.integration.http_services import Answer, Request, said
 from tests.integration.object_stores import SECRET, s3
+from tests.integration.rest_catalog import rest_catalog
 from tests.integration.workers import replaying
 
 pytestmark = pytest.mark.integration
@@ -33,14 +35,31 @@ ROWS = 200
 NAME = "lake.prices"
 
 
-def output(catalog: Path, place: str = "landed", more: str = "") -> tuple[str, str]:
+def reached(catalog: Path | str) -> dict[str, str]:
+    """A catalog's properties: of one in a directory, or of a REST server."""
+    if isinstance(catalog, str):
+        return {"type": "rest", "uri": catalog}
+    return {"type": "sql", "uri": f"sqlite:///{catalog}/catalog.db"}
+
+
+def output(catalog: Path | str, place: str = "landed", more: str = "") -> tuple[str, str]:
     """What a job file says of the table."""
     said = f'path = "{place}"\nformat = "iceberg"\ntable = "{NAME}"\n{more}\n[output.catalog]\n'
-    return 'path = "landed"', said + f'type = "sql"\nuri = "sqlite:///{catalog}/catalog.db"'
+    properties = (f'{name} = "{value}"' for name, value in reached(catalog).items())
+    return 'path = "landed"', said + "\n".join(properties)
 
 
-def table(catalog: Path, **options: str) -> Table:
-    return load_catalog(None, type="sql", uri=f"sqlite:///{catalog}/catalog.db", **options).load_table(NAME)
+def table(catalog: Path | str, **options: str) -> Table:
+    return load_catalog(None, **reached(catalog), **options).load_table(NAME)
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[str]:
+    """A REST catalog."""
+    if shutil.which("javac") is None:
+        pytest.skip("there is no JDK to compile the catalog's server with")
+    with rest_catalog(tmp_path) as uri:
+        yield uri
 
 
 def rows(found: Table) -> list[dict[str, Any]]:
@@ -57,8 +76,12 @@ def by_duckdb(job: Path) -> list[int]:
     return list(kappaflow.sql(job, "SELECT n FROM answers ORDER BY n").to_pydict()["n"])
 
 
-def test_an_iceberg_table_has_each_row_once(regions: dict[str, str], tmp_path: Path) -> None:
-    soon = output(tmp_path, more="commit_ms = 1")
+@pytest.mark.parametrize("kind", ["sql", "rest"])
+def test_an_iceberg_table_has_each_row_once(
+    regions: dict[str, str], tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    catalog: Path | str = tmp_path if kind == "sql" else request.getfixturevalue("rest")
+    soon = output(catalog, more="commit_ms = 1")
     with replaying(tmp_path, regions["east"], ROWS, soon) as workers:
         job = workers.replay.job
         kappaflow.work(job, region="east")
@@ -69,11 +92,11 @@ def test_an_iceberg_table_has_each_row_once(regions: dict[str, str], tmp_path: P
             json.loads(lander.communicate(timeout=120)[0].splitlines()[-1])["landed"] for lander in both
         ]
         assert sum(landed) == ROWS
-        found = table(tmp_path)
+        found = table(catalog)
         assert numbers(found) == list(range(ROWS)) == by_duckdb(job)
         assert {row["price"] for row in rows(found)} == {1.0}
         again = kappaflow.land(job)
-        assert (again["landed"], table(tmp_path).metadata_location) == (0, found.metadata_location)
+        assert (again["landed"], table(catalog).metadata_location) == (0, found.metadata_location)
         ledger = kappaflow.reconcile(job)
         assert (ledger["landed"], ledger["duplicated"], ledger["explained"]) == (ROWS, 0, True)
         assert kappaflow.status(job)["table"]["rows"] == ROWS
@@ -81,19 +104,19 @@ def test_an_iceberg_table_has_each_row_once(regions: dict[str, str], tmp_path: P
         # Ours, and another's that puts its own file in the place of all of ours: the same rows, and the ledger stands.
         before = rows(found)
         kappaflow.compact_table(job)
-        compacted = table(tmp_path)
+        compacted = table(catalog)
         assert rows(compacted) == before
         assert len(list(compacted.scan().plan_files())) == 1
         compacted.overwrite(compacted.scan().to_arrow())
-        assert rows(table(tmp_path)) == before
+        assert rows(table(catalog)) == before
         assert by_duckdb(job) == list(range(ROWS))
         # The property names our commit when no snapshot of ours is left.
-        rewritten = table(tmp_path)
+        rewritten = table(catalog)
         current = rewritten.metadata.current_snapshot_id
         rewritten.maintenance.expire_snapshots().by_ids(
             [s.snapshot_id for s in rewritten.snapshots() if s.snapshot_id != current]
         ).commit()
-        assert len(table(tmp_path).snapshots()) == 1
+        assert len(table(catalog).snapshots()) == 1
         assert kappaflow.land(job)["landed"] == 0
         assert kappaflow.reconcile(job)["landed"] == ROWS
 

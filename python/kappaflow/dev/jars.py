@@ -31,7 +31,10 @@ _DOWNLOAD_TIMEOUT_S = 900.0
 
 @dataclass(frozen=True)
 class JarSet:
-    """Jars that run together, with all that they need. `size`: in words, what is downloaded."""
+    """Jars that run together, with all that they need. `size`: in words, what is downloaded.
+
+    A coordinate is `group:artifact:version`, or with a classifier `group:artifact:version:classifier`.
+    """
 
     title: str
     name: str
@@ -235,5 +238,5 @@ def _not_fetched(what: str, error: Exception) -> DevStackError:
 
 
 def _with_scope(coordinate: str) -> str:
-    group, artifact, version = coordinate.split(":")
-    return f"{group}:{artifact}:jar:{version}:compile"
+    group, artifact, version, *classifier = coordinate.split(":")
+    return ":".join([group, artifact, "jar", *classifier, version, "compile"])
