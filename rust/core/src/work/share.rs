@@ -68,6 +68,8 @@ struct Seat {
     taken: u32,
     /// Calls that it could begin besides.
     ready: u32,
+    /// The same, of records that its driver has taken already and not called yet.
+    in_hand: u32,
 }
 
 /// The jobs that share a service's slots.
@@ -86,6 +88,7 @@ impl Table {
             most: u32::MAX,
             taken: 0,
             ready: 0,
+            in_hand: 0,
         };
         self.seats.insert(self.next, seat);
         self.next
@@ -107,6 +110,13 @@ impl Table {
     pub fn wants(&mut self, seat: u64, ready: u32) {
         if let Some(seat) = self.seats.get_mut(&seat) {
             seat.ready = ready;
+        }
+    }
+
+    /// Records that its driver has in hand, and waits for slots to call: nobody else counts them.
+    pub fn holds(&mut self, seat: u64, in_hand: u32) {
+        if let Some(seat) = self.seats.get_mut(&seat) {
+            seat.in_hand = in_hand;
         }
     }
 
@@ -141,7 +151,9 @@ impl Table {
             .values()
             .map(|s| Want {
                 weight: s.weight,
-                calls: s.taken.saturating_add(s.ready).min(s.most.max(s.taken)),
+                calls: (s.taken.saturating_add(s.ready))
+                    .saturating_add(s.in_hand)
+                    .min(s.most.max(s.taken)),
             })
             .collect();
         let parts = divide(slots, &wants, turn);
@@ -185,6 +197,24 @@ mod tests {
         assert_eq!(dealt(8, &[(1.0, 2), (1.0, 1)]), [2, 1]);
         assert_eq!(dealt(8, &[(1.0, 0), (1.0, 9)]), [0, 8]);
         assert_eq!(dealt(8, &[]), [0; 0]);
+    }
+
+    #[test]
+    fn a_record_in_hand_does_not_wait_for_the_end_of_another_job() {
+        let mut table = Table::default();
+        let (large, small) = (table.join(1.0), table.join(1.0));
+        table.wants(large, 1_000);
+        assert_eq!(table.take(large, 4, 4, 0), 4);
+        // Its last record is with its driver: there is none that is ready.
+        table.holds(small, 1);
+        table.wants(small, 0);
+        assert_eq!(table.take(small, 1, 4, 0), 0);
+        table.count(large, 0, 1);
+        assert_eq!(table.take(large, 1, 4, 0), 0);
+        assert_eq!(table.take(small, 1, 4, 0), 1);
+        table.holds(small, 0);
+        table.count(small, 0, 1);
+        assert_eq!(table.take(large, 1, 4, 0), 1);
     }
 
     proptest! {

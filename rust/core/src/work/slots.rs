@@ -82,6 +82,12 @@ impl Seat {
         lock(&self.slots.table).wants(self.number, ready);
     }
 
+    /// So many records are taken, and wait for slots to be called.
+    pub fn holds(&self, in_hand: usize) {
+        let in_hand = u32::try_from(in_hand).unwrap_or(u32::MAX);
+        lock(&self.slots.table).holds(self.number, in_hand);
+    }
+
     /// Takes slots for as many of so many calls as may begin; each is given back by [`Seat::count`].
     pub fn take(&self, wanted: u32) -> u32 {
         let (limit, turn) = self.now();

@@ -50,11 +50,13 @@ impl<E: Endpoint> EndpointDriver<E> {
         let mut until = None;
         while desk.worker.goes_on() {
             let seat = &desk.worker.seat;
+            seat.holds(self.cut.len());
             while !self.cut.is_empty() && seat.take(1) > 0 {
                 if let Some(records) = self.cut.pop_front() {
                     self.spawn(records);
                 }
             }
+            seat.holds(self.cut.len());
             let mut room = (seat.limit() as usize).saturating_sub(self.calls.len());
             if !self.cut.is_empty() {
                 room = 0;

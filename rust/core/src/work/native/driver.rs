@@ -51,12 +51,14 @@ impl NativeDriver {
         let mut calls: JoinSet<Result<Found, Error>> = JoinSet::new();
         while desk.worker.goes_on() {
             let seat = &desk.worker.seat;
+            seat.holds(waiting.len());
             while !waiting.is_empty() && seat.take(1) > 0 {
                 if let Some(records) = waiting.pop_front() {
                     let (driver, worker) = (Arc::clone(&driver), Arc::clone(&desk.worker));
                     calls.spawn(async move { driver.call(records, &worker).await });
                 }
             }
+            seat.holds(waiting.len());
             // What was taken is called before more is.
             let room = match waiting.is_empty() {
                 true => (seat.limit() as usize).saturating_sub(calls.len()),
